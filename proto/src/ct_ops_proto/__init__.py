@@ -1,0 +1,1 @@
+"""The protocol's generated messages. Source: ``proto/ct_ops_proto``; regenerate with ``make proto``."""
