@@ -1,0 +1,54 @@
+# CT-Ops: `make help` lists what can be made. Everything lives in .venv; nothing is left running.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## List the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(READY): requirements/dev.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the locked environment into $(VENV) …"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.PHONY: setup
+setup: $(READY) ## Create the development environment
+
+.PHONY: test
+test: $(READY) lint ## Lint, check types and contracts, run every test (real TLS, SQLite and PostgreSQL)
+	$(BIN)/python -m pytest -n auto
+
+.PHONY: lint
+lint: $(READY) ## Format check, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: $(READY) ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: proto
+proto: $(READY) ## Regenerate the messages from proto/
+	proto/generate $(BIN)/python
+
+.PHONY: lock
+lock: $(READY) ## Resolve the dependencies again
+	$(BIN)/uv pip compile --quiet --upgrade pyproject.toml --extra dev --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-header --output-file requirements/dev.lock
+
+.PHONY: demo
+demo: $(READY) ## Enrol this host with a server on loopback and watch its vitals (ONCE=1: print once)
+	@$(BIN)/python -m tests.demo $(if $(ONCE),--once,)
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
