@@ -1,0 +1,153 @@
+"""Values of enrolment. What comes from the network is *claimed* until something proves it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from ct_ops_server.fleet.model import AgentStatus, Tag
+
+
+class Refusal(StrEnum):
+    """Why a Register is refused: the value is what ``ct-ops-reason`` says on the wire."""
+
+    TOKEN_MISSING = "token_missing"
+    TOKEN_UNKNOWN = "token_unknown"
+    TOKEN_EXPIRED = "token_expired"
+    TOKEN_EXHAUSTED = "token_exhausted"
+    TOKEN_REVOKED = "token_revoked"
+    HOST_ALREADY_ENROLLED = "host_already_enrolled"
+    REVOKED = "revoked"
+
+
+class EnrolmentRefusedError(Exception):
+    """A Register that admits nobody. ``str()`` is a sentence for the operator of the host."""
+
+    def __init__(self, reason: Refusal, sentence: str) -> None:
+        super().__init__(sentence)
+        self.reason = reason
+
+
+class TokenState(StrEnum):
+    """What an enrolment token can still do."""
+
+    ACTIVE = "active"
+    EXPIRED = "expired"
+    EXHAUSTED = "exhausted"
+    REVOKED = "revoked"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenTerms:
+    """What an operator says when creating an enrolment token."""
+
+    label: str
+    auto_approve: bool = False
+    max_uses: int | None = None
+    expires_at: datetime | None = None
+    tags: tuple[Tag, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRecord:
+    """A stored enrolment token. The secret is not here: only its SHA-256 was ever stored."""
+
+    id: str
+    terms: TokenTerms
+    uses: int
+    created_at: datetime
+    created_by: str
+    revoked_at: datetime | None = None
+
+    def state(self, now: datetime) -> TokenState:
+        """Return what the token can do at ``now``. Revoked beats expired beats exhausted."""
+        if self.revoked_at is not None:
+            return TokenState.REVOKED
+        if self.terms.expires_at is not None and self.terms.expires_at <= now:
+            return TokenState.EXPIRED
+        if self.terms.max_uses is not None and self.uses >= self.terms.max_uses:
+            return TokenState.EXHAUSTED
+        return TokenState.ACTIVE
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """A Register as it arrived: checked for form, storable, and otherwise only claims."""
+
+    token: str = field(repr=False)
+    """The secret part of the enrolment token; may be empty."""
+    key_id: str
+    """SHA-256 of the canonical public key, hex: proven to have signed the CSR, not proven fresh."""
+    public_key_der: bytes = field(repr=False)
+    hostname: str
+    os: str
+    os_version: str
+    arch: str
+    agent_version: str
+    ip_addresses: tuple[str, ...]
+    claimed_tags: tuple[Tag, ...]
+    observed_address: str
+    key_is_proven: bool
+    """The TLS handshake (or a signed challenge) proved this very key, now (rule 12)."""
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolledAgent:
+    """What the store knows about the holder of a key."""
+
+    id: str
+    status: AgentStatus
+    leaf_pem: str | None
+    """The youngest leaf issued, None when there is none yet."""
+    leaf_sha256: bytes | None
+    leaf_issued_at: datetime | None
+    leaf_not_after: datetime | None
+    public_key_der: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Collision:
+    """Another, not revoked agent with this hostname."""
+
+    agent_id: str
+    live: bool
+    same_address: bool
+    """It registered from the address that this application comes from."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewAgent:
+    """An agent about to be inserted."""
+
+    id: str
+    status: AgentStatus
+    application: Application
+    tags: tuple[Tag, ...]
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeafRecord:
+    """An issued leaf as it is stored."""
+
+    serial: str
+    agent_id: str
+    pem: str
+    sha256: bytes
+    issued_at: datetime
+    not_after: datetime
+    authority_sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """The answer to a Register that was not refused."""
+
+    agent_id: str
+    status: AgentStatus
+    message: str
+    agent_token: str = field(default="", repr=False)
+    leaf_pem: str = ""
+    authority_pem: str = ""
+    leaf_not_after: datetime | None = None

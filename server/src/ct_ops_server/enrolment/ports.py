@@ -1,0 +1,63 @@
+"""What enrolment needs from a store, as a protocol.
+
+``store.enrolment`` implements it on SQLite and PostgreSQL, ``tests/fakes`` in memory; both pass the
+same contract suite. Every method may raise the errors of ``fleet.ports``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from ct_ops_server.enrolment.model import (
+    Application,
+    Collision,
+    EnrolledAgent,
+    LeafRecord,
+    NewAgent,
+    TokenRecord,
+    TokenTerms,
+)
+
+
+class TokenNotRedeemedError(Exception):
+    """The token was expired, exhausted or revoked at the moment of spending. Nothing was changed."""
+
+
+class KeyAlreadyEnrolledError(Exception):
+    """Another Register of the same key was faster. Nothing was changed, no use was spent."""
+
+
+class EnrolmentStore(Protocol):
+    """Tokens, and agents by their key."""
+
+    async def create_token(
+        self, token_id: str, digest: bytes, terms: TokenTerms, *, actor: str
+    ) -> TokenRecord:
+        """Insert a token. ``digest`` is SHA-256 of the secret; the secret never gets here."""
+
+    async def find_token(self, digest: bytes) -> TokenRecord | None:
+        """Return the token with this digest, in whatever state."""
+
+    async def list_tokens(self) -> Sequence[TokenRecord]:
+        """All tokens, youngest first."""
+
+    async def find_agent(self, key_id: str) -> EnrolledAgent | None:
+        """Return the agent that holds this key."""
+
+    async def find_collision(self, hostname: str, observed_address: str) -> Collision | None:
+        """Return the most serious other holder of this hostname: live and same address first."""
+
+    async def admit(self, new: NewAgent, *, token_id: str) -> None:
+        """Spend one use of the token and insert the agent with its first history line: both or neither.
+
+        Raises:
+            TokenNotRedeemedError: no use was left (checked by the spending statement itself).
+            KeyAlreadyEnrolledError: the key has an agent already.
+        """
+
+    async def record_leaf(self, leaf: LeafRecord) -> None:
+        """Remember an issued leaf."""
+
+    async def refresh_facts(self, agent_id: str, application: Application) -> None:
+        """Store what a *proven* agent says about itself now (hostname, platform, claimed tags)."""
