@@ -48,8 +48,8 @@ class EnrolmentStore(Protocol):
     async def find_collision(self, hostname: str, observed_address: str) -> Collision | None:
         """Return the most serious other holder of this hostname: live and same address first."""
 
-    async def admit(self, new: NewAgent, *, token_id: str) -> None:
-        """Spend one use of the token and insert the agent with its first history line: both or neither.
+    async def admit(self, new: NewAgent, *, token_id: str, leaf: LeafRecord | None) -> None:
+        """Spend one use of the token, insert the agent with its first history line, and its leaf: all or none.
 
         Raises:
             TokenNotRedeemedError: no use was left (checked by the spending statement itself).
@@ -57,7 +57,7 @@ class EnrolmentStore(Protocol):
         """
 
     async def record_leaf(self, leaf: LeafRecord) -> None:
-        """Remember an issued leaf."""
+        """Remember an issued leaf of an agent that exists already."""
 
     async def refresh_facts(self, agent_id: str, application: Application) -> None:
         """Store what a *proven* agent says about itself now (hostname, platform, claimed tags)."""
