@@ -103,6 +103,7 @@ class EnrolledAgent:
     leaf_sha256: bytes | None
     leaf_issued_at: datetime | None
     leaf_not_after: datetime | None
+    leaf_authority_sha256: bytes | None
     public_key_der: bytes = field(repr=False)
 
 

@@ -1,0 +1,108 @@
+"""Who is on which connection, and how to end it.
+
+The front door registers a ``Caller`` under the name its upstream socket is bound to, *before* the
+upstream sees a byte; gRPC shows that name as the peer of every RPC, so a handler finds its caller
+without trusting anything a client sent. A caller with an agent's identity is also found by agent id:
+that is how a revocation reaches every connection of an agent (rule 6).
+
+A caller enters the table before its agent's status is read. So a revocation either finds it here, or
+was committed before the status is read: there is no moment in which it could slip through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from ct_ops_server.authority.leaf_identity import AgentLeaf, LeafIdentity
+
+
+@dataclass(eq=False)
+class Caller:
+    """One connection's verified peer."""
+
+    identity: LeafIdentity
+    """What its leaf proved at the handshake. Claims inside messages are only *claimed*."""
+    address: str
+    """Source address, without port."""
+    was_asked_for_leaf: bool = True
+    """False on the one connection after a handshake that failed over an unknown authority."""
+    ended: str | None = None
+    """Why this caller must go, once that is decided. Checked before every commit."""
+    _abort: Callable[[], None] | None = field(default=None, repr=False)
+    _rpcs: set[asyncio.Task[object]] = field(default_factory=set, repr=False)
+
+    @property
+    def agent_id(self) -> str | None:
+        """The agent this connection speaks for; None for everybody without a valid leaf."""
+        return self.identity.agent_id if isinstance(self.identity, AgentLeaf) else None
+
+    def on_abort(self, abort: Callable[[], None]) -> None:
+        """Give the function that cuts the connection at once."""
+        self._abort = abort
+
+    @contextlib.contextmanager
+    def rpc(self) -> Iterator[None]:
+        """Count the running task as an RPC of this caller: ``end`` will cancel it."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._rpcs.add(task)
+        try:
+            yield
+        finally:
+            self._rpcs.discard(task)
+
+    def end(self, reason: str, *, grace_s: float) -> None:
+        """Tell every RPC ``reason``; ``grace_s`` later cut the connection, however silent the peer is."""
+        if self.ended is not None:
+            return
+        self.ended = reason
+        for task in self._rpcs:
+            task.cancel()
+        if self._abort is not None:
+            asyncio.get_running_loop().call_later(grace_s, self._abort)
+
+
+class Callers:
+    """The live table of one process."""
+
+    def __init__(self, *, end_grace_s: float) -> None:
+        self._end_grace_s = end_grace_s
+        self._by_peer: dict[str, Caller] = {}
+        self._by_agent: dict[str, set[Caller]] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_peer)
+
+    def enter(self, peer: str, caller: Caller) -> None:
+        """Make the caller findable, by its upstream socket's name and by its agent id."""
+        self._by_peer[peer] = caller
+        if caller.agent_id is not None:
+            self._by_agent.setdefault(caller.agent_id, set()).add(caller)
+
+    def leave(self, peer: str) -> None:
+        """Forget the caller. Harmless when it is not there."""
+        caller = self._by_peer.pop(peer, None)
+        if caller is None or caller.agent_id is None:
+            return
+        connections = self._by_agent[caller.agent_id]
+        connections.discard(caller)
+        if not connections:
+            del self._by_agent[caller.agent_id]
+
+    def find(self, peer: str) -> Caller | None:
+        """Return the caller behind a gRPC peer such as ``unix-abstract:NAME``.
+
+        None means that this process has no such connection (any more): never a reason to make an
+        agent give up its identity (rule 10).
+        """
+        return self._by_peer.get(peer.removeprefix("unix-abstract:"))
+
+    def end(self, agent_id: str, reason: str) -> int:
+        """End every connection of an agent; return how many there were."""
+        connections = tuple(self._by_agent.get(agent_id, ()))
+        for caller in connections:
+            caller.end(reason, grace_s=self._end_grace_s)
+        return len(connections)

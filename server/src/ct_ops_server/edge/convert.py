@@ -1,0 +1,139 @@
+"""Between messages of the wire and values of the domain. Pure.
+
+Everything that leaves here is storable (rule 15): in a grouped write one NUL in a string, one integer
+beyond 63 bits or one absurd time would fail the *whole* group on PostgreSQL, that is, the heartbeats
+of every other agent. So strings lose control characters (rule 16: they end up in terminals and logs
+too) and what exceeds their length, floats are finite, integers fit, times are between 2000 and a day
+from now, lists have an end. Nothing is refused for it: an agent with one odd disk is still alive.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from ct_ops_proto.agent.v1 import ingest_pb2 as wire
+
+from ct_ops_server.enrolment.model import Registration
+from ct_ops_server.fleet.model import Disk, Facts, Frame, Interface, Tag, Vitals
+
+_LARGEST_INT = 2**63 - 1
+_YEAR_2000_S = 946_684_800
+_DAY_S = 86_400
+_NAME_CHARS = 255
+_TEXT_CHARS = 512
+_DISKS = 256
+_INTERFACES = 256
+_ADDRESSES = 64
+_TAGS = 64
+_TAG_KEY_CHARS = 100
+_TAG_VALUE_CHARS = 500
+
+
+def clean_text(text: str, longest: int = _TEXT_CHARS) -> str:
+    """Return the text without control, format and surrogate characters, cut to ``longest`` characters."""
+    text = text[: longest * 2]
+    if not text.isprintable():
+        text = "".join(" " if character in "\t\r\n" else character for character in text if _is_shown(character))
+    return text.strip()[:longest]
+
+
+def _is_shown(character: str) -> bool:
+    return character in "\t\r\n" or unicodedata.category(character) not in {"Cc", "Cf", "Cs", "Co", "Cn"}
+
+
+def percentage(value: float) -> float:
+    """Return the value within 0 to 100; what is no number counts as 0."""
+    return min(max(value, 0.0), 100.0) if math.isfinite(value) else 0.0
+
+
+def storable_int(value: int) -> int:
+    """Return the value within 0 and 2^63 - 1."""
+    return min(max(value, 0), _LARGEST_INT)
+
+
+def storable_time(unix_s: int, now: datetime) -> int:
+    """Return the Unix time when it lies between 2000 and a day from now, else 0."""
+    return unix_s if _YEAR_2000_S <= unix_s <= now.timestamp() + _DAY_S else 0
+
+
+def frame_of(message: wire.HeartbeatRequest, now: datetime) -> Frame:
+    """Return what a heartbeat frame says, storable."""
+    return Frame(vitals=_vitals(message, now), facts=_facts(message))
+
+
+def _vitals(message: wire.HeartbeatRequest, now: datetime) -> Vitals:
+    return Vitals(
+        cpu_percent=percentage(message.cpu_percent),
+        memory_percent=percentage(message.memory_percent),
+        disk_percent=percentage(message.disk_percent),
+        uptime_s=storable_int(message.uptime_seconds),
+        reported_at_s=storable_time(message.timestamp_unix, now),
+        agent_version=clean_text(message.agent_version, _NAME_CHARS),
+        os=clean_text(message.os, _NAME_CHARS),
+        os_version=clean_text(message.os_version, _NAME_CHARS),
+        arch=clean_text(message.arch, _NAME_CHARS),
+    )
+
+
+def _facts(message: wire.HeartbeatRequest) -> Facts:
+    return Facts(
+        disks=[_disk(disk) for disk in message.disks[:_DISKS]],
+        interfaces=[_interface(interface) for interface in message.network_interfaces[:_INTERFACES]],
+    )
+
+
+def _disk(disk: wire.DiskInfo) -> Disk:
+    return Disk(
+        mount_point=clean_text(disk.mount_point),
+        device=clean_text(disk.device),
+        fs_type=clean_text(disk.fs_type),
+        total_bytes=storable_int(disk.total_bytes),
+        used_bytes=storable_int(disk.used_bytes),
+        free_bytes=storable_int(disk.free_bytes),
+        percent_used=percentage(disk.percent_used),
+    )
+
+
+def _interface(interface: wire.NetworkInterface) -> Interface:
+    return Interface(
+        name=clean_text(interface.name),
+        ip_addresses=list(addresses_of(interface.ip_addresses)),
+        mac_address=clean_text(interface.mac_address),
+        is_up=interface.is_up,
+    )
+
+
+def addresses_of(addresses: Iterable[str]) -> tuple[str, ...]:
+    """Return at most 64 addresses as clean text. They are evidence, never identity (rule 14)."""
+    cleaned = (clean_text(address, _NAME_CHARS) for address, _ in zip(addresses, range(_ADDRESSES), strict=False))
+    return tuple(address for address in cleaned if address)
+
+
+def hostname_of(text: str) -> str:
+    """Return a hostname fit for terminals, logs and the store."""
+    return clean_text(text, _NAME_CHARS)
+
+
+def tags_of(tags: Sequence[wire.Tag]) -> tuple[Tag, ...]:
+    """Return claimed tags, the last value of a key winning, at most 64 of them."""
+    latest = {
+        clean_text(tag.key, _TAG_KEY_CHARS): clean_text(tag.value, _TAG_VALUE_CHARS) for tag in tags[:_TAGS]
+    }
+    return tuple(Tag(key, value) for key, value in latest.items() if key)
+
+
+def registration_message(registration: Registration) -> wire.RegisterResponse:
+    """Return the reply to a Register that was not refused."""
+    not_after = registration.leaf_not_after
+    return wire.RegisterResponse(
+        agent_id=registration.agent_id,
+        status=registration.status.value,
+        message=registration.message,
+        jwt_token=registration.agent_token,
+        client_cert_pem=registration.leaf_pem,
+        agent_ca_cert_pem=registration.authority_pem,
+        client_cert_not_after_unix=0 if not_after is None else int(not_after.timestamp()),
+    )

@@ -1,0 +1,69 @@
+"""Every limit of the edge in one place, each with its unit and what it protects against.
+
+The defaults suit a server of two cores. Tests shorten times; operators change none of them yet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Limits of one server process."""
+
+    # -- before TLS: a silent TCP connection costs 50 KiB, so it is counted before anything else
+    handshakes: int = 1_000
+    """Connections in their TLS handshake, in total."""
+    handshakes_per_address: int = 256
+    handshake_timeout_s: float = 5.0
+    tls_shutdown_timeout_s: float = 2.0
+    descriptors_per_connection: int = 3
+    """TLS side, dialled side, and the side the upstream accepted."""
+    descriptor_share: float = 0.9
+    """Part of RLIMIT_NOFILE that connections may use."""
+
+    # -- after TLS, callers without a valid identity
+    lobby_connections: int = 4_000
+    lobby_connections_per_address: int = 1_000
+    lobby_streams: int = 2
+    lobby_message_bytes: int = 64 * 1024
+    lobby_idle_s: float = 75.0
+    """Longer than a pending agent's poll of 30 s and than the longest held refusal (60 s)."""
+
+    # -- http/1.1 on the agent port
+    http_connections: int = 64
+    http_connections_per_address: int = 8
+    http_idle_s: float = 15.0
+    http_age_s: float = 900.0
+
+    # -- callers with a valid identity
+    agent_streams: int = 8
+    agent_message_bytes: int = 1024 * 1024
+    frames_per_second: float = 10.0
+    """Sustained frames of one stream; more are not read until their time has come."""
+    frames_burst: int = 20
+
+    # -- gRPC
+    message_backstop: int = 4
+    """gRPC's own size limit, as a multiple of ours: beyond it the RPC ends without our sentence."""
+    keepalive_s: float = 60.0
+    keepalive_timeout_s: float = 20.0
+    ping_interval_s: float = 10.0
+    """Existing agents send an HTTP/2 PING every 30 s, also without a stream."""
+
+    # -- dialling
+    dials: int = 64
+    dial_timeout_s: float = 5.0
+
+    # -- revocation
+    end_grace_s: float = 0.3
+    """Between telling a revoked agent why and cutting its connection."""
+
+    # -- refused registrations are answered late: existing agents come back every 5 s for ever
+    held_refusals: int = 500
+    held_refusal_s: float = 5.0
+    held_refusal_max_s: float = 60.0
+
+    # -- a leaf of an unknown authority: the next connection of that address is not asked for one
+    unknown_authority_grace_s: float = 5.0

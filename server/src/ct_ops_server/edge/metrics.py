@@ -1,0 +1,53 @@
+"""What the edge counts, in Prometheus' terms. Scraped from ``/metrics`` of the local app."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+_GROUP = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000)
+
+
+class EdgeMetrics:
+    """Counters of the front door and the agent service."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.connections = Gauge(
+            "ct_ops_connections", "Open connections behind the front door", ["room"], registry=registry
+        )
+        self.handshakes = Counter("ct_ops_tls_handshakes", "Completed TLS handshakes", registry=registry)
+        self.connections_refused = Counter(
+            "ct_ops_connections_refused",
+            "Connections closed by the front door",
+            ["reason"],
+            registry=registry,
+        )
+        self.refusals = Counter(
+            "ct_ops_rpc_refusals", "RPCs answered with a refusal", ["method", "reason"], registry=registry
+        )
+        self.registrations = Counter(
+            "ct_ops_registrations", "Answered Register RPCs by status", ["status"], registry=registry
+        )
+        self.streams = Gauge("ct_ops_heartbeat_streams", "Open heartbeat streams", registry=registry)
+        self.heartbeats = Counter("ct_ops_heartbeats", "Heartbeat frames committed", registry=registry)
+        self.heartbeat_seconds = Histogram(
+            "ct_ops_heartbeat_commit_seconds",
+            "From a frame's arrival to its commit",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+
+
+class StoreMetrics:
+    """What the group-commit writer tells about itself."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.group_size = Histogram(
+            "ct_ops_store_group_size", "Writes in one transaction", buckets=_GROUP, registry=registry
+        )
+        self.commit_seconds = Histogram(
+            "ct_ops_store_commit_seconds", "Duration of one transaction", buckets=_SECONDS, registry=registry
+        )
+        self.writes_refused = Counter(
+            "ct_ops_store_writes_refused", "Writes that the database refused also alone", registry=registry
+        )

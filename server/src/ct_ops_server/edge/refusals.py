@@ -1,0 +1,149 @@
+"""What a refusal looks like on the wire: a status, a sentence, and trailing metadata.
+
+The status is chosen by what it does to an *existing* agent (rule 10): NOT_FOUND, PERMISSION_DENIED and
+UNAUTHENTICATED make it wipe its state and register again, so they are used only after a positive,
+current read of the store. Everything else makes it reconnect later. ``ct-ops-reason`` carries the exact
+reason for agents that can read it.
+
+    refusal                        an existing agent …
+    UNAUTHENTICATED                … registers again, which is the way back in
+    PERMISSION_DENIED  pending     … registers again, which is how it polls
+    NOT_FOUND          unknown     … registers again
+    FAILED_PRECONDITION  revoked   … stays quiet and backs off to a minute
+    UNAVAILABLE        our fault   … reconnects
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import grpc
+
+REASON_KEY = "ct-ops-reason"
+RETRY_AFTER_KEY = "ct-ops-retry-after-ms"
+
+
+@dataclass(frozen=True)
+class Refused(Exception):  # noqa: N818  it is an answer, not an error of ours
+    """Ends an RPC. ``sentence`` is for the operator of the host and carries no secret."""
+
+    reason: str
+    sentence: str
+    code: grpc.StatusCode
+    retry_after_ms: int | None = None
+
+    @property
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """Return the trailing metadata."""
+        if self.retry_after_ms is None:
+            return ((REASON_KEY, self.reason),)
+        return ((REASON_KEY, self.reason), (RETRY_AFTER_KEY, str(self.retry_after_ms)))
+
+
+_TABLE: dict[str, tuple[grpc.StatusCode, str]] = {
+    # -- who is calling
+    "client_certificate_required": (
+        grpc.StatusCode.UNAUTHENTICATED,
+        "client certificate required for this RPC",
+    ),
+    "leaf_expired": (
+        grpc.StatusCode.UNAUTHENTICATED,
+        "the agent's certificate has expired; register again, its key is proof enough",
+    ),
+    "leaf_not_yet_valid": (
+        grpc.StatusCode.UNAVAILABLE,
+        "the agent's certificate is not valid yet: compare the clocks of this host and of the server",
+    ),
+    "authority_retired": (
+        grpc.StatusCode.UNAUTHENTICATED,
+        "the agent's certificate was issued by a retired authority; register again for a new one",
+    ),
+    "authority_expired": (
+        grpc.StatusCode.UNAUTHENTICATED,
+        "the authority that issued the agent's certificate has expired; register again for a new one",
+    ),
+    "foreign_installation": (
+        grpc.StatusCode.UNAUTHENTICATED,
+        "the agent's certificate names another CT-Ops installation; register here with an enrolment token",
+    ),
+    "leaf_unknown_authority": (
+        grpc.StatusCode.UNAVAILABLE,
+        "the agent's certificate was issued by an authority this server does not know; only Register is open",
+    ),
+    "connection_unknown": (
+        grpc.StatusCode.UNAVAILABLE,
+        "this connection is closing; connect again",
+    ),
+    # -- agent token
+    "agent_token_missing": (
+        grpc.StatusCode.UNAUTHENTICATED,
+        "the first heartbeat frame must carry the agent token; register again for one",
+    ),
+    "agent_token_invalid": (
+        grpc.StatusCode.UNAUTHENTICATED,
+        "the agent token is not one of this server; register again for a new one",
+    ),
+    "agent_token_expired": (
+        grpc.StatusCode.UNAUTHENTICATED,
+        "the agent token has expired; register again for a new one",
+    ),
+    "agent_token_of_another_agent": (
+        grpc.StatusCode.UNAUTHENTICATED,
+        "the agent token belongs to another agent than the certificate",
+    ),
+    # -- the agent's row
+    "unknown_agent": (grpc.StatusCode.NOT_FOUND, "this agent is not known here; register with an enrolment token"),
+    "pending": (grpc.StatusCode.PERMISSION_DENIED, "this agent waits for an operator's approval"),
+    "revoked": (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "this agent was revoked by an operator; it will not be served again",
+    ),
+    "superseded": (grpc.StatusCode.ABORTED, "another stream of this agent has taken over"),
+    # -- Register
+    "token_missing": (grpc.StatusCode.INVALID_ARGUMENT, "enrolment token and public key are required"),
+    "token_unknown": (grpc.StatusCode.UNAUTHENTICATED, "invalid or expired enrolment token"),
+    "token_expired": (grpc.StatusCode.UNAUTHENTICATED, "the enrolment token has expired; ask for a new one"),
+    "token_exhausted": (
+        grpc.StatusCode.UNAUTHENTICATED,
+        "the enrolment token has no use left; ask for a new one",
+    ),
+    "token_revoked": (
+        grpc.StatusCode.UNAUTHENTICATED,
+        "the enrolment token was revoked; ask for a new one",
+    ),
+    "host_already_enrolled": (
+        grpc.StatusCode.ALREADY_EXISTS,
+        "a host matching this hostname and address is already registered and online; "
+        "revoke or stop that agent first",
+    ),
+    # -- form
+    "message_too_large": (grpc.StatusCode.RESOURCE_EXHAUSTED, "the message is larger than this server accepts"),
+    "message_malformed": (grpc.StatusCode.INVALID_ARGUMENT, "the message is no valid agent.v1 message"),
+    "agent_id_mismatch": (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "the message names another agent than the certificate",
+    ),
+    "key_missing": (grpc.StatusCode.INVALID_ARGUMENT, "enrolment token and public key are required"),
+    "hostname_missing": (grpc.StatusCode.INVALID_ARGUMENT, "the agent sent no hostname"),
+    # -- ours
+    "store_unavailable": (
+        grpc.StatusCode.UNAVAILABLE,
+        "the server cannot reach its database; nothing is lost, try again",
+    ),
+    "write_refused": (
+        grpc.StatusCode.INTERNAL,
+        "the server could not store this message; its log says why",
+    ),
+    "not_built": (grpc.StatusCode.UNIMPLEMENTED, "this server does not offer this RPC"),
+}
+
+
+def refuse(reason: str, sentence: str | None = None, *, retry_after_ms: int | None = None) -> Refused:
+    """Return the refusal for a reason; ``sentence`` replaces the usual one where more is known."""
+    code, usual = _TABLE[reason]
+    return Refused(reason, sentence or usual, code, retry_after_ms)
+
+
+def refuse_key(reason: str, sentence: str) -> Refused:
+    """Return the refusal of a key or CSR, whose reasons and sentences are the authority's."""
+    return Refused(reason, sentence, grpc.StatusCode.INVALID_ARGUMENT)

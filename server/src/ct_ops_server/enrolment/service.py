@@ -1,0 +1,217 @@
+"""One Register, from an application to a registration; and the renewal of a leaf.
+
+``admission`` decides; this module reads what the decision needs, and does what it says. Whatever is
+given out was committed before: a lost reply costs a repetition, never a second token use.
+
+An unproven Register changes nothing about a known agent (rule 12), with one exception: when there is
+no usable leaf at all, one is signed for the key that the agent enrolled with, at most once an hour.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from ct_ops_proto.enrolment_token import secret_digest
+
+from ct_ops_server.authority.agent_token import AGENT_AUDIENCE, BOOTSTRAP_AUDIENCE, TokenSigner
+from ct_ops_server.authority.ca import Authority, IssuedLeaf
+from ct_ops_server.enrolment import admission
+from ct_ops_server.enrolment.model import (
+    Application,
+    EnrolledAgent,
+    EnrolmentRefusedError,
+    LeafRecord,
+    NewAgent,
+    Refusal,
+    Registration,
+)
+from ct_ops_server.enrolment.ports import EnrolmentStore, KeyAlreadyEnrolledError, TokenNotRedeemedError
+from ct_ops_server.fleet.model import AgentStatus
+
+_AGENT_TOKEN_LIFETIME = timedelta(hours=24)
+_BOOTSTRAP_LIFETIME = timedelta(minutes=10)
+_UNPROVEN_SIGNING_INTERVAL = timedelta(hours=1)
+_LEAF_LIFETIME = timedelta(days=90)
+_LEAF_KEPT_WHILE_LEFT = _LEAF_LIFETIME / 2
+"""A proven Register gets the stored leaf again while at least this much of its life is left."""
+
+_SENTENCES = {
+    Refusal.TOKEN_MISSING: "enrolment token and public key are required",
+    Refusal.TOKEN_UNKNOWN: "invalid or expired enrolment token: this server never issued it; copy it again or ask for a new one",
+    Refusal.TOKEN_EXPIRED: "invalid or expired enrolment token: it has expired; ask for a new one",
+    Refusal.TOKEN_EXHAUSTED: "invalid or expired enrolment token: it has no use left; ask for a new one",
+    Refusal.TOKEN_REVOKED: "invalid or expired enrolment token: it was revoked; ask for a new one",
+    Refusal.HOST_ALREADY_ENROLLED: (
+        "a host matching this hostname and address is already registered and online; "
+        "stop or revoke that agent before registering again"
+    ),
+    Refusal.REVOKED: "this agent was revoked by an operator; it will not be served again",
+}
+
+
+def refusal(reason: Refusal) -> EnrolmentRefusedError:
+    """Return the error for a reason, with its sentence."""
+    return EnrolmentRefusedError(reason, _SENTENCES[reason])
+
+
+class Enrolment:
+    """Admits hosts, and gives agents that come back what is theirs."""
+
+    def __init__(
+        self,
+        store: EnrolmentStore,
+        *,
+        authority: Authority,
+        signer: TokenSigner,
+        installation_id: str,
+        now: Callable[[], datetime],
+        new_agent_id: Callable[[], str],
+    ) -> None:
+        self._store = store
+        self._authority = authority
+        self._signer = signer
+        self._installation_id = installation_id
+        self._now = now
+        self._new_agent_id = new_agent_id
+
+    async def register(self, application: Application) -> Registration:
+        """Answer a Register.
+
+        Raises:
+            EnrolmentRefusedError: nobody is admitted; says why.
+            StoreError: the store did not answer; nothing was given out.
+        """
+        try:
+            return await self._decide_and_do(application)
+        except KeyAlreadyEnrolledError:  # the same Register twice at once: the other one made the agent
+            return await self._decide_and_do(application)
+
+    async def renew(self, agent_id: str, key_id: str) -> IssuedLeaf | None:
+        """Issue a new leaf to an agent that presented a valid one; None when it is not active.
+
+        Raises:
+            StoreError: the store did not answer; nothing was given out.
+        """
+        agent = await self._store.find_agent(key_id)
+        if agent is None or agent.id != agent_id or agent.status is not AgentStatus.ACTIVE:
+            return None
+        leaf = self._issue(agent.public_key_der, agent.id)
+        await self._store.record_leaf(_record(leaf, agent.id))
+        return leaf
+
+    @property
+    def authority_pem(self) -> str:
+        """The certificate of the authority that issues leaves."""
+        return self._authority.certificate_pem
+
+    async def _decide_and_do(self, application: Application) -> Registration:
+        known = await self._store.find_agent(application.key_id)
+        token = await self._store.find_token(secret_digest(application.token)) if application.token else None
+        collision = None
+        if known is None and token is not None:
+            collision = await self._store.find_collision(application.hostname, application.observed_address)
+        verdict = admission.decide(
+            known=known,
+            proven=application.key_is_proven,
+            token_given=bool(application.token),
+            token=token,
+            collision=collision,
+            now=self._now(),
+        )
+        match verdict:
+            case admission.Refuse(reason):
+                raise refusal(reason)
+            case admission.Wait(agent):
+                return _waiting(agent.id)
+            case admission.Welcome(agent):
+                return await self._welcome(agent, application)
+            case admission.HandOverStored(agent):
+                return await self._hand_over(agent)
+            case admission.Admit():
+                return await self._admit(verdict, application)
+
+    async def _admit(self, verdict: admission.Admit, application: Application) -> Registration:
+        agent_id = self._new_agent_id()
+        new = NewAgent(agent_id, verdict.status, application, verdict.token.terms.tags, verdict.evidence)
+        leaf = None
+        if verdict.status is AgentStatus.ACTIVE:
+            leaf = self._issue(application.public_key_der, agent_id)
+        try:
+            await self._store.admit(
+                new, token_id=verdict.token.id, leaf=None if leaf is None else _record(leaf, agent_id)
+            )
+        except TokenNotRedeemedError:
+            raise await self._why_not_redeemed(application.token) from None
+        if leaf is None:
+            return _waiting(agent_id)
+        return self._active(agent_id, leaf.pem, leaf.sha256, leaf.not_after)
+
+    async def _why_not_redeemed(self, token: str) -> EnrolmentRefusedError:
+        record = await self._store.find_token(secret_digest(token))
+        if record is None:
+            return refusal(Refusal.TOKEN_UNKNOWN)
+        return refusal(admission.dead_token(record.state(self._now())) or Refusal.TOKEN_EXHAUSTED)
+
+    async def _welcome(self, agent: EnrolledAgent, application: Application) -> Registration:
+        await self._store.refresh_facts(agent.id, application)
+        pem, sha256, not_after = await self._leaf_of(agent, may_sign=True)
+        return self._active(agent.id, pem, sha256, not_after)
+
+    async def _hand_over(self, agent: EnrolledAgent) -> Registration:
+        last = agent.leaf_issued_at
+        may_sign = last is None or self._now() - last >= _UNPROVEN_SIGNING_INTERVAL
+        pem, sha256, not_after = await self._leaf_of(agent, may_sign=may_sign)
+        return self._active(agent.id, pem, sha256, not_after, bootstrap=True)
+
+    async def _leaf_of(self, agent: EnrolledAgent, *, may_sign: bool) -> tuple[str, bytes, datetime]:
+        """Return the stored leaf (PEM, SHA-256, end), or a new one when that is due and allowed."""
+        if agent.leaf_pem is not None and agent.leaf_sha256 is not None and agent.leaf_not_after is not None:
+            fresh = agent.leaf_not_after - self._now() >= _LEAF_KEPT_WHILE_LEFT
+            issued_by_us = agent.leaf_authority_sha256 == self._authority.sha256
+            if (fresh and issued_by_us) or not may_sign:
+                return agent.leaf_pem, agent.leaf_sha256, agent.leaf_not_after
+        leaf = self._issue(agent.public_key_der, agent.id)
+        await self._store.record_leaf(_record(leaf, agent.id))
+        return leaf.pem, leaf.sha256, leaf.not_after
+
+    def _issue(self, public_key_der: bytes, agent_id: str) -> IssuedLeaf:
+        return self._authority.issue_leaf(
+            public_key_der, agent_id, self._installation_id, self._now(), lifetime=_LEAF_LIFETIME
+        )
+
+    def _active(
+        self, agent_id: str, leaf_pem: str, leaf_sha256: bytes, not_after: datetime, *, bootstrap: bool = False
+    ) -> Registration:
+        token = self._signer.issue(
+            agent_id,
+            now=self._now(),
+            leaf_sha256=leaf_sha256,
+            audience=BOOTSTRAP_AUDIENCE if bootstrap else AGENT_AUDIENCE,
+            lifetime=_BOOTSTRAP_LIFETIME if bootstrap else _AGENT_TOKEN_LIFETIME,
+        )
+        return Registration(
+            agent_id=agent_id,
+            status=AgentStatus.ACTIVE,
+            message="enrolled",
+            agent_token=token,
+            leaf_pem=leaf_pem,
+            authority_pem=self._authority.certificate_pem,
+            leaf_not_after=not_after,
+        )
+
+
+def _waiting(agent_id: str) -> Registration:
+    return Registration(agent_id, AgentStatus.PENDING, "waiting for an operator's approval")
+
+
+def _record(leaf: IssuedLeaf, agent_id: str) -> LeafRecord:
+    return LeafRecord(
+        serial=leaf.serial,
+        agent_id=agent_id,
+        pem=leaf.pem,
+        sha256=leaf.sha256,
+        issued_at=leaf.not_before,
+        not_after=leaf.not_after,
+        authority_sha256=leaf.authority_sha256,
+    )
