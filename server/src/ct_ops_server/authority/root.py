@@ -1,0 +1,144 @@
+"""A self-signed root: ``<name>.crt`` and ``<name>.key`` (sealed) in the data directory.
+
+ECDSA P-256, ten years, path length zero: it signs leaves and nothing below it. The agent CA and the
+server CA are made here the same way and are otherwise strangers: whoever may sign a server's name
+must not be able to sign an agent's.
+
+The key is stored before the certificate. A crash between the two leaves a key alone, and the next
+start makes a certificate for that same key. A certificate alone cannot sign and is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from ct_ops_server.authority import files
+from ct_ops_server.authority.errors import AuthorityError
+from ct_ops_server.authority.sealing import SealingSecret, load_or_create_key
+
+LIFETIME = timedelta(days=3652)
+"""Ten years."""
+
+BACKDATED = timedelta(minutes=5)
+"""Everything signed is valid a little earlier than now: clocks differ."""
+
+_KEY_USAGE = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A certificate authority's certificate and the key that signs with it."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey = field(repr=False)
+    made: tuple[str, ...] = ()
+    """One sentence a file that was created just now."""
+
+    @property
+    def pem(self) -> str:
+        """The certificate as PEM."""
+        return self.certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+    @property
+    def der(self) -> bytes:
+        """The certificate as DER."""
+        return self.certificate.public_bytes(serialization.Encoding.DER)
+
+
+@dataclass(frozen=True, slots=True)
+class RootName:
+    """What tells one root from another: its files' stem, its common name, its purpose in a sentence."""
+
+    stem: str
+    common_name: str
+    purpose: str
+    key_in_name: bool = False
+    """Append the beginning of the key's digest, so that two installations' roots are told apart."""
+
+
+def load_or_create_root(directory: Path, name: RootName, secret: SealingSecret, *, now: datetime) -> Root:
+    """Return the root kept in ``directory`` under ``name``, creating what is missing.
+
+    Raises:
+        WrongSecretError: the key is sealed with another secret.
+        AuthorityError: a file is damaged or unreadable, or the two do not belong together.
+    """
+    key_file, certificate_file = directory / f"{name.stem}.key", directory / f"{name.stem}.crt"
+    if files.load_private(certificate_file) is not None and files.load_private(key_file) is None:
+        raise AuthorityError(key_file, "is missing, but its certificate is here. Restore it from a backup.")
+    stored = load_or_create_key(key_file, secret, _generate)
+    key = stored.key
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise AuthorityError(key_file, "is no elliptic curve key. Restore it from a backup.")
+    pem = files.load_private(certificate_file)
+    if pem is not None:
+        return Root(_matching_certificate(certificate_file, pem, key), key)
+    certificate = make_root_certificate(key, name, now=now)
+    if not files.create_private(certificate_file, certificate.public_bytes(serialization.Encoding.PEM)):
+        return load_or_create_root(directory, name, secret, now=now)
+    return Root(certificate, key, (f"{certificate_file}: {name.purpose}.",))
+
+
+def make_root_certificate(
+    key: ec.EllipticCurvePrivateKey, name: RootName, *, now: datetime
+) -> x509.Certificate:
+    """Return a self-signed CA certificate for ``key``, valid for ``LIFETIME`` from now."""
+    public_key = key.public_key()
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, _common_name(public_key, name))])
+    ski = x509.SubjectKeyIdentifier.from_public_key(public_key)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(public_key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - BACKDATED)
+        .not_valid_after(now + LIFETIME)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_KEY_USAGE, critical=True)
+        .add_extension(ski, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+
+
+def _generate() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def _common_name(public_key: ec.EllipticCurvePublicKey, name: RootName) -> str:
+    """Return the name; a certificate made again for the same key has the same one."""
+    if not name.key_in_name:
+        return name.common_name
+    spki = public_key.public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    return f"{name.common_name} {hashlib.sha256(spki).hexdigest()[:8]}"
+
+
+def _matching_certificate(path: Path, pem: bytes, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
+    try:
+        certificate = x509.load_pem_x509_certificate(pem)
+        matches = certificate.public_key() == key.public_key()
+    except ValueError as error:
+        raise AuthorityError(path, "holds no certificate in PEM form. Restore it from a backup.") from error
+    if not matches:
+        raise AuthorityError(path, "does not belong to the key beside it. Restore both from the same backup.")
+    return certificate

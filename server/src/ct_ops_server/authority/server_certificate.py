@@ -1,0 +1,253 @@
+"""The server's own TLS certificate, and the certificate that agents pin.
+
+Two ways to have one:
+
+* **configured**: ``INGEST_TLS_CERT`` and ``INGEST_TLS_KEY``. What agents pin is ``INGEST_TLS_CA``,
+  else the CA at the end of the chain file, else the leaf itself; then ``pin_is_leaf`` is true and
+  every token made is void once that leaf is replaced.
+* **our own**, for a newcomer: a server CA (a stranger to the agent CA) and a certificate for the names
+  of this host. It is issued again, for the *same key*, when less than a third of its life is left
+  or a wanted name is missing; the CA, and so every pin handed out, stays.
+
+The server's own key is not sealed: the TLS library reads the file itself. It is 0600 in a 0700 folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from ct_ops_server.authority import files
+from ct_ops_server.authority.errors import AuthorityError
+from ct_ops_server.authority.root import BACKDATED, Root, RootName, load_or_create_root
+from ct_ops_server.authority.sealing import SealingSecret
+
+LIFETIME = timedelta(days=397)
+"""What browsers still accept."""
+
+_ROOT_NAME = RootName(
+    "server-ca",
+    "CT-Ops Server CA",
+    "the server CA, which agents pin; it is good for ten years",
+    key_in_name=True,
+)
+_MAX_COMMON_NAME = 64
+_SERVER_ONLY = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+
+
+@dataclass(frozen=True, slots=True)
+class ServerTls:
+    """What the front door presents, and what tokens pin."""
+
+    cert_file: Path
+    """The chain, leaf first, as PEM."""
+    key_file: Path
+    """Its unencrypted private key, as PEM."""
+    chain_pem: str
+    ca_pem: str
+    ca_der: bytes
+    pin_is_leaf: bool
+    """The pin is the server certificate's own and ends with it."""
+    not_after: datetime
+    made: tuple[str, ...] = ()
+    """One sentence for each thing created or issued again just now."""
+
+    @property
+    def pin(self) -> bytes:
+        """SHA-256 of ``ca_der``, 32 bytes: what enrolment tokens carry."""
+        return hashlib.sha256(self.ca_der).digest()
+
+
+def load_configured_tls(cert_file: Path, key_file: Path, ca_file: Path | None) -> ServerTls:
+    """Return the operator's certificate with what agents shall pin.
+
+    Raises:
+        AuthorityError: a file is missing, unreadable or no certificate, or the CA did not sign the chain.
+    """
+    pem = _read_named(cert_file)
+    chain = _parse_chain(cert_file, pem)
+    root = _ca_at_end(chain) if ca_file is None else _ca_in_file(ca_file, chain)
+    pinned = root or chain[0]
+    return ServerTls(
+        cert_file=cert_file,
+        key_file=key_file,
+        chain_pem=pem.decode("ascii", errors="replace"),
+        ca_pem=pinned.public_bytes(serialization.Encoding.PEM).decode(),
+        ca_der=pinned.public_bytes(serialization.Encoding.DER),
+        pin_is_leaf=pinned == chain[0],
+        not_after=chain[0].not_valid_after_utc,
+    )
+
+
+def load_or_create_tls(
+    data_dir: Path, secret: SealingSecret, *, names: Sequence[str], now: datetime
+) -> ServerTls:
+    """Return our own certificate for ``names``, making or issuing again what is needed.
+
+    Args:
+        data_dir: holds ``server-ca.crt``, ``server-ca.key``, ``server.crt`` and ``server.key``.
+        secret: seals the server CA's key.
+        names: DNS names and addresses, canonical (``host_names``); the first DNS name becomes the CN.
+        now: the moment of signing.
+
+    Raises:
+        WrongSecretError: the CA's key is sealed with another secret.
+        AuthorityError: a file is damaged or unreadable.
+    """
+    root = load_or_create_root(data_dir, _ROOT_NAME, secret, now=now)
+    cert_file, key_file = data_dir / "server.crt", data_dir / "server.key"
+    key = _load_or_create_server_key(key_file)
+    old = _load_own_certificate(cert_file)
+    why = reason_to_issue(old, root=root.certificate, key=key.public_key(), names=names, now=now)
+    made = list(root.made)
+    if why is None and old is not None:
+        certificate = old
+    else:
+        certificate = make_server_certificate(root, key.public_key(), names, now=now)
+        files.replace_private(cert_file, certificate.public_bytes(serialization.Encoding.PEM))
+        made.append(f"{cert_file}: the server's certificate ({why}).")
+    return ServerTls(
+        cert_file=cert_file,
+        key_file=key_file,
+        chain_pem=certificate.public_bytes(serialization.Encoding.PEM).decode(),
+        ca_pem=root.pem,
+        ca_der=root.der,
+        pin_is_leaf=False,
+        not_after=certificate.not_valid_after_utc,
+        made=tuple(made),
+    )
+
+
+def reason_to_issue(
+    old: x509.Certificate | None,
+    *,
+    root: x509.Certificate,
+    key: ec.EllipticCurvePublicKey,
+    names: Sequence[str],
+    now: datetime,
+) -> str | None:
+    """Return why a certificate must be issued, None when the old one still serves."""
+    if old is None:
+        return "there was none"
+    if old.public_key() != key or not _issued_by(old, root):
+        return "the old one was of another key or CA"
+    life = old.not_valid_after_utc - old.not_valid_before_utc
+    if old.not_valid_after_utc - now < life / 3:
+        return "less than a third of the old one's life was left"
+    missing = [name for name in names if name not in _names_of(old)]
+    return f"the old one lacked {', '.join(missing)}" if missing else None
+
+
+def make_server_certificate(
+    root: Root, key: ec.EllipticCurvePublicKey, names: Sequence[str], *, now: datetime
+) -> x509.Certificate:
+    """Return a certificate for these names, signed by ``root`` and never outliving it."""
+    second = now.astimezone(UTC).replace(microsecond=0)
+    ski = root.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    return (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:_MAX_COMMON_NAME])]))
+        .issuer_name(root.certificate.subject)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(second - BACKDATED)
+        .not_valid_after(min(second + LIFETIME, root.certificate.not_valid_after_utc))
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_SERVER_ONLY, critical=False)
+        .add_extension(x509.SubjectAlternativeName([_general_name(name) for name in names]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ski), critical=False)
+        .sign(root.key, hashes.SHA256())
+    )
+
+
+def _load_or_create_server_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    content = files.load_private(path)
+    if content is None:
+        fresh = ec.generate_private_key(ec.SECP256R1())
+        pem = fresh.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        return fresh if files.create_private(path, pem) else _load_or_create_server_key(path)
+    try:
+        key = serialization.load_pem_private_key(content, None)
+    except (ValueError, TypeError) as error:
+        raise AuthorityError(path, "holds no private key in PEM form. Remove it to have one made.") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise AuthorityError(path, "is no elliptic curve key. Remove it to have one made.")
+    return key
+
+
+def _load_own_certificate(path: Path) -> x509.Certificate | None:
+    pem = files.load_private(path)
+    return None if pem is None else _parse_chain(path, pem)[0]
+
+
+def _read_named(path: Path) -> bytes:
+    content = files.load_named(path)
+    if content is None:
+        raise AuthorityError(path, "does not exist.")
+    return content
+
+
+def _parse_chain(path: Path, pem: bytes) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(pem)
+    except ValueError as error:
+        raise AuthorityError(path, "holds no certificate in PEM form.") from error
+
+
+def _ca_at_end(chain: Sequence[x509.Certificate]) -> x509.Certificate | None:
+    """Return the CA that ends a chain file, None when the file holds the leaf alone."""
+    return chain[-1] if len(chain) > 1 and _is_ca(chain[-1]) else None
+
+
+def _ca_in_file(path: Path, chain: Sequence[x509.Certificate]) -> x509.Certificate:
+    """Return the certificate in the CA file that signed the chain, or is its end."""
+    for candidate in _parse_chain(path, _read_named(path)):
+        if candidate == chain[-1] or _issued_by(chain[-1], candidate):
+            return candidate
+    raise AuthorityError(
+        path,
+        "holds no CA that signed the end of the chain in INGEST_TLS_CERT. Name the CA that did, or leave it out.",
+    )
+
+
+def _is_ca(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return False
+
+
+def _issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except (InvalidSignature, ValueError, TypeError):
+        return False
+    return True
+
+
+def _names_of(certificate: x509.Certificate) -> frozenset[str]:
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return frozenset()
+    return frozenset(str(name.value) for name in names)
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
