@@ -16,7 +16,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from ct_ops_server.authority.leaf_identity import AgentLeaf, LeafIdentity
+from ct_ops_server.authority.leaf_identity import LeafIdentity, LeafOfAgent
 
 
 @dataclass(eq=False)
@@ -37,7 +37,7 @@ class Caller:
     @property
     def agent_id(self) -> str | None:
         """The agent this connection speaks for; None for everybody without a valid leaf."""
-        return self.identity.agent_id if isinstance(self.identity, AgentLeaf) else None
+        return self.identity.agent_id if isinstance(self.identity, LeafOfAgent) else None
 
     def on_abort(self, abort: Callable[[], None]) -> None:
         """Give the function that cuts the connection at once."""

@@ -12,12 +12,18 @@ from __future__ import annotations
 import math
 import unicodedata
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from ct_ops_proto.agent.v1 import ingest_pb2 as wire
-
-from ct_ops_server.enrolment.model import Registration
+from ct_ops_proto.enrolment_token import MAX_ACCEPTED_BYTES, strip_hint
+from ct_ops_server.authority.csr import parse_csr
+from ct_ops_server.authority.leaf_identity import LeafOfAgent
+from ct_ops_server.authority.public_key import parse_public_key
+from ct_ops_server.edge.refusals import refuse
+from ct_ops_server.enrolment.model import Application, Refusal, Registration
+from ct_ops_server.enrolment.service import refusal
 from ct_ops_server.fleet.model import Disk, Facts, Frame, Interface, Tag, Vitals
+from ct_ops_server.fleet.sessions import Greeting
 
 _LARGEST_INT = 2**63 - 1
 _YEAR_2000_S = 946_684_800
@@ -30,13 +36,16 @@ _ADDRESSES = 64
 _TAGS = 64
 _TAG_KEY_CHARS = 100
 _TAG_VALUE_CHARS = 500
+_LONGEST_INTERVAL_S = 3_600
 
 
 def clean_text(text: str, longest: int = _TEXT_CHARS) -> str:
     """Return the text without control, format and surrogate characters, cut to ``longest`` characters."""
     text = text[: longest * 2]
     if not text.isprintable():
-        text = "".join(" " if character in "\t\r\n" else character for character in text if _is_shown(character))
+        text = "".join(
+            " " if character in "\t\r\n" else character for character in text if _is_shown(character)
+        )
     return text.strip()[:longest]
 
 
@@ -108,7 +117,9 @@ def _interface(interface: wire.NetworkInterface) -> Interface:
 
 def addresses_of(addresses: Iterable[str]) -> tuple[str, ...]:
     """Return at most 64 addresses as clean text. They are evidence, never identity (rule 14)."""
-    cleaned = (clean_text(address, _NAME_CHARS) for address, _ in zip(addresses, range(_ADDRESSES), strict=False))
+    cleaned = (
+        clean_text(address, _NAME_CHARS) for address, _ in zip(addresses, range(_ADDRESSES), strict=False)
+    )
     return tuple(address for address in cleaned if address)
 
 
@@ -123,6 +134,51 @@ def tags_of(tags: Sequence[wire.Tag]) -> tuple[Tag, ...]:
         clean_text(tag.key, _TAG_KEY_CHARS): clean_text(tag.value, _TAG_VALUE_CHARS) for tag in tags[:_TAGS]
     }
     return tuple(Tag(key, value) for key, value in latest.items() if key)
+
+
+def application_of(message: wire.RegisterRequest, *, proven_key_id: str | None, address: str) -> Application:
+    """Return a Register as an application: its form is checked, its content is only claimed.
+
+    Raises:
+        EnrolmentRefusedError: the token or the key is missing, or the token is absurdly long.
+        KeyRefusedError: the key or the CSR is not acceptable, or they do not belong together.
+        Refused: there is no hostname.
+    """
+    if not message.public_key:
+        raise refusal(Refusal.TOKEN_MISSING)
+    if len(message.org_token.encode(errors="replace")) > MAX_ACCEPTED_BYTES:
+        raise refusal(Refusal.TOKEN_UNKNOWN)
+    key = parse_public_key(message.public_key)
+    parse_csr(message.csr_der, expected=key)
+    hostname = hostname_of(message.agent_info.hostname)
+    if not hostname:
+        raise refuse("hostname_missing")
+    platform = message.platform_info
+    return Application(
+        token=strip_hint(message.org_token.strip()),
+        key_id=key.key_id,
+        public_key_der=key.spki_der,
+        hostname=hostname,
+        os=clean_text(platform.os, _NAME_CHARS),
+        os_version=clean_text(platform.os_version, _NAME_CHARS),
+        arch=clean_text(platform.arch, _NAME_CHARS),
+        agent_version=clean_text(message.agent_info.version, _NAME_CHARS),
+        ip_addresses=addresses_of(platform.ip_addresses),
+        claimed_tags=tags_of(message.tags),
+        observed_address=address,
+        key_is_proven=key.key_id == proven_key_id,
+    )
+
+
+def greeting_of(leaf: LeafOfAgent, first: wire.HeartbeatRequest) -> Greeting:
+    """Return what opens a stream. Existing agents say no interval."""
+    interval_s = min(first.hello.interval_s, _LONGEST_INTERVAL_S)
+    return Greeting(
+        agent_id=leaf.agent_id,
+        leaf_sha256=leaf.sha256,
+        claimed_token=first.agent_id,
+        interval=timedelta(seconds=interval_s) if interval_s else None,
+    )
 
 
 def registration_message(registration: Registration) -> wire.RegisterResponse:

@@ -25,7 +25,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ct_ops_server.authority.leaf_identity import AgentLeaf, LeafIdentity
+from ct_ops_server.authority.leaf_identity import LeafIdentity, LeafOfAgent
 from ct_ops_server.edge.callers import Caller, Callers
 from ct_ops_server.edge.connection_log import ConnectionLog
 from ct_ops_server.edge.dialling import Dialler, UpstreamBusyError, fresh_peer_name
@@ -265,4 +265,4 @@ class FrontDoor:
 def _room(tls: ssl.SSLObject, caller: Caller) -> Room:
     if tls.selected_alpn_protocol() != "h2":
         return Room.HTTP
-    return Room.AGENTS if isinstance(caller.identity, AgentLeaf) else Room.LOBBY
+    return Room.AGENTS if isinstance(caller.identity, LeafOfAgent) else Room.LOBBY

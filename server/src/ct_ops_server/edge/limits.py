@@ -40,6 +40,7 @@ class Limits:
     # -- callers with a valid identity
     agent_streams: int = 8
     agent_message_bytes: int = 1024 * 1024
+    first_frame_s: float = 30.0
     frames_per_second: float = 10.0
     """Sustained frames of one stream; more are not read until their time has come."""
     frames_burst: int = 20

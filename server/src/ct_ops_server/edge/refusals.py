@@ -15,22 +15,26 @@ reason for agents that can read it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import grpc
+
+from ct_ops_server.authority.public_key import KeyRefusedError
+from ct_ops_server.enrolment.model import EnrolmentRefusedError, Refusal
 
 REASON_KEY = "ct-ops-reason"
 RETRY_AFTER_KEY = "ct-ops-retry-after-ms"
 
 
-@dataclass(frozen=True)
 class Refused(Exception):  # noqa: N818  it is an answer, not an error of ours
     """Ends an RPC. ``sentence`` is for the operator of the host and carries no secret."""
 
-    reason: str
-    sentence: str
-    code: grpc.StatusCode
-    retry_after_ms: int | None = None
+    def __init__(
+        self, reason: str, sentence: str, code: grpc.StatusCode, retry_after_ms: int | None = None
+    ) -> None:
+        super().__init__(sentence)
+        self.reason = reason
+        self.sentence = sentence
+        self.code = code
+        self.retry_after_ms = retry_after_ms
 
     @property
     def metadata(self) -> tuple[tuple[str, str], ...]:
@@ -45,6 +49,10 @@ _TABLE: dict[str, tuple[grpc.StatusCode, str]] = {
     "client_certificate_required": (
         grpc.StatusCode.UNAUTHENTICATED,
         "client certificate required for this RPC",
+    ),
+    "leaf_unusable": (
+        grpc.StatusCode.UNAUTHENTICATED,
+        "the client certificate cannot be read or has a key of another kind than Ed25519 and P-256",
     ),
     "leaf_expired": (
         grpc.StatusCode.UNAUTHENTICATED,
@@ -92,38 +100,31 @@ _TABLE: dict[str, tuple[grpc.StatusCode, str]] = {
         "the agent token belongs to another agent than the certificate",
     ),
     # -- the agent's row
-    "unknown_agent": (grpc.StatusCode.NOT_FOUND, "this agent is not known here; register with an enrolment token"),
+    "unknown_agent": (
+        grpc.StatusCode.NOT_FOUND,
+        "this agent is not known here; register with an enrolment token",
+    ),
     "pending": (grpc.StatusCode.PERMISSION_DENIED, "this agent waits for an operator's approval"),
     "revoked": (
         grpc.StatusCode.FAILED_PRECONDITION,
         "this agent was revoked by an operator; it will not be served again",
     ),
     "superseded": (grpc.StatusCode.ABORTED, "another stream of this agent has taken over"),
-    # -- Register
-    "token_missing": (grpc.StatusCode.INVALID_ARGUMENT, "enrolment token and public key are required"),
-    "token_unknown": (grpc.StatusCode.UNAUTHENTICATED, "invalid or expired enrolment token"),
-    "token_expired": (grpc.StatusCode.UNAUTHENTICATED, "the enrolment token has expired; ask for a new one"),
-    "token_exhausted": (
-        grpc.StatusCode.UNAUTHENTICATED,
-        "the enrolment token has no use left; ask for a new one",
-    ),
-    "token_revoked": (
-        grpc.StatusCode.UNAUTHENTICATED,
-        "the enrolment token was revoked; ask for a new one",
-    ),
-    "host_already_enrolled": (
-        grpc.StatusCode.ALREADY_EXISTS,
-        "a host matching this hostname and address is already registered and online; "
-        "revoke or stop that agent first",
-    ),
     # -- form
-    "message_too_large": (grpc.StatusCode.RESOURCE_EXHAUSTED, "the message is larger than this server accepts"),
+    "message_too_large": (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "the message is larger than this server accepts",
+    ),
+    "first_frame_missing": (grpc.StatusCode.INVALID_ARGUMENT, "no heartbeat frame came in time"),
     "message_malformed": (grpc.StatusCode.INVALID_ARGUMENT, "the message is no valid agent.v1 message"),
+    "renewal_key": (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "a renewal keeps the key: the CSR's key is not that of the presented certificate",
+    ),
     "agent_id_mismatch": (
         grpc.StatusCode.INVALID_ARGUMENT,
         "the message names another agent than the certificate",
     ),
-    "key_missing": (grpc.StatusCode.INVALID_ARGUMENT, "enrolment token and public key are required"),
     "hostname_missing": (grpc.StatusCode.INVALID_ARGUMENT, "the agent sent no hostname"),
     # -- ours
     "store_unavailable": (
@@ -137,6 +138,16 @@ _TABLE: dict[str, tuple[grpc.StatusCode, str]] = {
     "not_built": (grpc.StatusCode.UNIMPLEMENTED, "this server does not offer this RPC"),
 }
 
+_ENROLMENT = {
+    Refusal.TOKEN_MISSING: grpc.StatusCode.INVALID_ARGUMENT,
+    Refusal.TOKEN_UNKNOWN: grpc.StatusCode.UNAUTHENTICATED,
+    Refusal.TOKEN_EXPIRED: grpc.StatusCode.UNAUTHENTICATED,
+    Refusal.TOKEN_EXHAUSTED: grpc.StatusCode.UNAUTHENTICATED,
+    Refusal.TOKEN_REVOKED: grpc.StatusCode.UNAUTHENTICATED,
+    Refusal.HOST_ALREADY_ENROLLED: grpc.StatusCode.ALREADY_EXISTS,
+    Refusal.REVOKED: grpc.StatusCode.FAILED_PRECONDITION,
+}
+
 
 def refuse(reason: str, sentence: str | None = None, *, retry_after_ms: int | None = None) -> Refused:
     """Return the refusal for a reason; ``sentence`` replaces the usual one where more is known."""
@@ -144,6 +155,11 @@ def refuse(reason: str, sentence: str | None = None, *, retry_after_ms: int | No
     return Refused(reason, sentence or usual, code, retry_after_ms)
 
 
-def refuse_key(reason: str, sentence: str) -> Refused:
-    """Return the refusal of a key or CSR, whose reasons and sentences are the authority's."""
-    return Refused(reason, sentence, grpc.StatusCode.INVALID_ARGUMENT)
+def refuse_enrolment(error: EnrolmentRefusedError) -> Refused:
+    """Return the refusal of a Register; its sentences are enrolment's."""
+    return Refused(error.reason.value, str(error), _ENROLMENT[error.reason])
+
+
+def refuse_key(error: KeyRefusedError) -> Refused:
+    """Return the refusal of a key or CSR; its sentences are the authority's."""
+    return Refused(error.reason.value, str(error), grpc.StatusCode.INVALID_ARGUMENT)

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from ct_ops_proto.enrolment_token import secret_digest
-
-from ct_ops_server.authority.agent_token import AGENT_AUDIENCE, BOOTSTRAP_AUDIENCE, TokenSigner
-from ct_ops_server.authority.ca import Authority, IssuedLeaf
+from ct_ops_server.authority.agent_token import Audience, TokenSigner
+from ct_ops_server.authority.ca import LEAF_LIFETIME, Authority, IssuedLeaf
+from ct_ops_server.authority.public_key import parse_spki
 from ct_ops_server.enrolment import admission
 from ct_ops_server.enrolment.model import (
     Application,
@@ -32,8 +32,7 @@ from ct_ops_server.fleet.model import AgentStatus
 _AGENT_TOKEN_LIFETIME = timedelta(hours=24)
 _BOOTSTRAP_LIFETIME = timedelta(minutes=10)
 _UNPROVEN_SIGNING_INTERVAL = timedelta(hours=1)
-_LEAF_LIFETIME = timedelta(days=90)
-_LEAF_KEPT_WHILE_LEFT = _LEAF_LIFETIME / 2
+_LEAF_KEPT_WHILE_LEFT = LEAF_LIFETIME / 2
 """A proven Register gets the stored leaf again while at least this much of its life is left."""
 
 _SENTENCES = {
@@ -97,13 +96,22 @@ class Enrolment:
         if agent is None or agent.id != agent_id or agent.status is not AgentStatus.ACTIVE:
             return None
         leaf = self._issue(agent.public_key_der, agent.id)
-        await self._store.record_leaf(_record(leaf, agent.id))
+        await self._store.record_leaf(self._record(leaf, agent.id))
         return leaf
+
+    async def status_of_key(self, key_id: str) -> AgentStatus | None:
+        """Return the status of the agent that holds this key, None when there is none.
+
+        Raises:
+            StoreError: the store did not answer.
+        """
+        agent = await self._store.find_agent(key_id)
+        return None if agent is None else agent.status
 
     @property
     def authority_pem(self) -> str:
         """The certificate of the authority that issues leaves."""
-        return self._authority.certificate_pem
+        return self._authority.pem
 
     async def _decide_and_do(self, application: Application) -> Registration:
         known = await self._store.find_agent(application.key_id)
@@ -139,7 +147,7 @@ class Enrolment:
             leaf = self._issue(application.public_key_der, agent_id)
         try:
             await self._store.admit(
-                new, token_id=verdict.token.id, leaf=None if leaf is None else _record(leaf, agent_id)
+                new, token_id=verdict.token.id, leaf=None if leaf is None else self._record(leaf, agent_id)
             )
         except TokenNotRedeemedError:
             raise await self._why_not_redeemed(application.token) from None
@@ -172,22 +180,39 @@ class Enrolment:
             if (fresh and issued_by_us) or not may_sign:
                 return agent.leaf_pem, agent.leaf_sha256, agent.leaf_not_after
         leaf = self._issue(agent.public_key_der, agent.id)
-        await self._store.record_leaf(_record(leaf, agent.id))
+        await self._store.record_leaf(self._record(leaf, agent.id))
         return leaf.pem, leaf.sha256, leaf.not_after
 
     def _issue(self, public_key_der: bytes, agent_id: str) -> IssuedLeaf:
         return self._authority.issue_leaf(
-            public_key_der, agent_id, self._installation_id, self._now(), lifetime=_LEAF_LIFETIME
+            parse_spki(public_key_der), agent_id, self._installation_id, now=self._now()
+        )
+
+    def _record(self, leaf: IssuedLeaf, agent_id: str) -> LeafRecord:
+        return LeafRecord(
+            serial=leaf.serial_hex,
+            agent_id=agent_id,
+            pem=leaf.pem,
+            sha256=leaf.sha256,
+            issued_at=self._now(),
+            not_after=leaf.not_after,
+            authority_sha256=self._authority.sha256,
         )
 
     def _active(
-        self, agent_id: str, leaf_pem: str, leaf_sha256: bytes, not_after: datetime, *, bootstrap: bool = False
+        self,
+        agent_id: str,
+        leaf_pem: str,
+        leaf_sha256: bytes,
+        not_after: datetime,
+        *,
+        bootstrap: bool = False,
     ) -> Registration:
         token = self._signer.issue(
             agent_id,
             now=self._now(),
             leaf_sha256=leaf_sha256,
-            audience=BOOTSTRAP_AUDIENCE if bootstrap else AGENT_AUDIENCE,
+            audience=Audience.BOOTSTRAP if bootstrap else Audience.AGENT,
             lifetime=_BOOTSTRAP_LIFETIME if bootstrap else _AGENT_TOKEN_LIFETIME,
         )
         return Registration(
@@ -196,22 +221,10 @@ class Enrolment:
             message="enrolled",
             agent_token=token,
             leaf_pem=leaf_pem,
-            authority_pem=self._authority.certificate_pem,
+            authority_pem=self._authority.pem,
             leaf_not_after=not_after,
         )
 
 
 def _waiting(agent_id: str) -> Registration:
     return Registration(agent_id, AgentStatus.PENDING, "waiting for an operator's approval")
-
-
-def _record(leaf: IssuedLeaf, agent_id: str) -> LeafRecord:
-    return LeafRecord(
-        serial=leaf.serial,
-        agent_id=agent_id,
-        pem=leaf.pem,
-        sha256=leaf.sha256,
-        issued_at=leaf.not_before,
-        not_after=leaf.not_after,
-        authority_sha256=leaf.authority_sha256,
-    )

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ct_ops_proto.enrolment_token import ServerHint, format_token, make_secret, secret_digest
-
 from ct_ops_server.enrolment.model import TokenRecord, TokenTerms
 from ct_ops_server.enrolment.ports import EnrolmentStore
 

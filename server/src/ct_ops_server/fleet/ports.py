@@ -52,6 +52,9 @@ class StreamStore(Protocol):
     async def close_stream(self, closing: StreamClosing) -> None:
         """Mark the agent offline, unless a younger stream has taken over."""
 
+    async def agent_status(self, agent_id: str) -> AgentStatus | None:
+        """Return the status in the agent's row now; None when there is no such agent."""
+
 
 class PresenceStore(Protocol):
     """Leases of workers, by the database's clock only (rule 18)."""

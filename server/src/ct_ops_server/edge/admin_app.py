@@ -1,0 +1,141 @@
+"""The admin API: what ``ct-ops-server`` asks a running server to do, over ``admin.sock``.
+
+The command line uses this very app also when no server runs, then inside its own process: so there is one
+way to do a thing, with one set of checks and errors. Whoever may open the socket is an operator; the
+actor's name comes with the request and goes into the history.
+
+Errors are JSON ``{"error": {"code": …, "message": …}}``: 404 not found, 409 does not fit the state or
+is ambiguous, 422 malformed, 503 the database does not answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+
+from ct_ops_server.edge.admin_views import agent_view, change_view, token_view
+from ct_ops_server.enrolment.model import TokenTerms
+from ct_ops_server.enrolment.tokens import TokenDesk
+from ct_ops_server.fleet.agents import AgentDesk, AgentError, AgentNotFoundError
+from ct_ops_server.fleet.model import AgentStatus, Tag
+from ct_ops_server.fleet.ports import StoreError, StoreUnavailableError
+
+_Key = Annotated[str, Field(min_length=1, max_length=100)]
+_Value = Annotated[str, Field(max_length=500)]
+_Actor = Annotated[str, Field(min_length=1, max_length=100)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    actor: _Actor
+
+
+class TokenRequest(_Body):
+    """Body of ``POST /v1/tokens``."""
+
+    label: Annotated[str, Field(min_length=1, max_length=100)]
+    auto_approve: bool = False
+    max_uses: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    expires_in_s: Annotated[float, Field(gt=0, le=10 * 366 * 86_400)] | None = None
+    tags: dict[_Key, _Value] = {}
+
+
+class DecisionRequest(_Body):
+    """Body of ``POST /v1/agents/{selector}/{decision}``."""
+
+    reason: Annotated[str, Field(max_length=500)] = ""
+
+
+@dataclass(frozen=True)
+class AdminParts:
+    """What the API works on."""
+
+    tokens: TokenDesk
+    agents: AgentDesk
+    now: Any
+    """Returns the present moment, with time zone."""
+    token_warnings: tuple[str, ...] = ()
+
+
+def build_admin_app(parts: AdminParts) -> FastAPI:
+    """Return the app."""
+    app = FastAPI(title="CT-Ops admin", openapi_url=None, docs_url=None, redoc_url=None)
+    _add_errors(app)
+    _add_tokens(app, parts)
+    _add_agents(app, parts)
+    return app
+
+
+def _add_tokens(app: FastAPI, parts: AdminParts) -> None:
+    @app.post("/v1/tokens", status_code=201)
+    async def create_token(body: TokenRequest) -> dict[str, Any]:
+        now: datetime = parts.now()
+        terms = TokenTerms(
+            label=body.label,
+            auto_approve=body.auto_approve,
+            max_uses=body.max_uses,
+            expires_at=None if body.expires_in_s is None else now + timedelta(seconds=body.expires_in_s),
+            tags=tuple(Tag(key, value) for key, value in body.tags.items()),
+        )
+        created = await parts.tokens.create(terms, actor=body.actor)
+        view = token_view(created.record, now)
+        return {**view, "token": created.token, "warnings": list(parts.token_warnings)}
+
+
+def _add_agents(app: FastAPI, parts: AdminParts) -> None:
+    decisions = {
+        "approve": parts.agents.approve,
+        "reject": parts.agents.reject,
+        "revoke": parts.agents.revoke,
+    }
+
+    @app.get("/v1/agents")
+    async def list_agents(status: AgentStatus | None = None) -> list[dict[str, Any]]:
+        return [agent_view(agent) for agent in await parts.agents.list(status)]
+
+    @app.get("/v1/agents/{selector}")
+    async def show_agent(selector: str) -> dict[str, Any]:
+        agent = await parts.agents.find(selector)
+        history = await parts.agents.history(agent.id)
+        return {**agent_view(agent), "history": [change_view(change) for change in history]}
+
+    for name, decide in decisions.items():
+
+        @app.post(f"/v1/agents/{{selector}}/{name}", name=name)
+        async def decision(selector: str, body: DecisionRequest, decide: Any = decide) -> dict[str, Any]:
+            return agent_view(await decide(selector, actor=body.actor, reason=body.reason))
+
+
+def _add_errors(app: FastAPI) -> None:
+    def answer(status: int, code: str, message: str) -> JSONResponse:
+        return JSONResponse({"error": {"code": code, "message": message}}, status_code=status)
+
+    @app.exception_handler(AgentError)
+    async def agent_error(_: Request, error: AgentError) -> JSONResponse:
+        if isinstance(error, AgentNotFoundError):
+            return answer(404, "not_found", str(error))
+        return answer(409, "conflict", str(error))
+
+    @app.exception_handler(StoreError)
+    async def store_error(_: Request, error: StoreError) -> JSONResponse:
+        if isinstance(error, StoreUnavailableError):
+            return answer(503, "store_unavailable", f"the database does not answer: {error}")
+        return answer(500, "write_refused", f"the database refused this: {error}")
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
+        problems = "; ".join(
+            f"{'.'.join(map(str, item['loc'][1:]))}: {item['msg']}" for item in error.errors()
+        )
+        return answer(422, "malformed", problems)
+
+    @app.exception_handler(ValueError)
+    async def impossible(_: Request, error: ValueError) -> JSONResponse:
+        return answer(422, "malformed", str(error))

@@ -1,0 +1,26 @@
+"""How fast one stream's frames are read: a token bucket, pure but for its clock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+
+class FramePace:
+    """Allows a burst, then a sustained rate. Frames beyond it are not refused, only read later (rule 16)."""
+
+    __slots__ = ("_allowance", "_burst", "_latest_s", "_now_s", "_per_second")
+
+    def __init__(self, *, per_second: float, burst: int, now_s: Callable[[], float]) -> None:
+        self._per_second = per_second
+        self._burst = burst
+        self._now_s = now_s
+        self._allowance = float(burst)
+        self._latest_s = now_s()
+
+    def take(self) -> float:
+        """Account for one frame; return how many seconds to wait before the next is read."""
+        now_s = self._now_s()
+        earned = (now_s - self._latest_s) * self._per_second
+        self._allowance = min(self._allowance + earned, self._burst) - 1
+        self._latest_s = now_s
+        return -self._allowance / self._per_second if self._allowance < 0 else 0.0

@@ -1,0 +1,110 @@
+"""What operators do to agents: find them, and decide about them.
+
+An agent is named by its id, a unique prefix of it, or a unique hostname. A decision that does not fit
+the agent's state changes nothing and says so. Errors:
+
+    AgentError
+    ├── AgentNotFoundError    nothing matches
+    ├── AgentAmbiguousError   more than one does; carries them
+    └── StatusConflictError   the decision does not fit the agent's status
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ct_ops_server.fleet.model import Agent, AgentStatus, StatusChange
+from ct_ops_server.fleet.ports import AgentStore, LiveAgents
+
+
+@dataclass(frozen=True, slots=True)
+class _Decision:
+    verb: str
+    allowed_from: frozenset[AgentStatus]
+    to: AgentStatus
+
+
+_APPROVE = _Decision("approve", frozenset({AgentStatus.PENDING}), AgentStatus.ACTIVE)
+_REJECT = _Decision("reject", frozenset({AgentStatus.PENDING}), AgentStatus.REVOKED)
+_REVOKE = _Decision("revoke", frozenset({AgentStatus.PENDING, AgentStatus.ACTIVE}), AgentStatus.REVOKED)
+
+
+class AgentError(Exception):
+    """A request about an agent that cannot be done. ``str()`` is a sentence for the operator."""
+
+
+class AgentNotFoundError(AgentError):
+    """Nothing matches the selector."""
+
+    def __init__(self, selector: str) -> None:
+        super().__init__(
+            f"no agent has the id, id prefix or hostname {selector!r}; see: ct-ops-server agent list"
+        )
+
+
+class AgentAmbiguousError(AgentError):
+    """The selector names more than one agent."""
+
+    def __init__(self, selector: str, candidates: Sequence[Agent]) -> None:
+        names = ", ".join(f"{agent.id} ({agent.hostname}, {agent.status})" for agent in candidates[:5])
+        super().__init__(f"{selector!r} names more than one agent: {names}; use an id")
+        self.candidates = tuple(candidates)
+
+
+class StatusConflictError(AgentError):
+    """The agent's status does not allow the decision."""
+
+
+class AgentDesk:
+    """Where operators look agents up and decide about them."""
+
+    def __init__(self, store: AgentStore, live: LiveAgents) -> None:
+        self._store = store
+        self._live = live
+
+    async def list(self, status: AgentStatus | None = None) -> Sequence[Agent]:
+        """Return agents by hostname."""
+        return await self._store.list_agents(status=status)
+
+    async def find(self, selector: str) -> Agent:
+        """Return the one agent that is meant.
+
+        Raises:
+            AgentNotFoundError, AgentAmbiguousError: it is not exactly one.
+        """
+        found = await self._store.find_agents(selector)
+        if not found:
+            raise AgentNotFoundError(selector)
+        if len(found) > 1:
+            raise AgentAmbiguousError(selector, found)
+        return found[0]
+
+    async def history(self, agent_id: str) -> Sequence[StatusChange]:
+        """Return an agent's status changes, oldest first."""
+        return await self._store.status_history(agent_id)
+
+    async def approve(self, selector: str, *, actor: str, reason: str = "") -> Agent:
+        """Let a pending agent in."""
+        return await self._decide(selector, _APPROVE, actor=actor, reason=reason)
+
+    async def reject(self, selector: str, *, actor: str, reason: str = "") -> Agent:
+        """Refuse a pending agent for good: its key is revoked before it was ever used."""
+        return await self._decide(selector, _REJECT, actor=actor, reason=reason)
+
+    async def revoke(self, selector: str, *, actor: str, reason: str = "") -> Agent:
+        """Refuse an agent for good, and end its connections now."""
+        return await self._decide(selector, _REVOKE, actor=actor, reason=reason)
+
+    async def _decide(self, selector: str, decision: _Decision, *, actor: str, reason: str) -> Agent:
+        agent = await self.find(selector)
+        found = await self._store.change_status(
+            agent.id, allowed_from=decision.allowed_from, to=decision.to, actor=actor, reason=reason
+        )
+        if found is None:
+            raise AgentNotFoundError(selector)
+        if found not in decision.allowed_from:
+            raise StatusConflictError(f"cannot {decision.verb} {agent.hostname} ({agent.id}): it is {found}")
+        if decision.to is AgentStatus.REVOKED:
+            self._live.end(agent.id, "revoked")
+        return await self.find(agent.id)

@@ -1,0 +1,148 @@
+"""One heartbeat stream, from its first frame to its end.
+
+Opening a stream proves three times that the agent is who it says (the leaf at the handshake, the agent
+token in the first frame, the agent's row), and raises the agent's *generation*. Every later write of
+the stream names that generation and finds no row when the agent was revoked or has a younger stream:
+so a heartbeat cannot undo a revocation, and a late end cannot mark a reconnected host offline (rule 18).
+
+A frame is acknowledged after the transaction that holds it was committed, never before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from ct_ops_server.authority.agent_token import (
+    AgentTokenClaims,
+    Audience,
+    TokenInvalidError,
+    TokenVerifier,
+)
+from ct_ops_server.fleet.model import (
+    AgentStatus,
+    Facts,
+    Frame,
+    HeartbeatWrite,
+    StreamClosing,
+    StreamOpening,
+    StreamRefused,
+)
+from ct_ops_server.fleet.ports import StreamStore
+
+
+class SessionRefusedError(Exception):
+    """The stream may not be opened, or not go on. ``reason`` is a key of ``edge.refusals``."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Greeting:
+    """What opens a stream: the verified leaf's identity, and the first frame's claims."""
+
+    agent_id: str
+    leaf_sha256: bytes
+    claimed_token: str
+    """The value of ``agent_id`` in the first frame: the agent token."""
+    interval: timedelta | None = None
+
+
+class Sessions:
+    """Opens heartbeat sessions of this worker."""
+
+    def __init__(
+        self, store: StreamStore, *, verifier: TokenVerifier, worker_id: str, now: Callable[[], datetime]
+    ) -> None:
+        self._store = store
+        self._verifier = verifier
+        self._worker_id = worker_id
+        self._now = now
+
+    async def open(self, greeting: Greeting) -> Session:
+        """Open a session.
+
+        Raises:
+            SessionRefusedError: the token, or the agent's row, does not admit it.
+            StoreError: the store did not answer; no conclusion about the agent.
+        """
+        if reason := self._token_fault(greeting):
+            raise SessionRefusedError(reason)
+        answer = await self._store.open_stream(
+            StreamOpening(greeting.agent_id, self._worker_id, greeting.interval)
+        )
+        if isinstance(answer, StreamRefused):
+            raise SessionRefusedError(refusal_reason(answer.status))
+        return Session(self._store, greeting.agent_id, answer.generation)
+
+    async def why_not_served(self, agent_id: str) -> str:
+        """Return why an agent with a valid leaf gets no service, from its row as it is now."""
+        return refusal_reason(await self._store.agent_status(agent_id))
+
+    def _token_fault(self, greeting: Greeting) -> str | None:
+        if not greeting.claimed_token:
+            return "agent_token_missing"
+        try:
+            claims = self._verifier.verify(greeting.claimed_token, now=self._now())
+        except TokenInvalidError:
+            return "agent_token_invalid"
+        return token_fault(claims, greeting)
+
+
+def token_fault(claims: AgentTokenClaims, greeting: Greeting) -> str | None:
+    """Return why a genuine token does not open this stream; None when it does.
+
+    An expired token is good enough beside a valid leaf of the same agent (rule 11): nobody is locked
+    out for having been offline. A bootstrap token is what an *unproven* Register got, so it must be
+    young, and counts only beside the very leaf it was given out with.
+    """
+    if claims.agent_id != greeting.agent_id:
+        return "agent_token_of_another_agent"
+    if claims.audience is not Audience.BOOTSTRAP:
+        return None
+    if claims.expired:
+        return "agent_token_expired"
+    return None if claims.leaf_sha256 == greeting.leaf_sha256 else "agent_token_invalid"
+
+
+def refusal_reason(status: AgentStatus | None) -> str:
+    """Return why an agent whose row has this status (None: no row) gets no service."""
+    match status:
+        case None:
+            return "unknown_agent"
+        case AgentStatus.PENDING:
+            return "pending"
+        case AgentStatus.REVOKED:
+            return "revoked"
+        case AgentStatus.ACTIVE:
+            return "superseded"
+
+
+class Session:
+    """One open stream's writes."""
+
+    def __init__(self, store: StreamStore, agent_id: str, generation: int) -> None:
+        self._store = store
+        self._agent_id = agent_id
+        self._generation = generation
+        self._stored_facts: Facts | None = None
+
+    async def record(self, frame: Frame) -> None:
+        """Store a frame; returns after its commit.
+
+        Raises:
+            SessionRefusedError: the agent was revoked or deleted, or a younger stream has taken over.
+            StoreError: nothing was stored.
+        """
+        facts = None if frame.facts == self._stored_facts else frame.facts
+        write = HeartbeatWrite(self._agent_id, self._generation, frame.vitals, facts)
+        if not await self._store.record_heartbeat(write):
+            raise SessionRefusedError(refusal_reason(await self._store.agent_status(self._agent_id)))
+        self._stored_facts = frame.facts
+
+    async def close(self) -> None:
+        """Mark the agent offline, unless it has a younger stream."""
+        await self._store.close_stream(StreamClosing(self._agent_id, self._generation))
