@@ -1,0 +1,107 @@
+"""Engines: how each database is opened for writing and for reading.
+
+SQLite (rule 17): the driver's own transactions are off, because they start too late and lose
+updates; a writer starts with ``BEGIN IMMEDIATE`` and so never has to give up half-way, a reader with
+``BEGIN`` on a connection that cannot write at all. WAL lets both work at the same time, and
+``synchronous=FULL`` makes a commit durable before it is acknowledged. The file is born readable by
+its owner only; SQLite gives its companions (-wal, -shm) the same mode.
+
+PostgreSQL: a statement that takes longer than a minute is given up, so that a dead network cannot
+hold the writer for ever.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, event
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from ct_ops_server.store.database_url import PostgresTarget, SqliteTarget, Target
+
+_BUSY_TIMEOUT_S = 5.0
+_COMMAND_TIMEOUT_S = 60.0
+_READERS = 4
+
+_WRITER_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
+_READER_PRAGMAS = ("query_only=ON",)
+# Alembic rebuilds a SQLite table by dropping the old one, and with foreign keys on the dependants'
+# rows would go with it.
+_MIGRATION_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=OFF")
+
+
+def write_engine(target: Target) -> AsyncEngine:
+    """Return an engine with one connection, for the writer."""
+    if isinstance(target, SqliteTarget):
+        return _sqlite_engine(target, _WRITER_PRAGMAS, begin="BEGIN IMMEDIATE", connections=1)
+    return _postgres_engine(target, connections=1)
+
+
+def read_engine(target: Target) -> AsyncEngine:
+    """Return an engine for reading."""
+    if isinstance(target, SqliteTarget):
+        return _sqlite_engine(target, _READER_PRAGMAS, begin="BEGIN", connections=_READERS)
+    # A read may find a connection that a restart of the database has closed: look before use.
+    return _postgres_engine(target, connections=_READERS, pool_pre_ping=True)
+
+
+def migration_engine(target: Target) -> AsyncEngine:
+    """Return an engine for changing the schema; to be disposed of after use."""
+    if isinstance(target, SqliteTarget):
+        return _sqlite_engine(target, _MIGRATION_PRAGMAS, begin="BEGIN IMMEDIATE", connections=1)
+    return _postgres_engine(target, connections=1)
+
+
+def claim_file(path: Path) -> None:
+    """Create the database file (0600) and its folder (0700) unless they exist; close it to others.
+
+    Raises:
+        OSError: the folder or the file cannot be created or opened.
+    """
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+        if mode & 0o077:
+            os.fchmod(descriptor, mode & 0o700)
+    finally:
+        os.close(descriptor)
+
+
+def _sqlite_engine(
+    target: SqliteTarget, pragmas: tuple[str, ...], *, begin: str, connections: int
+) -> AsyncEngine:
+    engine = create_async_engine(
+        URL.create("sqlite+aiosqlite", database=str(target.path)),
+        connect_args={"isolation_level": None, "timeout": _BUSY_TIMEOUT_S},
+        pool_size=connections,
+        max_overflow=0,
+        hide_parameters=True,
+    )
+
+    def prepare(connection: Any, _record: object) -> None:
+        cursor = connection.cursor()
+        for pragma in pragmas:
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    def start(connection: Connection) -> None:
+        connection.exec_driver_sql(begin)
+
+    event.listen(engine.sync_engine, "connect", prepare)
+    event.listen(engine.sync_engine, "begin", start)
+    return engine
+
+
+def _postgres_engine(target: PostgresTarget, *, connections: int, pool_pre_ping: bool = False) -> AsyncEngine:
+    return create_async_engine(
+        target.url,
+        connect_args={"command_timeout": _COMMAND_TIMEOUT_S, **target.connect_args},
+        pool_size=connections,
+        max_overflow=0,
+        pool_pre_ping=pool_pre_ping,
+        hide_parameters=True,
+    )
