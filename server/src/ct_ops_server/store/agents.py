@@ -1,0 +1,134 @@
+"""What operators read about agents, and what they decide."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ct_ops_server.fleet.model import Agent, AgentStatus, Facts, StatusChange, Tag
+from ct_ops_server.store.database import Database
+from ct_ops_server.store.presence import is_online
+from ct_ops_server.store.schema import agent_facts, agent_tags, agents, leaves, now_ms, status_history
+from ct_ops_server.store.values import agent_from, facts_from, from_ms
+from ct_ops_server.store.writer import GroupWriter
+
+_MOST_FOUND = 10
+"""Enough to say that a selector is ambiguous, and between which."""
+
+_leaf_not_after = (
+    sa.select(leaves.c.not_after)
+    .where(leaves.c.agent_id == agents.c.id)
+    .order_by(leaves.c.issued_at.desc(), leaves.c.not_after.desc())
+    .limit(1)
+    .scalar_subquery()
+)
+_SELECT = sa.select(agents, is_online().label("is_online"), _leaf_not_after.label("leaf_not_after"))
+
+
+class SqlAgentStore:
+    """``fleet.ports.AgentStore``."""
+
+    def __init__(self, database: Database, writer: GroupWriter) -> None:
+        self._database = database
+        self._writer = writer
+
+    async def list_agents(self, *, status: AgentStatus | None = None) -> Sequence[Agent]:
+        """All agents, by hostname then id; without vitals' lists (``facts`` is None)."""
+        statement = _SELECT if status is None else _SELECT.where(agents.c.status == status.value)
+        async with self._database.reading() as connection:
+            rows = (await connection.execute(statement)).all()
+            tags = await _read_tags(connection)
+        found = [agent_from(row, tags[row.id], None) for row in rows]
+        # Here and not by ORDER BY: each database sorts text by its own locale.
+        return sorted(found, key=lambda agent: (agent.hostname, agent.id))
+
+    async def find_agents(self, selector: str) -> Sequence[Agent]:
+        """Agents whose id is ``selector``, else whose id starts with it, else with exactly this hostname."""
+        starts = sa.func.substr(agents.c.id, 1, len(selector)) == selector
+        conditions = [agents.c.id == selector, starts, agents.c.hostname == selector] if selector else []
+        async with self._database.reading() as connection:
+            for condition in conditions:
+                if found := await _find(connection, condition):
+                    return found
+        return []
+
+    async def change_status(
+        self, agent_id: str, *, allowed_from: frozenset[AgentStatus], to: AgentStatus, actor: str, reason: str
+    ) -> AgentStatus | None:
+        """Change the status if it is in ``allowed_from``; return the one found, None without an agent."""
+
+        async def change(connection: AsyncConnection) -> AgentStatus | None:
+            found = await _lock_status(connection, agent_id)
+            if found in allowed_from:
+                await _set_status(connection, agent_id, found, to)
+                await append_history(connection, agent_id, status=to, actor=actor, reason=reason)
+            return found
+
+        return await self._writer.run(change)
+
+    async def status_history(self, agent_id: str) -> Sequence[StatusChange]:
+        """Oldest first."""
+        statement = (
+            sa.select(status_history)
+            .where(status_history.c.agent_id == agent_id)
+            .order_by(status_history.c.id)
+        )
+        async with self._database.reading() as connection:
+            rows = (await connection.execute(statement)).all()
+        return [StatusChange(from_ms(row.at), AgentStatus(row.status), row.actor, row.reason) for row in rows]
+
+
+async def append_history(
+    connection: AsyncConnection, agent_id: str, *, status: AgentStatus, actor: str, reason: str
+) -> None:
+    """Add a line to an agent's status history, now."""
+    line = {"agent_id": agent_id, "at": now_ms(), "status": status.value, "actor": actor, "reason": reason}
+    await connection.execute(status_history.insert().values(line))
+
+
+async def _lock_status(connection: AsyncConnection, agent_id: str) -> AgentStatus | None:
+    """Read the status and keep it from changing until the commit (SQLite's writer is alone anyway)."""
+    statement = sa.select(agents.c.status).where(agents.c.id == agent_id).with_for_update()
+    status = await connection.scalar(statement)
+    return None if status is None else AgentStatus(status)
+
+
+async def _set_status(
+    connection: AsyncConnection, agent_id: str, found: AgentStatus | None, to: AgentStatus
+) -> None:
+    values: dict[str, Any] = {"status": to.value}
+    if found is AgentStatus.ACTIVE and to is not AgentStatus.ACTIVE:
+        # No write of an open stream may follow: they all name the generation before this one.
+        values |= {"generation": agents.c.generation + 1, "online": False, "worker_id": None}
+    await connection.execute(agents.update().where(agents.c.id == agent_id).values(values))
+
+
+async def _find(connection: AsyncConnection, condition: sa.ColumnElement[bool]) -> list[Agent]:
+    statement = _SELECT.where(condition).order_by(agents.c.id).limit(_MOST_FOUND)
+    rows = (await connection.execute(statement)).all()
+    ids = [row.id for row in rows]
+    tags = await _read_tags(connection, ids)
+    facts = await _read_facts(connection, ids)
+    return [agent_from(row, tags[row.id], facts.get(row.id)) for row in rows]
+
+
+async def _read_tags(
+    connection: AsyncConnection, ids: Sequence[str] | None = None
+) -> defaultdict[str, tuple[Tag, ...]]:
+    statement = sa.select(agent_tags)
+    if ids is not None:
+        statement = statement.where(agent_tags.c.agent_id.in_(ids))
+    tags: defaultdict[str, tuple[Tag, ...]] = defaultdict(tuple)
+    rows = (await connection.execute(statement)).all()
+    for row in sorted(rows, key=lambda row: row.key):
+        tags[row.agent_id] += (Tag(row.key, row.value),)
+    return tags
+
+
+async def _read_facts(connection: AsyncConnection, ids: Sequence[str]) -> dict[str, Facts]:
+    rows = await connection.execute(sa.select(agent_facts).where(agent_facts.c.agent_id.in_(ids)))
+    return {row.agent_id: facts_from(row.disks, row.interfaces) for row in rows}

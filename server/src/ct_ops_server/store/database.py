@@ -1,0 +1,119 @@
+"""The database: one way to write, one way to read, and whether it is ready.
+
+``writing`` is for the writer alone: SQLite has one writer at a time and PostgreSQL is spared
+needless conflicts, so everything else that wants to write hands it to ``writer.GroupWriter``.
+``reading`` is for everybody: it turns what the drivers raise into the errors of ``fleet.ports``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from ct_ops_server.store import engines, migrations
+from ct_ops_server.store.database_url import SqliteTarget, Target, parse_database_url
+from ct_ops_server.store.faults import store_error
+
+
+class Database:
+    """An open database. ``dispose`` closes its connections."""
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._writes = engines.write_engine(target)
+        self._reads = engines.read_engine(target)
+
+    @classmethod
+    async def open(cls, url: str) -> Database:
+        """Open the database at ``url``; a SQLite file that does not exist is created.
+
+        Raises:
+            DatabaseUrlError: the address cannot be used.
+            StoreUnavailableError: the database does not answer.
+        """
+        database = cls(parse_database_url(url))
+        try:
+            await database._connect()
+        except BaseException:
+            await database.dispose()
+            raise
+        return database
+
+    async def dispose(self) -> None:
+        """Close every connection."""
+        await self._reads.dispose()
+        await self._writes.dispose()
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that is committed at the end of the block, else rolled back.
+
+        Raises what the driver raises: the writer tells a refusal from an outage by it.
+        """
+        async with self._writes.begin() as connection:
+            yield connection
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction that only reads.
+
+        Raises:
+            StoreError: in place of anything the driver raises.
+        """
+        async with _as_store_errors(), self._reads.connect() as connection:
+            yield connection
+
+    async def ping(self) -> None:
+        """Return when the database answers.
+
+        Raises:
+            StoreUnavailableError: it does not.
+        """
+        async with self.reading() as connection:
+            await connection.execute(sa.select(sa.literal(1)))
+
+    async def migrations_current(self) -> bool:
+        """Tell whether the schema is the one this code was written for."""
+        async with self.reading() as connection:
+            return await connection.run_sync(migrations.stored_revision) == migrations.HEAD
+
+    async def upgrade(self) -> None:
+        """Bring the schema to this code's; nothing happens when it is already there.
+
+        Raises:
+            SchemaNewerError: a newer version of CT-Ops has changed the schema.
+            StoreUnavailableError: the database does not answer.
+        """
+        if await self.migrations_current():
+            return
+        engine = engines.migration_engine(self._target)
+        try:
+            await _upgrade(engine)
+        finally:
+            await engine.dispose()
+
+    async def _connect(self) -> None:
+        async with _as_store_errors():
+            if isinstance(self._target, SqliteTarget):
+                engines.claim_file(self._target.path)
+            # The writer first: it is the one that turns a new SQLite file to WAL.
+            async with self.writing():
+                pass
+        await self.ping()
+
+
+@asynccontextmanager
+async def _as_store_errors() -> AsyncIterator[None]:
+    try:
+        yield
+    except (SQLAlchemyError, OSError, TimeoutError) as error:
+        raise store_error(error) from error
+
+
+async def _upgrade(engine: AsyncEngine) -> None:
+    async with _as_store_errors(), engine.begin() as connection:
+        await connection.run_sync(migrations.upgrade)

@@ -1,0 +1,78 @@
+"""Migrations: from any older schema to this one.
+
+Alembic runs them from inside the package, in one transaction, on a connection it is handed. It is
+imported only when there is something to do: most starts find ``HEAD`` in the database, and Alembic
+costs a server 40 MB.
+
+A new revision: a module in ``versions`` whose ``down_revision`` is the present ``HEAD``, then
+``HEAD`` here; tests compare the migrated database with ``schema`` and this constant with the scripts.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+HEAD = "0001"
+"""The revision this code was written for."""
+
+_VERSION = sa.table("alembic_version", sa.column("version_num", sa.String))
+_LOCK = 0x63742D6F7073  # "ct-ops": any constant will do, as long as all workers take the same
+
+
+class SchemaNewerError(Exception):
+    """The database was changed by a newer version of CT-Ops than this one."""
+
+    def __init__(self, revision: str) -> None:
+        super().__init__(
+            f"the database has schema {revision}, which a newer version of CT-Ops made "
+            f"(this one knows {HEAD}): run that version again, or restore a backup from before the upgrade"
+        )
+        self.revision = revision
+
+
+def stored_revision(connection: sa.Connection) -> str | None:
+    """Return the revision of the database's schema; None when it has none yet."""
+    if not sa.inspect(connection).has_table(_VERSION.name):
+        return None
+    return connection.scalar(sa.select(_VERSION.c.version_num))
+
+
+def upgrade(connection: sa.Connection) -> None:
+    """Run the missing migrations in the connection's transaction.
+
+    Raises:
+        SchemaNewerError: the database has a revision that this code does not know.
+    """
+    if connection.dialect.name == "postgresql":
+        # Workers that start together: the first one migrates, the others find it done.
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+    stored = stored_revision(connection)
+    if stored == HEAD:
+        return
+    _run(connection, stored)
+
+
+def alembic_config(connection: sa.Connection) -> Config:
+    """Return Alembic's configuration for this package on ``connection``."""
+    from alembic.config import Config  # noqa: PLC0415 - 40 MB that most starts can do without
+
+    config = Config()
+    config.set_main_option("script_location", "ct_ops_server.store:migrations")
+    config.attributes["connection"] = connection
+    return config
+
+
+def _run(connection: sa.Connection, stored: str | None) -> None:
+    from alembic import command  # noqa: PLC0415 - see alembic_config
+    from alembic.script import ScriptDirectory  # noqa: PLC0415
+
+    config = alembic_config(connection)
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    if stored is not None and stored not in known:
+        raise SchemaNewerError(stored)
+    command.upgrade(config, HEAD)

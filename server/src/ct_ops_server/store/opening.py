@@ -1,0 +1,66 @@
+"""An open store: its database migrated, its writer running, its parts put together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from ct_ops_server.store.agents import SqlAgentStore
+from ct_ops_server.store.database import Database
+from ct_ops_server.store.enrolment import SqlEnrolmentStore
+from ct_ops_server.store.grouping import WriterLimits
+from ct_ops_server.store.installation import InstallationStore
+from ct_ops_server.store.presence import SqlPresenceStore
+from ct_ops_server.store.streams import SqlStreamStore
+from ct_ops_server.store.writer import GroupWriter, WriterObserver
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Everything the server asks of its store."""
+
+    database: Database
+    writer: GroupWriter
+    installation: InstallationStore
+    enrolment: SqlEnrolmentStore
+    agents: SqlAgentStore
+    streams: SqlStreamStore
+    presence: SqlPresenceStore
+
+
+@asynccontextmanager
+async def open_store(
+    url: str, *, limits: WriterLimits | None = None, observer: WriterObserver | None = None
+) -> AsyncIterator[Store]:
+    """Open the store at ``url``, bring its schema up to date, and close it in order at the end.
+
+    Args:
+        url: the database's address, see ``database_url``.
+        limits: of the writer; the defaults are measured ones.
+        observer: told of every commit and refusal.
+
+    Raises:
+        DatabaseUrlError: the address cannot be used.
+        SchemaNewerError: a newer version of CT-Ops has changed the schema.
+        StoreUnavailableError: the database does not answer.
+    """
+    database = await Database.open(url)
+    try:
+        await database.upgrade()
+        async with GroupWriter(database, limits=limits, observer=observer) as writer:
+            yield _assemble(database, writer)
+    finally:
+        await database.dispose()
+
+
+def _assemble(database: Database, writer: GroupWriter) -> Store:
+    return Store(
+        database=database,
+        writer=writer,
+        installation=InstallationStore(database, writer),
+        enrolment=SqlEnrolmentStore(database, writer),
+        agents=SqlAgentStore(database, writer),
+        streams=SqlStreamStore(database, writer),
+        presence=SqlPresenceStore(writer),
+    )

@@ -1,0 +1,46 @@
+"""Insert or update, on both databases: SQLAlchemy spells ON CONFLICT once for each dialect."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.dml import Insert
+from sqlalchemy.sql.selectable import TableValuedAlias
+
+_Upsert = postgresql.Insert | sqlite.Insert
+
+
+def upsert(connection: AsyncConnection, table: sa.Table, values: dict[str, Any], *, key: str) -> Insert:
+    """Return an insert of ``values`` that overwrites the row with the same ``key``."""
+    statement = _insert(connection, table).values(values)
+    return _overwrite(statement, key, [name for name in values if name != key])
+
+
+def upsert_from(connection: AsyncConnection, table: sa.Table, rows: TableValuedAlias, *, key: str) -> Insert:
+    """Return an insert of all ``rows`` that overwrites those with the same ``key``."""
+    names = list(rows.c.keys())
+    # The WHERE is for SQLite, whose parser would take ON CONFLICT for the ON of a join.
+    source = sa.select(*rows.c).where(sa.true())
+    statement = _insert(connection, table).from_select(names, source)
+    return _overwrite(statement, key, [name for name in names if name != key])
+
+
+def insert_if_absent(
+    connection: AsyncConnection, table: sa.Table, values: dict[str, Any], *, key: str
+) -> Insert:
+    """Return an insert that does nothing when a row with the same ``key`` exists."""
+    return _insert(connection, table).values(values).on_conflict_do_nothing(index_elements=[key])
+
+
+def _insert(connection: AsyncConnection, table: sa.Table) -> _Upsert:
+    if connection.dialect.name == "sqlite":
+        return sqlite.insert(table)
+    return postgresql.insert(table)
+
+
+def _overwrite(statement: _Upsert, key: str, names: list[str]) -> Insert:
+    changed = {name: statement.excluded[name] for name in names}
+    return statement.on_conflict_do_update(index_elements=[key], set_=changed)

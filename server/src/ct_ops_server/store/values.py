@@ -1,0 +1,95 @@
+"""Values as they lie in the tables: times as milliseconds, tags and lists as JSON. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import sqlalchemy as sa
+
+from ct_ops_server.fleet.model import Agent, AgentStatus, Disk, Facts, Interface, Tag, Vitals
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+_tags = msgspec.json.Decoder(list[tuple[str, str]])
+_disks = msgspec.json.Decoder(list[Disk])
+_interfaces = msgspec.json.Decoder(list[Interface])
+
+
+def to_ms(moment: datetime) -> int:
+    """Return milliseconds since the epoch; ``moment`` has a time zone."""
+    return (moment - _EPOCH) // _MILLISECOND
+
+
+def from_ms(milliseconds: int) -> datetime:
+    """Return the moment, in UTC."""
+    return _EPOCH + milliseconds * _MILLISECOND
+
+
+def maybe_to_ms(moment: datetime | None) -> int | None:
+    """Return ``to_ms`` of a moment, if there is one."""
+    return None if moment is None else to_ms(moment)
+
+
+def maybe_from_ms(milliseconds: int | None) -> datetime | None:
+    """Return ``from_ms`` of a number, if there is one."""
+    return None if milliseconds is None else from_ms(milliseconds)
+
+
+def encode_tags(tags: Iterable[Tag]) -> str:
+    """Return tags as JSON pairs."""
+    return msgspec.json.encode([(tag.key, tag.value) for tag in tags]).decode()
+
+
+def decode_tags(document: str) -> tuple[Tag, ...]:
+    """Return tags from JSON pairs."""
+    return tuple(Tag(key, value) for key, value in _tags.decode(document))
+
+
+def encode_strings(strings: Iterable[str]) -> str:
+    """Return strings as a JSON list."""
+    return msgspec.json.encode(list(strings)).decode()
+
+
+def agent_from(row: sa.Row[Any], tags: tuple[Tag, ...], facts: Facts | None) -> Agent:
+    """Return an agent from its row (with ``is_online`` and ``leaf_not_after``) and what belongs to it."""
+    return Agent(
+        id=row.id,
+        hostname=row.hostname,
+        status=AgentStatus(row.status),
+        online=bool(row.is_online),
+        last_seen_at=maybe_from_ms(row.last_seen_at),
+        created_at=from_ms(row.created_at),
+        key_id=row.key_id,
+        observed_address=row.observed_address,
+        tags=tags,
+        claimed_tags=decode_tags(row.claimed_tags),
+        evidence=row.evidence,
+        vitals=vitals_from(row),
+        facts=facts,
+        leaf_not_after=maybe_from_ms(row.leaf_not_after),
+    )
+
+
+def vitals_from(row: sa.Row[Any]) -> Vitals | None:
+    """Return the latest vitals; None before the first heartbeat."""
+    if row.reported_at_s is None:
+        return None
+    return Vitals(
+        cpu_percent=row.cpu_percent,
+        memory_percent=row.memory_percent,
+        disk_percent=row.disk_percent,
+        uptime_s=row.uptime_s,
+        reported_at_s=row.reported_at_s,
+        agent_version=row.agent_version,
+        os=row.os,
+        os_version=row.os_version,
+        arch=row.arch,
+    )
+
+
+def facts_from(disks: str, interfaces: str) -> Facts:
+    """Return the facts from their documents."""
+    return Facts(disks=_disks.decode(disks), interfaces=_interfaces.decode(interfaces))
