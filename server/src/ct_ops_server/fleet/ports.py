@@ -1,8 +1,7 @@
 """What the fleet's flows need from the outside, as protocols.
 
 ``store.streams``, ``store.presence`` and ``store.agents`` implement the first three on SQLite and
-PostgreSQL, ``tests/fakes`` in memory; all
-pass the same contract suite. ``edge.live`` implements the last.
+PostgreSQL, ``tests/fakes`` in memory; all pass the same contract suite. ``edge.live`` implements the last.
 
 Errors that every store method may raise:
 
