@@ -1,0 +1,219 @@
+"""Load the configuration: flag before environment before file before default.
+
+Rules kept here:
+
+* every problem is reported, each by its dotted key (`problems`);
+* an empty value counts as unset, text is trimmed;
+* old names (``org_token``, ``CT_OPS_ORG_TOKEN``) work, with one warning each; the new name wins;
+* a missing default file is fine, a missing file that was named is not;
+* the enrolment token leaves ``os.environ`` at once, so that no child process inherits it.
+"""
+
+import os
+import sys
+from collections.abc import Iterable, Mapping, MutableMapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+import tomli
+
+from ct_ops_agent.config.problems import ProblemList, unknown_key_text
+from ct_ops_agent.config.schema import DEFAULT_FILE, KEYS, AgentConfig, Key
+from ct_ops_agent.identity.keystore import parse_pem
+
+_LARGEST_FILE_BYTES = 1024 * 1024
+_TOKEN_KEY = "agent.enrolment_token"
+
+
+@dataclass(frozen=True)
+class Flags:
+    """What the command line says; ``None`` and empty mean that it says nothing."""
+
+    config_file: Path | None = None
+    address: str | None = None
+    token: str | None = field(default=None, repr=False)
+    """``-`` reads standard input."""
+
+    token_file: Path | None = None
+    tags: tuple[str, ...] = ()
+    tls_skip_verify: bool | None = None
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A configuration that can work."""
+
+    config: AgentConfig
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A raw value and where it comes from."""
+
+    value: object = field(repr=False)
+    origin: str
+
+
+def load_config(
+    flags: Flags, environment: MutableMapping[str, str], *, stdin: TextIO | None = None
+) -> Loaded:
+    """Read all sources.
+
+    Args:
+        flags: the command line.
+        environment: usually ``os.environ``; the enrolment token is taken out of it.
+        stdin: where ``-token -`` reads; the process's standard input by default.
+
+    Raises:
+        ConfigError: with every problem there is.
+    """
+    problems = ProblemList()
+    warnings: list[str] = []
+    overrides = _take_environment(environment, warnings)
+    flagged = _read_flags(flags, stdin or sys.stdin, problems, warnings)
+    document = _read_document(flags.config_file, problems)
+    in_file = {key.path: _find_in_file(key, document, warnings) for key in KEYS}
+    sources = (flagged, overrides, in_file)
+    values = {key.path: _choose(key, (source.get(key.path) for source in sources), problems) for key in KEYS}
+    _report_unknown(document, problems)
+    _check_ca_file(values["ingest.ca_cert_file"], problems)
+    problems.raise_if_any()
+    return Loaded(_as_config(values), tuple(warnings))
+
+
+def _as_config(values: Mapping[str, Any]) -> AgentConfig:
+    return AgentConfig(
+        address=values["ingest.address"],
+        ca_cert_file=values["ingest.ca_cert_file"],
+        tls_skip_verify=values["ingest.tls_skip_verify"],
+        enrolment_token=values[_TOKEN_KEY],
+        data_dir=values["agent.data_dir"],
+        heartbeat_interval=values["agent.heartbeat_interval_secs"],
+        tags=values["agent.tags"],
+        hostname=values["agent.hostname"],
+    )
+
+
+def _choose(key: Key, candidates: Iterable[_Found | None], problems: ProblemList) -> object:
+    """Return the value of the first source that has one, the default when none has."""
+    for found in candidates:
+        if found is None or _is_empty(found.value):
+            continue
+        try:
+            return key.parse(found.value)
+        except ValueError as error:
+            problems.add(key.path, f"{error}{found.origin}")
+            return key.default
+    return key.default
+
+
+def _take_environment(environment: MutableMapping[str, str], warnings: list[str]) -> dict[str, _Found]:
+    found = {}
+    for key in KEYS:
+        for name in filter(None, (key.environment, key.old_environment)):
+            value = environment.pop(name, "") if key.secret else environment.get(name, "")
+            if not value.strip() or key.path in found:
+                continue
+            if name == key.old_environment:
+                warnings.append(f"{name} is the old name of {key.environment}; rename it")
+            found[key.path] = _Found(value, f" (from {name})")
+    return found
+
+
+def _find_in_file(key: Key, document: Mapping[str, object], warnings: list[str]) -> _Found | None:
+    for path in filter(None, (key.path, key.old_path)):
+        section, _, name = path.partition(".")
+        table = document.get(section)
+        if isinstance(table, dict) and name in table and not _is_empty(table[name]):
+            if path == key.old_path:
+                warnings.append(f"{path} is the old name of {key.path}; rename it in the configuration file")
+            return _Found(table[name], "")
+    return None
+
+
+def _read_flags(flags: Flags, stdin: TextIO, problems: ProblemList, warnings: list[str]) -> dict[str, _Found]:
+    values: dict[str, object] = {
+        "ingest.address": flags.address,
+        "ingest.tls_skip_verify": flags.tls_skip_verify,
+        "agent.tags": flags.tags,
+        _TOKEN_KEY: _read_token_flag(flags, stdin, problems, warnings),
+    }
+    flag_of = {key.path: key.flag for key in KEYS}
+    return {
+        path: _Found(value, f" (from {flag_of[path]})")
+        for path, value in values.items()
+        if not _is_empty(value)
+    }
+
+
+def _read_token_flag(flags: Flags, stdin: TextIO, problems: ProblemList, warnings: list[str]) -> str | None:
+    if flags.token_file is not None:
+        if flags.token is not None:
+            problems.add(_TOKEN_KEY, "both -token and -token-file are given; keep -token-file")
+        return _read_file(flags.token_file, _TOKEN_KEY, problems)
+    if flags.token == "-":
+        return stdin.read(_LARGEST_FILE_BYTES)
+    if flags.token is not None:
+        warnings.append(
+            "a token given as -token VALUE can be seen by every user of this host (ps); "
+            "use -token-file PATH, -token - or CT_OPS_ENROLMENT_TOKEN"
+        )
+    return flags.token
+
+
+def _read_document(named: Path | None, problems: ProblemList) -> dict[str, object]:
+    path = named or DEFAULT_FILE
+    if named is None and not path.exists():
+        return {}
+    text = _read_file(path, "-config", problems)
+    try:
+        return tomli.loads(text or "")
+    except tomli.TOMLDecodeError as error:
+        problems.add("-config", f"{path} is not valid TOML: {error}; correct that place")
+        return {}
+
+
+def _read_file(path: Path, key: str, problems: ProblemList) -> str | None:
+    try:
+        with path.open(encoding="utf-8") as file:
+            return file.read(_LARGEST_FILE_BYTES)
+    except OSError as error:
+        problems.add(key, f"cannot read {path}: {error.strerror}; correct the path or its permissions")
+    except UnicodeDecodeError:
+        problems.add(key, f"{path} is no UTF-8 text; save it as UTF-8")
+    return None
+
+
+def _report_unknown(document: Mapping[str, object], problems: ProblemList) -> None:
+    known = {path for key in KEYS for path in (key.path, key.old_path) if path}
+    sections = {key.section for key in KEYS}
+    for section, table in document.items():
+        if section not in sections:
+            problems.add(section, unknown_key_text(section, sections))
+        elif not isinstance(table, dict):
+            problems.add(section, f"this is a table; write [{section}] on a line of its own")
+        else:
+            for name in table:
+                if f"{section}.{name}" not in known:
+                    problems.add(f"{section}.{name}", unknown_key_text(f"{section}.{name}", known))
+
+
+def _check_ca_file(path: object, problems: ProblemList) -> None:
+    if not isinstance(path, Path):
+        return
+    text = _read_file(path, "ingest.ca_cert_file", problems)
+    if text is not None and not any(label.endswith("CERTIFICATE") for label, _ in parse_pem(text)):
+        problems.add(
+            "ingest.ca_cert_file", f"{path} holds no certificate; give a PEM file (BEGIN CERTIFICATE)"
+        )
+
+
+def _is_empty(value: object) -> bool:
+    return value is None or value == () or (isinstance(value, str) and not value.strip())
+
+
+def read_environment() -> MutableMapping[str, str]:
+    """Return the process's environment, from which the enrolment token will be taken."""
+    return os.environ

@@ -1,0 +1,140 @@
+"""The server as the flows see it: values that go there and come back, and the two conversations.
+
+No gRPC here: enrolment, heartbeat and lifecycle depend on these protocols, `transport` fulfils
+them over gRPC, and a test may fulfil them from memory. Values are frozen; texts that came from the
+server are already printable and bounded.
+"""
+
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from ct_ops_agent.host import HostFacts
+from ct_ops_agent.identity.credentials import Identity
+from ct_ops_agent.secret import Secret
+from ct_ops_agent.vitals import Vitals
+
+
+@dataclass(frozen=True)
+class Tag:
+    """A label that the host claims for itself."""
+
+    key: str
+    value: str
+
+
+@dataclass(frozen=True)
+class Registration:
+    """What an agent says to be admitted."""
+
+    enrolment_token: Secret
+    """The secret part only; empty when the proven key has to do."""
+
+    public_key_pem: str
+    csr_der: bytes
+    agent_id: str
+    """The id of an earlier enrolment, else empty. A claim, never believed."""
+
+    agent_version: str
+    facts: HostFacts
+    tags: tuple[Tag, ...]
+
+
+@dataclass(frozen=True)
+class RegistrationReply:
+    """What the server answered."""
+
+    agent_id: str
+    status: str
+    """``pending``, ``active`` or ``revoked``; a server with a defect may say anything."""
+
+    message: str
+    agent_token: Secret
+    leaf_pem: str
+    agent_ca_pem: str
+    leaf_not_after_unix: int
+    """0: not said."""
+
+
+@dataclass(frozen=True)
+class Hello:
+    """Who is speaking, on the first frame of a stream. Ours; an existing server ignores it."""
+
+    boot_id: str
+    process_id: str
+    interval_s: int
+
+
+@dataclass(frozen=True)
+class HeartbeatFrame:
+    """One periodic report."""
+
+    speaker: str
+    """First frame of a stream: the agent token. Later frames: the agent id."""
+
+    sent_at_unix: int
+    agent_version: str
+    facts: HostFacts
+    vitals: Vitals
+    hello: Hello | None = None
+
+    def __repr__(self) -> str:
+        return f"HeartbeatFrame(sent_at_unix={self.sent_at_unix}, first={self.hello is not None})"
+
+
+@dataclass(frozen=True)
+class HeartbeatReply:
+    """A frame from the server: the reply to one of ours, or something it pushed."""
+
+    server_time_unix: float | None
+    """From the welcome of our own servers; ``None`` otherwise."""
+
+    unsupported_work: tuple[str, ...]
+    """Kinds of work in this frame that this agent does not do."""
+
+
+class HeartbeatStream(Protocol):
+    """One live heartbeat stream. Every method may raise the errors of `errors`."""
+
+    async def send(self, frame: HeartbeatFrame) -> None:
+        """Hand a frame to the network."""
+
+    async def receive(self) -> HeartbeatReply:
+        """Wait for the next frame of the server. Safe to cancel: nothing is lost."""
+
+    async def finish(self) -> None:
+        """End our half of the stream, give the server a moment to end its own, then drop it."""
+
+
+class Session(Protocol):
+    """A connection to the server, as the identity it was opened with."""
+
+    async def register(self, registration: Registration) -> RegistrationReply:
+        """Ask to be admitted."""
+
+    def open_heartbeat(self) -> HeartbeatStream:
+        """Start a heartbeat stream."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """How the server is reached, and what is believed there."""
+
+    addresses: tuple[str, ...]
+    """``host:port``, most preferred first."""
+
+    roots_pem: str
+    """The trust bundle: the only roots that are believed. Empty: those of the TLS library."""
+
+    server_name: str = ""
+    """The name the server's certificate must carry; empty: the host of the address."""
+
+    learnt: bool = False
+    """The roots were learnt at first contact and are not written down yet."""
+
+
+class Connect(Protocol):
+    """Opens sessions. Nothing is dialled before the first call on the session."""
+
+    def __call__(self, route: Route, identity: Identity | None) -> AbstractAsyncContextManager[Session]:
+        """Open a session, presenting the identity's leaf when there is one."""

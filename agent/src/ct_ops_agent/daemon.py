@@ -1,0 +1,165 @@
+"""The composition root: builds every part of the agent and runs it until it is told to stop.
+
+Start: own the data directory, read what is known, build, run. Stop (SIGTERM, SIGINT): the lifecycle
+is cancelled first, which ends the heartbeat stream politely, then the schedule, then the directory
+is free again. Nobody else calls constructors across parts.
+
+What only enrolment needs (cryptography, httpx) is imported when it is needed: an enrolled daemon
+stays small.
+"""
+
+import asyncio
+import logging
+import random
+import secrets
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ct_ops_agent import __version__
+from ct_ops_agent.clock import SYSTEM_CLOCK
+from ct_ops_agent.config.schema import AgentConfig
+from ct_ops_agent.control_plane import Hello
+from ct_ops_agent.disks import DiskReader
+from ct_ops_agent.errors import ConfigError, Problem
+from ct_ops_agent.heartbeat import Heartbeat, Speaker
+from ct_ops_agent.host import HostFacts, read_host_facts
+from ct_ops_agent.identity.credentials import CredentialStore, Stored
+from ct_ops_agent.identity.files import locked_directory
+from ct_ops_agent.identity.keystore import load_key_pair
+from ct_ops_agent.lifecycle import Enrols, Lifecycle, Outcome
+from ct_ops_agent.route import FirstContact, RouteFinder, RouteWishes
+from ct_ops_agent.scheduling import Schedule
+from ct_ops_agent.secret import Secret
+from ct_ops_agent.transport.control_plane import GrpcConnector
+from ct_ops_agent.vitals import CpuGauge, VitalsReader
+
+_log = logging.getLogger(__name__)
+
+_CHANCE = random.SystemRandom()
+
+
+async def run_daemon(config: AgentConfig) -> None:
+    """Run the agent until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigError: there is neither an identity nor a token to get one.
+        DataDirectoryError: the data directory cannot be used.
+    """
+    due, stop = asyncio.Event(), stop_on_signals()
+    schedule = Schedule(SYSTEM_CLOCK)
+    schedule.every(config.heartbeat_interval, "heartbeat", due.set)
+    with built_lifecycle(config, due) as lifecycle:
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                guarding = tasks.create_task(schedule.guard(), name="schedule")
+                living = tasks.create_task(lifecycle.run(), name="lifecycle")
+                await stop.wait()
+                living.cancel()
+                await asyncio.wait({living})
+                guarding.cancel()
+        except ExceptionGroup as failures:
+            raise failures.exceptions[0] from None  # the first failure cancelled the others
+    _log.info("stopped")
+
+
+async def run_once(config: AgentConfig) -> Outcome:
+    """Enrol if there is need and send one heartbeat.
+
+    Raises:
+        AgentError: any of its kinds.
+    """
+    with built_lifecycle(config, asyncio.Event()) as lifecycle:
+        return await lifecycle.once()
+
+
+@contextmanager
+def built_lifecycle(config: AgentConfig, due: asyncio.Event) -> Iterator[Lifecycle]:
+    """Own the data directory and build the agent that lives in it."""
+    with locked_directory(config.data_dir):
+        store = CredentialStore(config.data_dir)
+        stored = store.load(load_key_pair(config.data_dir))
+        require_a_way_in(config, stored)
+        facts = read_host_facts(hostname=config.hostname)
+        connect = GrpcConnector()
+        finder = RouteFinder(read_wishes(config), build_first_contact)
+        yield Lifecycle(
+            identity=stored.identity,
+            find_route=lambda: finder.find(stored.route),
+            enrolment=lambda: build_enrolment(config, facts, store, connect),
+            heartbeat=build_heartbeat(config, facts, connect, due),
+            store=store,
+            clock=SYSTEM_CLOCK,
+            random=_CHANCE.random,
+        )
+
+
+def build_heartbeat(
+    config: AgentConfig, facts: HostFacts, connect: GrpcConnector, due: asyncio.Event
+) -> Heartbeat:
+    """Build the heartbeat of this process."""
+    hello = Hello(
+        boot_id=facts.boot_id,
+        process_id=secrets.token_hex(8),
+        interval_s=int(config.heartbeat_interval.total_seconds()),
+    )
+    return Heartbeat(
+        connect=connect,
+        vitals=VitalsReader(CpuGauge(), DiskReader()),
+        speaker=Speaker(__version__, facts, hello),
+        due=due,
+        clock=SYSTEM_CLOCK,
+    )
+
+
+def build_enrolment(
+    config: AgentConfig, facts: HostFacts, store: CredentialStore, connect: GrpcConnector
+) -> Enrols:
+    """Build what gets this host admitted."""
+    from ct_ops_agent.enrolment import Applicant, Enrolment  # noqa: PLC0415 - loads cryptography, for enrolment only
+
+    token = config.enrolment_token
+    applicant = Applicant(Secret(token.secret if token else ""), __version__, facts, config.tags)
+    return Enrolment(
+        directory=config.data_dir, store=store, connect=connect, applicant=applicant, wall=SYSTEM_CLOCK.wall
+    )
+
+
+def build_first_contact() -> FirstContact:
+    """Build what fetches certificates before anything is believed."""
+    from ct_ops_agent.transport.first_contact import UnverifiedFirstContact  # noqa: PLC0415 - loads httpx, for first contact only
+
+    return UnverifiedFirstContact()
+
+
+def read_wishes(config: AgentConfig) -> RouteWishes:
+    """Return what the configuration says about the server."""
+    return RouteWishes(
+        address=config.address,
+        ca_pem=config.ca_cert_file.read_text(encoding="utf-8") if config.ca_cert_file else "",
+        tls_skip_verify=config.tls_skip_verify,
+        hint=config.enrolment_token.hint if config.enrolment_token else None,
+    )
+
+
+def require_a_way_in(config: AgentConfig, stored: Stored) -> None:
+    """Refuse to start when there is nothing to be admitted with.
+
+    Raises:
+        ConfigError: no identity and no enrolment token.
+    """
+    if stored.identity is None and not stored.agent_id and config.enrolment_token is None:
+        text = (
+            "this host is not enrolled and has no enrolment token; create one on the server "
+            "(ct-ops-server token create) and set it here or in CT_OPS_ENROLMENT_TOKEN"
+        )
+        raise ConfigError([Problem("agent.enrolment_token", text)])
+
+
+def stop_on_signals() -> asyncio.Event:
+    """Return an event that SIGTERM and SIGINT set."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop

@@ -1,0 +1,184 @@
+"""Enrolment: a host without an identity becomes a known agent, and a known one gets back in.
+
+The steps of one attempt: key pair (made once, never replaced), CSR, Register, judge the reply, write
+down what was given. Whatever is not an admission is raised as the error that names the reaction; the
+waiting is `lifecycle`'s.
+
+* The leaf of an earlier admission is presented, also when it has expired: it is the freshest proof
+  of the key there is. A server that hangs up on it is asked once more without it, since an existing
+  server refuses an expired leaf before Register can be reached.
+* A leaf is kept only if it is about our own key.
+* The enrolment token's hint stays here; only the secret part is sent.
+
+This module loads `cryptography`; an enrolled daemon imports it only when it has to come back here.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ct_ops_agent.control_plane import Connect, Registration, RegistrationReply, Route, Tag
+from ct_ops_agent.errors import ApprovalPendingError, EnrolmentRefusedError, Refusal, UnreachableError
+from ct_ops_agent.host import HostFacts
+from ct_ops_agent.identity.certificates import leaf_not_after, make_csr, make_key_pair
+from ct_ops_agent.identity.credentials import CredentialStore, Identity
+from ct_ops_agent.identity.keystore import KeyPair, keep_key_pair, load_key_pair
+from ct_ops_agent.refusals import explain
+from ct_ops_agent.secret import Secret
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Applicant:
+    """What this host says about itself when it asks to be admitted."""
+
+    enrolment_token: Secret
+    """Secret part; empty: the key has to be known already."""
+
+    agent_version: str
+    facts: HostFacts
+    tags: tuple[Tag, ...]
+
+
+class Enrolment:
+    """Asks to be admitted, one attempt at a time."""
+
+    def __init__(
+        self,
+        *,
+        directory: Path,
+        store: CredentialStore,
+        connect: Connect,
+        applicant: Applicant,
+        wall: Callable[[], float],
+    ) -> None:
+        self._directory = directory
+        self._store = store
+        self._connect = connect
+        self._applicant = applicant
+        self._wall = wall
+
+    async def enrol(self, route: Route) -> Identity:
+        """Register once and write down the admission.
+
+        Raises:
+            ApprovalPendingError: an operator has to decide, or the leaf is not signed yet.
+            EnrolmentRefusedError: the server said no.
+            UnreachableError: the server did not answer.
+            DataDirectoryError: the identity cannot be read or kept.
+        """
+        keys = load_key_pair(self._directory) or self._make_keys()
+        earlier = self._store.load(keys)
+        registration = self._registration(keys, earlier.agent_id)
+        reply = await self._register(route, earlier.identity, registration)
+        try:
+            identity = judge(reply, keys, earlier.identity, now_unix=self._wall())
+        except ApprovalPendingError as pending:
+            if earlier.identity is None:
+                self._store.keep_pending(pending.agent_id)
+            raise
+        self._store.keep_identity(identity)
+        _log.info("enrolled as agent %s", identity.agent_id)
+        return identity
+
+    def _make_keys(self) -> KeyPair:
+        keys = make_key_pair()
+        keep_key_pair(self._directory, keys)
+        _log.info("made this host's key pair in %s", self._directory)
+        return keys
+
+    def _registration(self, keys: KeyPair, agent_id: str) -> Registration:
+        return Registration(
+            enrolment_token=self._applicant.enrolment_token,
+            public_key_pem=keys.public_pem,
+            csr_der=make_csr(keys),
+            agent_id=agent_id,
+            agent_version=self._applicant.agent_version,
+            facts=self._applicant.facts,
+            tags=self._applicant.tags,
+        )
+
+    async def _register(
+        self, route: Route, presenting: Identity | None, registration: Registration
+    ) -> RegistrationReply:
+        try:
+            async with self._connect(route, presenting) as session:
+                return await session.register(registration)
+        except UnreachableError as error:
+            if presenting is None or not error.cut_off_in_handshake:
+                raise
+            _log.info("the server hangs up on this agent's certificate; asking without it")
+        async with self._connect(route, None) as session:
+            return await session.register(registration)
+
+
+def judge(reply: RegistrationReply, keys: KeyPair, earlier: Identity | None, *, now_unix: float) -> Identity:
+    """Decide what a reply to Register means.
+
+    Args:
+        reply: as the server gave it.
+        keys: this agent's key pair.
+        earlier: the identity of an earlier admission.
+        now_unix: seconds since 1970.
+
+    Returns:
+        The identity of an active agent, complete.
+
+    Raises:
+        ApprovalPendingError: pending, or active with nothing to show for it yet.
+        EnrolmentRefusedError: revoked, a status we do not know, or a leaf for another key.
+    """
+    match reply.status:
+        case "active" if reply.leaf_pem and reply.agent_token:
+            return _admit(reply, keys)
+        case "active" if reply.agent_token and earlier and _still_good(earlier, reply.agent_id, now_unix):
+            return Identity(
+                reply.agent_id,
+                reply.agent_token,
+                keys,
+                earlier.leaf_pem,
+                earlier.agent_ca_pem,
+                earlier.leaf_not_after_unix,
+            )
+        case "active":
+            raise ApprovalPendingError(
+                f"approved as agent {reply.agent_id}; its certificate is not signed yet", reply.agent_id
+            )
+        case "pending":
+            raise ApprovalPendingError(
+                f"waiting for approval as agent {reply.agent_id}: an operator has to approve it on the server",
+                reply.agent_id,
+            )
+        case "revoked":
+            refusal = Refusal("revoked", "revoked", reply.message)
+            raise EnrolmentRefusedError(explain(refusal), refusal)
+        case other:
+            raise EnrolmentRefusedError(
+                f"the server answered with the status {other!r}, which this agent does not know; "
+                "approve or delete its record on the server",
+                Refusal(other, "", reply.message),
+            )
+
+
+def _admit(reply: RegistrationReply, keys: KeyPair) -> Identity:
+    try:
+        not_after = leaf_not_after(reply.leaf_pem, keys)
+    except ValueError as error:
+        raise EnrolmentRefusedError(
+            f"the server sent a certificate that cannot be used: {error}; delete this agent's record on the server",
+            Refusal("active", "leaf_unusable", str(error)),
+        ) from error
+    return Identity(
+        agent_id=reply.agent_id,
+        agent_token=reply.agent_token,
+        keys=keys,
+        leaf_pem=reply.leaf_pem,
+        agent_ca_pem=reply.agent_ca_pem,
+        leaf_not_after_unix=int(not_after.timestamp()),
+    )
+
+
+def _still_good(earlier: Identity, agent_id: str, now_unix: float) -> bool:
+    return earlier.agent_id == agent_id and earlier.leaf_not_after_unix > now_unix

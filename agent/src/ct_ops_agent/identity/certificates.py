@@ -1,0 +1,68 @@
+"""What only enrolment needs `cryptography` for: a key, a CSR, a look into a certificate.
+
+Import this module late: it costs an enrolled daemon 10 MiB that it has no use for.
+"""
+
+from datetime import datetime
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+
+from ct_ops_agent.identity.keystore import KeyPair
+
+_CSR_NAME = "ct-ops-agent"
+"""What existing agents write: the server names the agent, never the CSR."""
+
+
+def make_key_pair() -> KeyPair:
+    """Make an Ed25519 key pair with the system's random numbers."""
+    private = Ed25519PrivateKey.generate()
+    return KeyPair(private.private_bytes_raw(), private.public_key().public_bytes_raw())
+
+
+def public_key_of(seed: bytes) -> bytes:
+    """Return the public half of a private key."""
+    return Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+
+
+def make_csr(keys: KeyPair) -> bytes:
+    """Return a certificate signing request (PKCS#10, DER), signed with the key it asks for."""
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, _CSR_NAME)])
+    request = x509.CertificateSigningRequestBuilder().subject_name(subject)
+    return request.sign(Ed25519PrivateKey.from_private_bytes(keys.seed), None).public_bytes(Encoding.DER)
+
+
+def leaf_not_after(leaf_pem: str, keys: KeyPair) -> datetime:
+    """Check that a leaf is about our key and return when it ends.
+
+    Raises:
+        ValueError: it is no certificate, or about another key.
+    """
+    leaf = x509.load_pem_x509_certificate(leaf_pem.encode())
+    try:
+        public = leaf.public_key()
+    except UnsupportedAlgorithm as error:
+        raise ValueError("the certificate's key is of an unknown kind") from error
+    if not isinstance(public, Ed25519PublicKey) or public.public_bytes_raw() != keys.public:
+        raise ValueError("the certificate is about another key than this agent's")
+    return leaf.not_valid_after_utc
+
+
+def names_of(certificate_pem: str) -> tuple[str, ...]:
+    """Return the names a server certificate is good for, most specific first, its common name last.
+
+    Raises:
+        ValueError: it is no certificate.
+    """
+    certificate = x509.load_pem_x509_certificate(certificate_pem.encode())
+    try:
+        alternative = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return tuple(
+            str(name.value) for name in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+        )
+    addresses = alternative.get_values_for_type(x509.IPAddress)
+    return (*alternative.get_values_for_type(x509.DNSName), *(str(address) for address in addresses))

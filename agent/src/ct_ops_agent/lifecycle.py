@@ -1,0 +1,187 @@
+"""The life of an agent: find the server, be admitted, report; and the reaction to each failure.
+
+Three things are needed in this order: a route, an identity, a stream. Whatever is missing is got,
+whatever fails is answered by one flat table:
+
+=========================  =================================  ==========================
+failure                    what is given up                   next try
+=========================  =================================  ==========================
+`UnreachableError`         a route not yet written down       1 s → 60 s
+`CredentialRejectedError`  the identity: Register, same key   1 s → 60 s
+`ApprovalPendingError`     nothing                            30 s
+`EnrolmentRefusedError`    a route not yet written down       60 s → 15 min
+=========================  =================================  ==========================
+
+A stream that lasted 10 s after its first acknowledgement sets the waits back. Nothing ends the
+daemon but a stop or a data directory that cannot be used.
+
+A server that hangs up during the TLS handshake three times in a row may dislike the leaf, which
+TLS 1.3 cannot tell us; then Register is tried once, which does no harm when it was something else.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from typing import NoReturn, Protocol
+
+from ct_ops_agent.backoff import Backoff
+from ct_ops_agent.clock import Clock
+from ct_ops_agent.control_plane import Route
+from ct_ops_agent.errors import (
+    AgentError,
+    ApprovalPendingError,
+    ConfigError,
+    CredentialRejectedError,
+    DataDirectoryError,
+    EnrolmentRefusedError,
+    UnreachableError,
+)
+from ct_ops_agent.heartbeat import Heartbeat
+from ct_ops_agent.identity.credentials import CredentialStore, Identity, StoredRoute
+from ct_ops_agent.vitals import Vitals
+
+_log = logging.getLogger(__name__)
+
+STABLE_AFTER_S = 10.0
+PENDING_INTERVAL_S = 30.0
+_HANG_UPS_BEFORE_REGISTER = 3
+
+
+class Enrols(Protocol):
+    """Gets an identity."""
+
+    async def enrol(self, route: Route) -> Identity:
+        """Register once."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What ``run --once`` has to show."""
+
+    identity: Identity
+    route: Route
+    newly_enrolled: bool
+    vitals: Vitals
+
+
+class Lifecycle:
+    """One agent, from start to stop."""
+
+    def __init__(
+        self,
+        *,
+        identity: Identity | None,
+        find_route: Callable[[], Awaitable[Route]],
+        enrolment: Callable[[], Enrols],
+        heartbeat: Heartbeat,
+        store: CredentialStore,
+        clock: Clock,
+        random: Callable[[], float],
+        pending_interval_s: float = PENDING_INTERVAL_S,
+    ) -> None:
+        self._identity = identity
+        self._route: Route | None = None
+        self._find_route = find_route
+        self._enrolment = enrolment
+        self._heartbeat = heartbeat
+        self._store = store
+        self._clock = clock
+        self._reconnect = Backoff(first=1.0, ceiling=60.0, random=random)
+        self._refused = Backoff(first=60.0, ceiling=900.0, random=random)
+        self._pending_interval_s = pending_interval_s
+        self._acknowledged_at: float | None = None
+        self._hang_ups = 0
+
+    async def run(self) -> NoReturn:
+        """Live until cancelled.
+
+        Raises:
+            DataDirectoryError: the identity cannot be read or kept.
+            ConfigError: found out only now that the configuration contradicts itself.
+        """
+        while True:
+            try:
+                await self._live()
+            except (ConfigError, DataDirectoryError):
+                raise
+            except AgentError as failure:
+                delay_s = self._react(failure)
+                _log.warning("%s (next try in %.0f s)", failure, delay_s)
+            await self._clock.sleep(delay_s)
+
+    async def once(self) -> Outcome:
+        """Enrol if there is need, send one heartbeat, report.
+
+        Raises:
+            AgentError: any of its kinds; nothing is retried but a rejected credential, once.
+        """
+        newly_enrolled = self._identity is None
+        route, identity = await self._get_ready()
+        try:
+            vitals = await self._heartbeat.once(route, identity)
+        except CredentialRejectedError as rejected:
+            _log.warning("%s", rejected)
+            self._identity = None
+            route, identity = await self._get_ready()
+            vitals = await self._heartbeat.once(route, identity)
+        self._keep_route()
+        return Outcome(identity, route, newly_enrolled, vitals)
+
+    async def _live(self) -> NoReturn:
+        route, identity = await self._get_ready()
+        _log.info("connecting to %s", ", ".join(route.addresses))
+        await self._heartbeat.run(route, identity, self._on_acknowledged)
+
+    async def _get_ready(self) -> tuple[Route, Identity]:
+        if self._route is None:
+            self._route = await self._find_route()
+        if self._identity is None or self._hang_ups >= _HANG_UPS_BEFORE_REGISTER:
+            self._hang_ups = 0
+            self._identity = await self._enrolment().enrol(self._route)
+            self._keep_route()
+        return self._route, self._identity
+
+    def _react(self, failure: AgentError) -> float:
+        """Give up what the failure makes doubtful and return the seconds to wait."""
+        self._settle()
+        match failure:
+            case CredentialRejectedError():
+                self._identity = None
+                return self._reconnect.next_delay(at_least=failure.refusal.retry_after.total_seconds())
+            case ApprovalPendingError():
+                self._keep_route()
+                return self._pending_interval_s
+            case EnrolmentRefusedError():
+                self._forget_learnt_route()
+                return self._refused.next_delay(at_least=failure.refusal.retry_after.total_seconds())
+            case UnreachableError():
+                self._forget_learnt_route()
+                self._hang_ups = self._hang_ups + 1 if failure.cut_off_in_handshake else 0
+                return self._reconnect.next_delay(at_least=failure.retry_after.total_seconds())
+            case _:
+                raise failure
+
+    def _on_acknowledged(self) -> None:
+        if self._acknowledged_at is None:
+            self._acknowledged_at = self._clock.monotonic()
+            self._hang_ups = 0
+            self._keep_route()
+
+    def _settle(self) -> None:
+        """Set the waits back if the stream that just ended had been stable."""
+        began, self._acknowledged_at = self._acknowledged_at, None
+        if began is not None and self._clock.monotonic() - began >= STABLE_AFTER_S:
+            self._reconnect.reset()
+            self._refused.reset()
+
+    def _keep_route(self) -> None:
+        """Write down what first contact learnt, once the server has proven useful."""
+        if self._route and self._route.learnt:
+            self._store.keep_route(
+                StoredRoute(self._route.addresses, self._route.server_name, self._route.roots_pem)
+            )
+            self._route = replace(self._route, learnt=False)
+
+    def _forget_learnt_route(self) -> None:
+        if self._route and self._route.learnt:
+            self._route = None

@@ -1,0 +1,91 @@
+"""What a refusal means: which reaction, and which sentence for the operator.
+
+Pure tables. Our servers name the reason (trailing metadata ``ct-ops-reason``); existing servers
+send a gRPC status and a text only, so the status decides for them, by the meaning they give it:
+UNAUTHENTICATED, PERMISSION_DENIED and NOT_FOUND on a stream are an invitation to register again,
+FAILED_PRECONDITION is a revoked agent that should stay quiet.
+
+Left to others: reading metadata (`transport`), waiting (`lifecycle`).
+"""
+
+from ct_ops_agent.errors import (
+    AgentError,
+    CredentialRejectedError,
+    EnrolmentRefusedError,
+    Refusal,
+    UnreachableError,
+)
+
+_NEW_TOKEN = "create a new one on the server (ct-ops-server token create) and set it as enrolment token"
+_SENTENCES = {
+    "unknown_agent": "the server does not know this agent; it may have been deleted there",
+    "pending": "this agent still waits for approval; an operator has to approve it on the server",
+    "rejected": "an operator rejected this agent; ask for a new decision on the server",
+    "revoked": "this agent was revoked on the server; only an operator can let it in again",
+    "quarantined": "this agent is quarantined, probably because its data directory was copied to another host; "
+    "give every host a data directory of its own and release it on the server",
+    "token_unknown": f"the server does not know this enrolment token; {_NEW_TOKEN}",
+    "token_expired": f"the enrolment token has expired; {_NEW_TOKEN}",
+    "token_exhausted": f"the enrolment token has no uses left; {_NEW_TOKEN}",
+    "token_revoked": f"the enrolment token was revoked; {_NEW_TOKEN}",
+    "leaf_expired": "this agent's certificate has expired; it registers again with the same key",
+    "key_mismatch": "certificate, key and agent token do not belong together; "
+    "if this host was cloned, remove the copy's data directory",
+    "clock_skew": "this host's clock is too far off; set it (NTP) and the agent comes back by itself",
+    "limit": "the server has reached a limit and asks to come back later",
+    "collision": "a live host with this name or machine id exists already; remove its record on the server first",
+}
+
+_REGISTER_AGAIN_REASONS = frozenset({"unknown_agent", "pending", "leaf_expired", "key_mismatch"})
+_STAY_QUIET_REASONS = frozenset({"revoked", "rejected", "quarantined", "clock_skew"})
+_LATER_REASONS = frozenset({"limit"})
+
+_REGISTER_AGAIN_STATUSES = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED", "NOT_FOUND"})
+_STAY_QUIET_STATUSES = frozenset({"FAILED_PRECONDITION"})
+_REGISTER_REFUSED_STATUSES = frozenset(
+    {
+        "INVALID_ARGUMENT",
+        "UNAUTHENTICATED",
+        "PERMISSION_DENIED",
+        "NOT_FOUND",
+        "ALREADY_EXISTS",
+        "FAILED_PRECONDITION",
+        "OUT_OF_RANGE",
+        "revoked",
+    }
+)
+
+
+def explain(refusal: Refusal) -> str:
+    """Return one sentence for the operator: what the server said, and the next step when we know it."""
+    known = _SENTENCES.get(refusal.reason)
+    if known is not None:
+        return known
+    said = refusal.detail or refusal.status.lower().replace("_", " ")
+    if refusal.status == "UNAUTHENTICATED" and "token" in said:
+        return f"the server refused: {said}; {_NEW_TOKEN}"
+    return f"the server refused: {said}"
+
+
+def refused_stream(refusal: Refusal) -> AgentError:
+    """Decide what a heartbeat stream that ended with `refusal` calls for."""
+    match (refusal.reason, refusal.status):
+        case (reason, _) if reason in _LATER_REASONS:
+            return UnreachableError(explain(refusal), retry_after=refusal.retry_after)
+        case (reason, _) if reason in _STAY_QUIET_REASONS:
+            return EnrolmentRefusedError(explain(refusal), refusal)
+        case (reason, _) if reason in _REGISTER_AGAIN_REASONS:
+            return CredentialRejectedError(explain(refusal), refusal)
+        case (_, status) if status in _STAY_QUIET_STATUSES:
+            return EnrolmentRefusedError(explain(refusal), refusal)
+        case (_, status) if status in _REGISTER_AGAIN_STATUSES:
+            return CredentialRejectedError(explain(refusal), refusal)
+        case _:
+            return UnreachableError(explain(refusal), retry_after=refusal.retry_after)
+
+
+def refused_registration(refusal: Refusal) -> AgentError:
+    """Decide what a Register that ended with `refusal` calls for."""
+    if refusal.reason not in _LATER_REASONS and refusal.status in _REGISTER_REFUSED_STATUSES:
+        return EnrolmentRefusedError(explain(refusal), refusal)
+    return UnreachableError(explain(refusal), retry_after=refusal.retry_after)

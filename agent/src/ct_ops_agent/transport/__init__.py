@@ -1,0 +1,7 @@
+"""gRPC and the generated messages live here and nowhere else.
+
+* `channel`        options and credentials of a connection
+* `control_plane`  the flows' protocols, fulfilled over gRPC
+* `convert`        model ⇄ protobuf, pure
+* `first_contact`  unverified connections that fetch a certificate (httpx and ssl, no gRPC)
+"""

@@ -1,0 +1,190 @@
+"""The server over gRPC: sessions, Register, and the heartbeat stream.
+
+Fulfils the protocols of `ct_ops_agent.control_plane`. Every gRPC failure leaves this module as one of
+the agent's own errors: what the server said goes through the tables of `refusals`, what the
+connection itself said becomes a sentence here.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import grpc
+
+from ct_ops_agent.control_plane import HeartbeatFrame, HeartbeatReply, Registration, RegistrationReply, Route
+from ct_ops_agent.errors import AgentError, Refusal, UnreachableError
+from ct_ops_agent.identity.credentials import Identity
+from ct_ops_agent.refusals import refused_registration, refused_stream
+from ct_ops_agent.transport.channel import open_channel
+from ct_ops_agent.transport.convert import (
+    from_heartbeat_response,
+    from_register_response,
+    to_heartbeat_request,
+    to_refusal,
+    to_register_request,
+)
+from ct_ops_agent.vitals import read_interfaces
+from ct_ops_proto.agent.v1 import ingest_pb2 as pb
+
+REGISTER_DEADLINE_S = 90.0
+"""A server answers a refused Register late, up to 60 s, to slow down guessing."""
+
+_FAREWELL_S = 1.0
+_MOST_WAITING_REPLIES = 64
+_SERVICE = "/agent.v1.IngestService/"
+
+# What gRPC says when the connection is cut while TLS is set up. A server that dislikes our leaf does
+# that: in TLS 1.3 its refusal comes after our side of the handshake is done.
+_HANG_UPS = ("Connection reset by peer", "Socket closed", "Handshake read failed", "Broken pipe")
+_PLAIN_WORDS = (
+    (
+        "CERTIFICATE_VERIFY_FAILED",
+        "its certificate is not signed by an authority this agent trusts (ingest.ca_cert_file)",
+    ),
+    (
+        "Hostname Verification Check failed",
+        "its certificate is not valid for this name; use a name that is in it",
+    ),
+    (
+        "Failed to create security handshaker",
+        "the trust bundle, or certificate and key of this agent, cannot be used",
+    ),
+    ("WRONG_VERSION_NUMBER", "it does not speak TLS on this port"),
+    ("Domain name not found", "this name does not exist in DNS"),
+    ("Connection refused", "nothing listens there (connection refused)"),
+    ("No route to host", "no route to that host"),
+    ("Network is unreachable", "the network is unreachable"),
+    ("Timeout", "it does not answer"),
+    ("Deadline Exceeded", "it does not answer"),
+)
+
+
+class GrpcConnector:
+    """Opens sessions; after a failure it goes on to the route's next address."""
+
+    def __init__(self) -> None:
+        self._failures = 0
+
+    @asynccontextmanager
+    async def __call__(self, route: Route, identity: Identity | None) -> AsyncIterator["GrpcSession"]:
+        """Open a session to one of the route's addresses."""
+        address = route.addresses[self._failures % len(route.addresses)]
+        async with open_channel(route, address, identity) as channel:
+            try:
+                yield GrpcSession(channel, address)
+            except UnreachableError:
+                self._failures += 1
+                raise
+
+
+class GrpcSession:
+    """A connection to one address as one identity."""
+
+    def __init__(self, channel: grpc.aio.Channel, address: str) -> None:
+        self._channel = channel
+        self._address = address
+
+    async def register(self, registration: Registration) -> RegistrationReply:
+        """Ask to be admitted.
+
+        Raises:
+            EnrolmentRefusedError: the server said no.
+            UnreachableError: it did not answer, or asked to come later.
+        """
+        call = self._channel.unary_unary(
+            _SERVICE + "Register",
+            request_serializer=pb.RegisterRequest.SerializeToString,
+            response_deserializer=pb.RegisterResponse.FromString,
+        )
+        request = to_register_request(registration, read_interfaces())
+        try:
+            return from_register_response(await call(request, timeout=REGISTER_DEADLINE_S))
+        except grpc.aio.AioRpcError as error:
+            raise translate(error, self._address, refused_registration) from error
+
+    def open_heartbeat(self) -> "GrpcHeartbeatStream":
+        """Start a heartbeat stream."""
+        method = self._channel.stream_stream(
+            _SERVICE + "Heartbeat",
+            request_serializer=pb.HeartbeatRequest.SerializeToString,
+            response_deserializer=pb.HeartbeatResponse.FromString,
+        )
+        return GrpcHeartbeatStream(method(), self._address)
+
+
+class GrpcHeartbeatStream:
+    """A heartbeat stream. One task reads, because a cancelled read would cancel the whole call."""
+
+    def __init__(self, call: Any, address: str) -> None:
+        self._call = call
+        self._address = address
+        self._replies: asyncio.Queue[HeartbeatReply | AgentError] = asyncio.Queue(_MOST_WAITING_REPLIES)
+        self._reader = asyncio.create_task(self._read(), name="heartbeat replies")
+
+    async def send(self, frame: HeartbeatFrame) -> None:
+        """Hand a frame to the network. A stream that has ended says so in :meth:`receive`."""
+        # The reader holds the reason why the call ended; writing only knows that it did.
+        with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            await self._call.write(to_heartbeat_request(frame))
+
+    async def receive(self) -> HeartbeatReply:
+        """Wait for the next frame of the server.
+
+        Raises:
+            UnreachableError, CredentialRejectedError, EnrolmentRefusedError: the stream has ended.
+        """
+        reply = await self._replies.get()
+        if isinstance(reply, AgentError):
+            raise reply
+        return reply
+
+    async def finish(self) -> None:
+        """Say goodbye, wait a moment for the server's, then drop the call."""
+        if not self._call.done():
+            with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, TimeoutError):
+                async with asyncio.timeout(_FAREWELL_S):
+                    await self._call.done_writing()
+                    await asyncio.wait({self._reader})
+        self._reader.cancel()
+        self._call.cancel()
+        await asyncio.wait({self._reader})
+
+    async def _read(self) -> None:
+        outcome: AgentError
+        try:
+            while (message := await self._call.read()) is not grpc.aio.EOF:
+                await self._replies.put(from_heartbeat_response(message))
+            outcome = UnreachableError(f"{self._address} ended the stream")
+        except grpc.aio.AioRpcError as error:
+            outcome = translate(error, self._address, refused_stream)
+        await self._replies.put(outcome)
+
+
+def translate(
+    error: grpc.aio.AioRpcError, address: str, decide: Callable[[Refusal], AgentError]
+) -> AgentError:
+    """Return the agent's own error for a gRPC one.
+
+    Args:
+        error: as gRPC raised it.
+        address: whom it came from.
+        decide: the table that knows what a refusal of this call means.
+    """
+    metadata = {str(key): str(value) for key, value in error.trailing_metadata() or ()}
+    refusal = to_refusal(error.code().name, error.details(), metadata)
+    if refusal.reason or error.code() not in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
+        return decide(refusal)
+    hung_up = any(sign in refusal.detail for sign in _HANG_UPS)
+    return UnreachableError(
+        f"cannot reach {address}: {_in_plain_words(refusal.detail)}",
+        retry_after=refusal.retry_after,
+        cut_off_in_handshake=hung_up,
+    )
+
+
+def _in_plain_words(detail: str) -> str:
+    for sign, words in _PLAIN_WORDS:
+        if sign in detail:
+            return words
+    return detail

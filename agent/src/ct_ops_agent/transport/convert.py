@@ -1,0 +1,139 @@
+"""Model ⇄ protobuf: pure, and the only place that knows field names.
+
+What comes from the server is made harmless here: texts are printable and bounded before a flow, a
+log or a terminal sees them. Fields of ours (100 and up) are written for servers that know them and
+simply absent in what an existing server sends.
+"""
+
+from datetime import timedelta
+
+from ct_ops_agent.control_plane import HeartbeatFrame, HeartbeatReply, Registration, RegistrationReply
+from ct_ops_agent.disks import Disk
+from ct_ops_agent.errors import Refusal
+from ct_ops_agent.secret import Secret
+from ct_ops_agent.vitals import Interface, addresses_of
+from ct_ops_proto.agent.v1 import ingest_pb2 as pb
+
+_LONGEST_TEXT = 300
+_LONGEST_WAIT = timedelta(hours=1)
+_REASON_KEY = "ct-ops-reason"
+_RETRY_KEY = "ct-ops-retry-after-ms"
+
+
+def to_register_request(registration: Registration, interfaces: tuple[Interface, ...]) -> pb.RegisterRequest:
+    """Return the message for a registration."""
+    facts = registration.facts
+    return pb.RegisterRequest(
+        org_token=registration.enrolment_token.reveal(),
+        public_key=registration.public_key_pem,
+        platform_info=pb.PlatformInfo(
+            os=facts.os, arch=facts.arch, os_version=facts.os_version, ip_addresses=addresses_of(interfaces)
+        ),
+        agent_info=pb.AgentInfo(
+            agent_id=registration.agent_id, version=registration.agent_version, hostname=facts.hostname
+        ),
+        tags=[pb.Tag(key=tag.key, value=tag.value) for tag in registration.tags],
+        csr_der=registration.csr_der,
+    )
+
+
+def from_register_response(message: pb.RegisterResponse) -> RegistrationReply:
+    """Return what the server answered."""
+    return RegistrationReply(
+        agent_id=printable(message.agent_id),
+        status=printable(message.status),
+        message=printable(message.message),
+        agent_token=Secret(message.jwt_token),
+        leaf_pem=message.client_cert_pem,
+        agent_ca_pem=message.agent_ca_cert_pem,
+        leaf_not_after_unix=message.client_cert_not_after_unix,
+    )
+
+
+def to_heartbeat_request(frame: HeartbeatFrame) -> pb.HeartbeatRequest:
+    """Return the message for a frame."""
+    return pb.HeartbeatRequest(
+        agent_id=frame.speaker,
+        cpu_percent=frame.vitals.cpu_percent,
+        memory_percent=frame.vitals.memory_percent,
+        disk_percent=frame.vitals.disk_percent,
+        uptime_seconds=frame.vitals.uptime_seconds,
+        timestamp_unix=frame.sent_at_unix,
+        agent_version=frame.agent_version,
+        os_version=frame.facts.os_version,
+        disks=[_to_disk(disk) for disk in frame.vitals.disks],
+        network_interfaces=[_to_interface(interface) for interface in frame.vitals.interfaces],
+        os=frame.facts.os,
+        arch=frame.facts.arch,
+        hello=_to_hello(frame),
+    )
+
+
+def from_heartbeat_response(message: pb.HeartbeatResponse) -> HeartbeatReply:
+    """Return what a frame of the server says."""
+    welcomed = message.HasField("welcome") and message.welcome.server_time_ms
+    return HeartbeatReply(
+        server_time_unix=message.welcome.server_time_ms / 1000 if welcomed else None,
+        unsupported_work=_unsupported_work(message),
+    )
+
+
+def to_refusal(status: str, details: str | None, metadata: dict[str, str]) -> Refusal:
+    """Return a refusal from a gRPC status and its trailing metadata."""
+    asked = metadata.get(_RETRY_KEY, "")
+    retry_after = (
+        timedelta(milliseconds=int(asked)) if asked.isdecimal() and len(asked) < 10 else timedelta(0)
+    )
+    return Refusal(
+        status=status,
+        reason=printable(metadata.get(_REASON_KEY, "")),
+        detail=printable(details or ""),
+        retry_after=min(retry_after, _LONGEST_WAIT),
+    )
+
+
+def printable(text: str) -> str:
+    """Return text that may be shown: one line, no control characters, bounded."""
+    shown = "".join(character if character.isprintable() else " " for character in text[: _LONGEST_TEXT + 1])
+    return shown if len(shown) <= _LONGEST_TEXT else shown[:_LONGEST_TEXT] + "…"
+
+
+def _to_hello(frame: HeartbeatFrame) -> pb.Hello | None:
+    if frame.hello is None:
+        return None
+    return pb.Hello(
+        boot_id=frame.hello.boot_id, process_id=frame.hello.process_id, interval_s=frame.hello.interval_s
+    )
+
+
+def _to_disk(disk: Disk) -> pb.DiskInfo:
+    return pb.DiskInfo(
+        mount_point=disk.mount_point,
+        device=disk.device,
+        fs_type=disk.fs_type,
+        total_bytes=disk.total_bytes,
+        used_bytes=disk.used_bytes,
+        free_bytes=disk.free_bytes,
+        percent_used=disk.percent_used,
+    )
+
+
+def _to_interface(interface: Interface) -> pb.NetworkInterface:
+    return pb.NetworkInterface(
+        name=interface.name,
+        ip_addresses=interface.ip_addresses,
+        mac_address=interface.mac_address,
+        is_up=interface.is_up,
+    )
+
+
+def _unsupported_work(message: pb.HeartbeatResponse) -> tuple[str, ...]:
+    kinds = {
+        "checks": message.checks,
+        "queries": message.pending_queries,
+        "a task": message.HasField("pending_task"),
+        "a new certificate": message.pending_client_cert_pem,
+        "an update": message.update_available,
+        "terminal sessions": message.pending_terminal_sessions,
+    }
+    return tuple(kind for kind, asked in kinds.items() if asked)
