@@ -1,0 +1,121 @@
+"""Whether the certificates and keys that the settings name can be used: looked at, never changed.
+
+Set and unreadable is fatal. Falling back to a certificate of our own would break every agent that
+trusts the operator's, and would look like a server that works.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from ct_ops_server.config.problems import Problem
+from ct_ops_server.config.schema import Settings, Source
+
+_CERT, _KEY, _CA = "INGEST_TLS_CERT", "INGEST_TLS_KEY", "INGEST_TLS_CA"
+_JWT, _SECRET = "INGEST_JWT_KEY_FILE", "INGEST_SECRET_FILE"  # names of variables
+
+
+def key_file_problems(settings: Settings) -> list[Problem]:
+    """Return what is wrong with the files that the settings name."""
+    return [*_tls_problems(settings), *_jwt_problems(settings), *_secret_problems(settings)]
+
+
+def _tls_problems(settings: Settings) -> list[Problem]:
+    cert, key, authority = settings.tls_cert, settings.tls_key, settings.tls_ca
+    if cert is None or key is None:
+        return _half_set(settings)
+    chain = _certificates(_CERT, cert)
+    private = _private_key(key)
+    found = [chain, private] if authority is None else [chain, private, _certificates(_CA, authority)]
+    problems = [result for result in found if isinstance(result, Problem)]
+    if (
+        isinstance(chain, list)
+        and not isinstance(private, Problem)
+        and chain[0].public_key() != private.public_key()
+    ):
+        problems.append(
+            Problem(_KEY, f"does not belong to the certificate in {cert}", "Name the key it was made for")
+        )
+    return problems
+
+
+def _half_set(settings: Settings) -> list[Problem]:
+    problems = []
+    if settings.tls_cert is not None:
+        problems.append(
+            Problem(_KEY, f"is not set, but {_CERT} is", "Set both, or neither to have them made")
+        )
+    if settings.tls_key is not None:
+        problems.append(
+            Problem(_CERT, f"is not set, but {_KEY} is", "Set both, or neither to have them made")
+        )
+    if settings.tls_ca is not None:
+        problems.append(
+            Problem(_CA, f"means nothing without {_CERT} and {_KEY}", "Set those too, or remove it")
+        )
+    return problems
+
+
+def _certificates(name: str, path: Path) -> list[x509.Certificate] | Problem:
+    content = _content(name, path)
+    if isinstance(content, Problem):
+        return content
+    try:
+        return x509.load_pem_x509_certificates(content)
+    except ValueError:
+        return Problem(name, f"names {path}, which holds no certificate in PEM form", "Name a PEM file")
+
+
+def _private_key(path: Path) -> PrivateKeyTypes | Problem:
+    content = _content(_KEY, path)
+    if isinstance(content, Problem):
+        return content
+    if b"ENCRYPTED" in content:  # the TLS library would ask for the passphrase on a terminal nobody watches
+        return Problem(
+            _KEY, f"names {path}, which is encrypted", "Decrypt it (openssl pkey -in … -out …), mode 0600"
+        )
+    try:
+        return load_pem_private_key(content, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return Problem(_KEY, f"names {path}, which holds no private key in PEM form", "Name a PEM file")
+
+
+def _jwt_problems(settings: Settings) -> list[Problem]:
+    path = settings.jwt_key_file
+    if path is None:
+        return []
+    content = _content(_JWT, path) if path.exists() else None
+    if isinstance(content, Problem):
+        return [content]
+    if content is None and not path.parent.is_dir():
+        return [
+            Problem(
+                _JWT, f"names {path}, whose folder does not exist", "Create the folder: the key is made in it"
+            )
+        ]
+    return []
+
+
+def _secret_problems(settings: Settings) -> list[Problem]:
+    """A missing secret is made in the data directory only: elsewhere it is a mount that failed."""
+    path = settings.secret_file
+    if settings.sources[_SECRET] is Source.DEFAULT or path.parent == settings.data_dir:
+        return []
+    if not path.exists():
+        remedy = f"Mount it, or make it once: (umask 077; openssl rand -hex 32 > {path})"
+        return [Problem(_SECRET, f"names {path}, which does not exist", remedy)]
+    content = _content(_SECRET, path)
+    return [content] if isinstance(content, Problem) else []
+
+
+def _content(name: str, path: Path) -> bytes | Problem:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        remedy = "Correct the path, or make the file readable for this user"
+        return Problem(name, f"names {path}, which cannot be read ({error.strerror})", remedy)

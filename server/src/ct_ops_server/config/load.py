@@ -1,0 +1,141 @@
+"""From environment and file to settings, or to all the problems at once.
+
+The shell around the pure parts: it reads the file, the secrets' files and the named keys, and
+nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypedDict
+
+from ct_ops_server.config.env_file import load_env_file
+from ct_ops_server.config.key_files import key_file_problems
+from ct_ops_server.config.problems import ConfigError, Problem
+from ct_ops_server.config.schema import Settings, Source
+from ct_ops_server.config.sources import Chosen, Spoken, choose, gather, unknown_names, without_effect
+from ct_ops_server.config.variables import DATA_DIR_MARK, DEFAULT_DATA_DIR, ENV_FILE, VARIABLES, Variable
+
+_ANYWHERE = frozenset((None, "0.0.0.0", "::"))  # noqa: S104 - compared with, not bound to
+
+
+class Shown(TypedDict):
+    """One line of ``config show``."""
+
+    name: str
+    value: str
+    """As it would be written, passwords masked; empty when absent."""
+    source: str
+
+
+def load_settings(environ: Mapping[str, str], *, env_file: Path = ENV_FILE) -> Settings:
+    """Return the settings.
+
+    Args:
+        environ: the environment, which wins.
+        env_file: read beside it; it may be missing.
+
+    Raises:
+        ConfigError: with every problem there is.
+    """
+    file = load_env_file(env_file)
+    spoken = gather(environ, file.values)
+    choices = {variable.name: choose(variable, spoken) for variable in VARIABLES}
+    fields, malformed = _parse_all(choices)
+    settings = Settings(**fields, sources=_sources(choices), notices=tuple(_notices(choices, spoken)))
+    wrong = {problem.name for problem in malformed}
+    combined = [*_clashes(settings), *key_file_problems(settings)]
+    problems = [*file.problems, *unknown_names(spoken), *malformed]
+    # What was malformed counts as its default here: nothing that follows from that is worth telling.
+    problems += [problem for problem in combined if problem.name not in wrong]
+    if problems:
+        raise ConfigError(problems)
+    return settings
+
+
+def check(environ: Mapping[str, str], *, env_file: Path = ENV_FILE) -> list[Problem]:
+    """Return every problem of the configuration; none when a server could start with it."""
+    try:
+        load_settings(environ, env_file=env_file)
+    except ConfigError as error:
+        return list(error.problems)
+    return []
+
+
+def describe(settings: Settings) -> list[Shown]:
+    """Return what is in effect, for people and programs to read: passwords masked."""
+    return [
+        Shown(
+            name=variable.name,
+            value=variable.mask(_written(getattr(settings, variable.field))),
+            source=settings.sources[variable.name],
+        )
+        for variable in VARIABLES
+    ]
+
+
+def _parse_all(choices: Mapping[str, Chosen | Problem | None]) -> tuple[dict[str, Any], list[Problem]]:
+    """Return a value for every field, the default in place of a malformed one, and the problems."""
+    fields: dict[str, Any] = {}
+    problems: list[Problem] = []
+    data_dir = DEFAULT_DATA_DIR
+    for variable in sorted(VARIABLES, key=lambda variable: variable.field != "data_dir"):  # defaults need it
+        choice = choices[variable.name]
+        value = _parse(variable, choice) if isinstance(choice, Chosen) else choice
+        if isinstance(value, Problem):
+            problems.append(value)
+            value = None
+        fields[variable.field] = _default(variable, data_dir) if value is None else value
+        data_dir = str(fields["data_dir"])
+    return fields, problems
+
+
+def _parse(variable: Variable, chosen: Chosen) -> object:
+    try:
+        return variable.parse(chosen.text)
+    except ValueError as error:
+        return Problem(chosen.name, str(error), f"It accepts {variable.accepts.replace('`', '')}")
+
+
+def _default(variable: Variable, data_dir: str) -> object:
+    if variable.default is None:
+        return variable.absent
+    return variable.parse(variable.default.replace(DATA_DIR_MARK, data_dir))
+
+
+def _sources(choices: Mapping[str, Chosen | Problem | None]) -> Mapping[str, Source]:
+    return MappingProxyType(
+        {
+            name: choice.source if isinstance(choice, Chosen) else Source.DEFAULT
+            for name, choice in choices.items()
+        }
+    )
+
+
+def _notices(choices: Mapping[str, Chosen | Problem | None], spoken: Spoken) -> Iterator[str]:
+    for name, choice in choices.items():
+        if isinstance(choice, Chosen) and choice.name.removesuffix("_FILE") != name.removesuffix("_FILE"):
+            yield f"{choice.name} is the old name of {name}: it still works, rename it."
+    if idle := without_effect(spoken):
+        yield f"Set, but without effect in this version: {', '.join(idle)}."
+
+
+def _clashes(settings: Settings) -> list[Problem]:
+    """Return a problem when the two listeners want the same port of the same interface."""
+    same_place = settings.grpc_host == settings.http_host or _ANYWHERE & {
+        settings.grpc_host,
+        settings.http_host,
+    }
+    if not same_place or settings.grpc_port != settings.http_port or settings.grpc_port == 0:
+        return []
+    what = f"is {settings.http_port}, which INGEST_GRPC_PORT is too"
+    return [Problem("INGEST_HTTP_PORT", what, "Choose two different ports")]
+
+
+def _written(value: object) -> str:
+    """Return a value as it would be written in the file."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return "" if value is None else str(value)

@@ -1,0 +1,44 @@
+"""The configuration as the rest of the server sees it: typed, frozen, nothing left to look up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+
+class Source(StrEnum):
+    """Where a value came from."""
+
+    ENVIRONMENT = "environment"
+    FILE = "file"
+    DEFAULT = "default"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What ``load_settings`` found. ``variables`` documents each field by its variable."""
+
+    database_url: str = field(repr=False)
+    """In libpq's or SQLite's form. May hold a password: not in ``repr``, never to be logged."""
+    data_dir: Path
+    grpc_host: str | None
+    """None: all interfaces, IPv4 and IPv6."""
+    grpc_port: int
+    http_host: str
+    http_port: int
+    public_addresses: tuple[str, ...]
+    """``host:port``, IPv6 in brackets; empty: to be derived from the listener and the host's name."""
+    tls_cert: Path | None
+    """Set together with ``tls_key`` or not at all."""
+    tls_key: Path | None
+    tls_ca: Path | None
+    jwt_key_file: Path | None
+    secret_file: Path
+    log_level: str
+
+    sources: Mapping[str, Source] = field(repr=False, compare=False)
+    """By variable, where its value came from."""
+    notices: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    """Sentences to log once at a start: old names, variables without effect."""

@@ -1,0 +1,55 @@
+"""Parsers for the other values: paths, log levels, database addresses. Pure; no file is touched."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+_DATABASE_SCHEMES = ("sqlite", "postgres", "postgresql")
+_MASK = "***"
+_SQLITE_FILE = re.compile(r"sqlite:////.*[^/]")
+_USER_PASSWORD = re.compile(r"(://[^:/@]*:).*@", re.DOTALL)
+_QUERY_PASSWORD = re.compile(r"([?&][^=&]*pass[^=&]*=)[^&]*", re.IGNORECASE)
+
+
+def parse_path(text: str) -> Path:
+    """Return an absolute path. Raises ``ValueError`` for a relative one: services have no useful folder."""
+    path = Path(text)
+    if not path.is_absolute() or "\0" in text:
+        raise ValueError("is no absolute path")
+    return path
+
+
+def parse_log_level(text: str) -> str:
+    """Return one of ``LOG_LEVELS``. Raises ``ValueError``."""
+    level = text.lower()
+    if level not in LOG_LEVELS:
+        raise ValueError("is no log level")
+    return level
+
+
+def parse_database_url(text: str) -> str:
+    """Return the address as it is, when its scheme is one we serve; the store translates it for its driver.
+
+    Raises:
+        ValueError: another scheme, or an SQLite address without a file. The text is not repeated: it
+            may hold a password.
+    """
+    scheme = text.partition("://")[0]
+    if "://" not in text or scheme not in _DATABASE_SCHEMES:
+        raise ValueError("does not begin with postgresql://, postgres:// or sqlite:///")
+    if scheme == "sqlite" and not _SQLITE_FILE.fullmatch(text):
+        raise ValueError("names no file by an absolute path (which makes it four slashes)")
+    return text
+
+
+def mask_database_url(url: str) -> str:
+    """Return the address with every password replaced, for people to read.
+
+    Not taken apart as a URL: a password with an unescaped ``/`` or ``#`` would end up in another part
+    and be shown. Whatever stands between the first colon and the last ``@`` is hidden.
+    """
+    without_user_password = _USER_PASSWORD.sub(rf"\1{_MASK}@", url, count=1)
+    return _QUERY_PASSWORD.sub(rf"\1{_MASK}", without_user_password)

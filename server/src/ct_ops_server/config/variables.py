@@ -1,0 +1,240 @@
+"""Every variable the server knows, in one table.
+
+The only place where a name, a default or a form is written; ``docs/server-configuration.md`` is
+generated from it.
+
+Three kinds:
+
+* ``VARIABLES``  have an effect;
+* ``DEFERRED``   belong to the product, their feature is not built yet: accepted, with one log line;
+* ``OF_AGENTS``  belong to ``ct-ops-agent`` and may share the environment: ignored.
+
+A secret may also be given as ``<NAME>_FILE``, the path of a file that holds it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ct_ops_server.config.addresses import parse_addresses, parse_host, parse_port
+from ct_ops_server.config.values import (
+    LOG_LEVELS,
+    mask_database_url,
+    parse_database_url,
+    parse_log_level,
+    parse_path,
+)
+
+ENV_FILE = Path("/etc/ct-ops/server.env")
+"""Read beside the environment, which wins."""
+
+DEFAULT_DATA_DIR = "/var/lib/ct-ops/server"
+
+DATA_DIR_MARK = "<INGEST_DATA_DIR>"
+"""Stands for the data directory in a default."""
+
+PREFIXES = ("INGEST_", "CT_OPS_")
+"""A name with one of these is meant for us: an unknown one is a mistake."""
+
+_A_PATH = "an absolute path"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variable:
+    """One variable that has an effect."""
+
+    name: str
+    field: str
+    """The field of ``Settings``."""
+    parse: Callable[[str], object]
+    """Returns the value; its ``ValueError`` completes the sentence "NAME …"."""
+    accepts: str
+    doc: str
+    """One sentence."""
+    default: str | None = None
+    """As it would be written; None: absent."""
+    absent: object = None
+    """The value when it is absent and has no default."""
+    without: str = ""
+    """What happens when it is absent, when there is no default to show."""
+    secret: bool = False
+    old_names: tuple[str, ...] = ()
+    mask: Callable[[str], str] = str
+    """For people to read."""
+
+
+VARIABLES = (
+    Variable(
+        name="DATABASE_URL",
+        field="database_url",
+        parse=parse_database_url,
+        accepts="`postgresql://…` (libpq's form, also `postgres://`) or `sqlite:////absolute/path`",
+        doc="The database that holds everything the server knows.",
+        default=f"sqlite:///{DATA_DIR_MARK}/ct-ops.db",
+        secret=True,
+        old_names=("INGEST_DATABASE_URL",),
+        mask=mask_database_url,
+    ),
+    Variable(
+        name="INGEST_DATA_DIR",
+        field="data_dir",
+        parse=parse_path,
+        accepts=_A_PATH,
+        doc="The server's own folder (0700): database, keys and the socket of the command line.",
+        default=DEFAULT_DATA_DIR,
+    ),
+    Variable(
+        name="INGEST_GRPC_HOST",
+        field="grpc_host",
+        parse=parse_host,
+        accepts="a host name or an address",
+        doc="Where the front door listens for agents.",
+        without="all interfaces, IPv4 and IPv6",
+    ),
+    Variable(
+        name="INGEST_GRPC_PORT",
+        field="grpc_port",
+        parse=parse_port,
+        accepts="0 to 65535; 0 lets the system choose",
+        doc="The port agents connect to.",
+        default="9443",
+    ),
+    Variable(
+        name="INGEST_HTTP_HOST",
+        field="http_host",
+        parse=parse_host,
+        accepts="a host name or an address",
+        doc="Where the HTTP app listens (JWKS, health, metrics); it speaks no TLS, so keep it on loopback or behind a proxy.",
+        default="127.0.0.1",
+    ),
+    Variable(
+        name="INGEST_HTTP_PORT",
+        field="http_port",
+        parse=parse_port,
+        accepts="0 to 65535; 0 lets the system choose",
+        doc="The port of the HTTP app.",
+        default="8080",
+    ),
+    Variable(
+        name="INGEST_PUBLIC_ADDRESS",
+        field="public_addresses",
+        parse=parse_addresses,
+        accepts="`host:port[,host:port]`, IPv6 in brackets, at most 57 characters",
+        doc="How agents reach the front door from outside: enrolment tokens carry it, and a certificate we make holds its hosts.",
+        absent=(),
+        without="this host's name and the port of the front door",
+    ),
+    Variable(
+        name="INGEST_TLS_CERT",
+        field="tls_cert",
+        parse=parse_path,
+        accepts=f"{_A_PATH}; PEM, the server's certificate first",
+        doc="The certificate the front door presents, with its chain.",
+        without="one is made, signed by a server CA of our own",
+    ),
+    Variable(
+        name="INGEST_TLS_KEY",
+        field="tls_key",
+        parse=parse_path,
+        accepts=f"{_A_PATH}; PEM, unencrypted",
+        doc="The private key of `INGEST_TLS_CERT`.",
+        without="made together with the certificate",
+    ),
+    Variable(
+        name="INGEST_TLS_CA",
+        field="tls_ca",
+        parse=parse_path,
+        accepts=f"{_A_PATH}; PEM",
+        doc="The CA that signed `INGEST_TLS_CERT`: what enrolment tokens pin.",
+        without="the CA at the end of `INGEST_TLS_CERT`, else that certificate itself",
+    ),
+    Variable(
+        name="INGEST_JWT_KEY_FILE",
+        field="jwt_key_file",
+        parse=parse_path,
+        accepts=f"{_A_PATH}; PEM, RSA, sealed or not; generated when missing",
+        doc="The key that signs agent tokens: back it up, without it every agent needs a new token.",
+        without=f"`/var/lib/ct-ops/jwt_key.pem` when it exists, else `{DATA_DIR_MARK}/jwt_key.pem`",
+    ),
+    Variable(
+        name="INGEST_SECRET_FILE",
+        field="secret_file",
+        parse=parse_path,
+        accepts=f"{_A_PATH}; its first line is the secret, at least 16 characters",
+        doc="The secret that seals the private keys of the CAs and of agent tokens: back it up, apart from them.",
+        default=f"{DATA_DIR_MARK}/secret",
+    ),
+    Variable(
+        name="INGEST_LOG_LEVEL",
+        field="log_level",
+        parse=parse_log_level,
+        accepts=", ".join(LOG_LEVELS),
+        doc="How much is logged.",
+        default="info",
+    ),
+)
+
+DEFERRED: dict[str, bool] = {
+    # Name and whether it is a secret. First the seed document's, in its order, …
+    "BETTER_AUTH_SECRET": True,
+    "BETTER_AUTH_URL": False,
+    "BETTER_AUTH_TRUSTED_ORIGINS": False,
+    "REQUIRE_EMAIL_VERIFICATION": False,
+    "CT_OPS_TRUST_PROXY_HEADERS": False,
+    "CT_OPS_LOADTEST_ADMIN_KEY": True,
+    "NEXT_PUBLIC_APP_URL": False,
+    "NODE_ENV": False,
+    "AGENT_DIST_DIR": False,
+    "AGENT_DOWNLOAD_BASE_URL": False,
+    "INGEST_WS_URL": False,
+    "ANSIBLE_API_URL": False,
+    "WEB_TLS_CERT": False,
+    "CT_CVE_SERVICE_TOKENS": True,
+    "CT_CVE_INVENTORY_PUSH_TARGETS": True,
+    "LICENCE_PUBLIC_KEY_PATH": False,
+    "LICENCE_PUBLIC_KEY": True,
+    "LICENCE_REVOCATION_URL": False,
+    "INGEST_AGENT_DOWNLOAD_BASE_URL": False,
+    "INGEST_TERMINAL_TRUSTED_ORIGINS": False,
+    "INGEST_WEB_SERVER_CERT": False,
+    "NGINX_HTTPS_PORT": False,
+    "NGINX_HTTP_PORT": False,
+    # … then what existing servers read beyond it.
+    "INGEST_LATEST_AGENT_VERSION": False,
+    "INGEST_RELEASE_MANIFEST_PATH": False,
+    "INGEST_AGENT_CA_CERT": False,
+    "INGEST_AGENT_CA_KEY": False,
+    "LDAP_ENCRYPTION_KEY": True,
+}
+
+OF_AGENTS = frozenset(
+    (
+        "CT_OPS_DATA_DIR",
+        "CT_OPS_ENROLMENT_TOKEN",
+        "CT_OPS_HEARTBEAT_INTERVAL_SECS",
+        "CT_OPS_HOSTNAME",
+        "CT_OPS_INGEST_ADDRESS",
+        "CT_OPS_INGEST_CA_CERT",
+        "CT_OPS_INGEST_TLS_SKIP_VERIFY",
+        "CT_OPS_ORG_TOKEN",
+        "CT_OPS_TAGS",
+        "CT_OPS_VERSION",
+    )
+)
+
+
+def names_in_effect() -> frozenset[str]:
+    """Return every name that has an effect: with old ones, and ``_FILE`` of secrets."""
+    return frozenset(
+        spelling
+        for variable in VARIABLES
+        for name in (variable.name, *variable.old_names)
+        for spelling in ((name, f"{name}_FILE") if variable.secret else (name,))
+    )
+
+
+def names_deferred() -> frozenset[str]:
+    """Return every name that is accepted without effect."""
+    return frozenset(DEFERRED) | {f"{name}_FILE" for name, secret in DEFERRED.items() if secret}
