@@ -10,6 +10,7 @@ is ambiguous, 422 malformed, 503 the database does not answer.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Any
@@ -23,7 +24,7 @@ from ct_ops_server.edge.admin_views import agent_view, change_view, token_view
 from ct_ops_server.enrolment.model import TokenTerms
 from ct_ops_server.enrolment.tokens import TokenDesk
 from ct_ops_server.fleet.agents import AgentDesk, AgentError, AgentNotFoundError
-from ct_ops_server.fleet.model import AgentStatus, Tag
+from ct_ops_server.fleet.model import Agent, AgentStatus, Tag
 from ct_ops_server.fleet.ports import StoreError, StoreUnavailableError
 
 _Key = Annotated[str, Field(min_length=1, max_length=100)]
@@ -59,8 +60,7 @@ class AdminParts:
 
     tokens: TokenDesk
     agents: AgentDesk
-    now: Any
-    """Returns the present moment, with time zone."""
+    now: Callable[[], datetime]
     token_warnings: tuple[str, ...] = ()
 
 
@@ -76,7 +76,7 @@ def build_admin_app(parts: AdminParts) -> FastAPI:
 def _add_tokens(app: FastAPI, parts: AdminParts) -> None:
     @app.post("/v1/tokens", status_code=201)
     async def create_token(body: TokenRequest) -> dict[str, Any]:
-        now: datetime = parts.now()
+        now = parts.now()
         terms = TokenTerms(
             label=body.label,
             auto_approve=body.auto_approve,
@@ -107,10 +107,14 @@ def _add_agents(app: FastAPI, parts: AdminParts) -> None:
         return {**agent_view(agent), "history": [change_view(change) for change in history]}
 
     for name, decide in decisions.items():
+        app.post(f"/v1/agents/{{selector}}/{name}", name=name)(_decision(decide))
 
-        @app.post(f"/v1/agents/{{selector}}/{name}", name=name)
-        async def decision(selector: str, body: DecisionRequest, decide: Any = decide) -> dict[str, Any]:
-            return agent_view(await decide(selector, actor=body.actor, reason=body.reason))
+
+def _decision(decide: Callable[..., Awaitable[Agent]]) -> Callable[..., Awaitable[dict[str, Any]]]:
+    async def endpoint(selector: str, body: DecisionRequest) -> dict[str, Any]:
+        return agent_view(await decide(selector, actor=body.actor, reason=body.reason))
+
+    return endpoint
 
 
 def _add_errors(app: FastAPI) -> None:

@@ -58,11 +58,15 @@ class Caller:
         """Tell every RPC ``reason``; ``grace_s`` later cut the connection, however silent the peer is."""
         if self.ended is not None:
             return
+        self.end_rpcs(reason)
+        if self._abort is not None:
+            asyncio.get_running_loop().call_later(grace_s, self._abort)
+
+    def end_rpcs(self, reason: str) -> None:
+        """Tell every RPC ``reason``; the connection stays."""
         self.ended = reason
         for task in self._rpcs:
             task.cancel()
-        if self._abort is not None:
-            asyncio.get_running_loop().call_later(grace_s, self._abort)
 
 
 class Callers:
@@ -106,3 +110,8 @@ class Callers:
         for caller in connections:
             caller.end(reason, grace_s=self._end_grace_s)
         return len(connections)
+
+    def end_rpcs(self, reason: str) -> None:
+        """End every RPC of this process: it stops, and its agents shall reconnect."""
+        for caller in tuple(self._by_peer.values()):
+            caller.end_rpcs(reason)

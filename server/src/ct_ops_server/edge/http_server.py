@@ -39,7 +39,7 @@ class HttpServer:
         config = uvicorn.Config(
             app,
             loop="none",
-            http=protocol,  # type: ignore[arg-type]  # a class is accepted as well as a name
+            http=protocol,
             ws="none",
             lifespan="off",
             log_config=None,

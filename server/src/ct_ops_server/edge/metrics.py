@@ -48,6 +48,27 @@ class StoreMetrics:
         self.commit_seconds = Histogram(
             "ct_ops_store_commit_seconds", "Duration of one transaction", buckets=_SECONDS, registry=registry
         )
-        self.writes_refused = Counter(
-            "ct_ops_store_writes_refused", "Writes that the database refused also alone", registry=registry
+        self.refused = Counter(
+            "ct_ops_store_writes_refused",
+            "Writes that the database refused also alone",
+            ["kind"],
+            registry=registry,
         )
+        self.unavailable = Counter(
+            "ct_ops_store_writes_unavailable",
+            "Writes refused because the database did not answer",
+            registry=registry,
+        )
+
+    def group_committed(self, writes: int, seconds: float) -> None:
+        """Count a transaction."""
+        self.group_size.observe(writes)
+        self.commit_seconds.observe(seconds)
+
+    def write_refused(self, kind: str) -> None:
+        """Count a write that cannot be stored."""
+        self.refused.labels(kind=kind).inc()
+
+    def writes_unavailable(self, writes: int) -> None:
+        """Count writes that failed because the database does not answer."""
+        self.unavailable.inc(writes)

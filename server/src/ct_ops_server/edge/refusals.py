@@ -82,6 +82,7 @@ _TABLE: dict[str, tuple[grpc.StatusCode, str]] = {
         grpc.StatusCode.UNAVAILABLE,
         "this connection is closing; connect again",
     ),
+    "server_stopping": (grpc.StatusCode.UNAVAILABLE, "the server is stopping; reconnect"),
     # -- agent token
     "agent_token_missing": (
         grpc.StatusCode.UNAUTHENTICATED,

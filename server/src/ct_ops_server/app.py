@@ -1,0 +1,226 @@
+"""The composition root of a running server: builds every part, starts them, stops them in order.
+
+Start: data directory, keys, database and migrations, gRPC and HTTP servers on their sockets, and the
+front door last, when everything behind it answers. Stop: the other way round, so that nobody is let in
+who would not be served, frames under way are committed, and streams hear a GOAWAY.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import shutil
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from ct_ops_server.config.schema import Settings
+from ct_ops_server.core import Core, open_core, utc_now
+from ct_ops_server.edge.agent_service import ServiceParts
+from ct_ops_server.edge.callers import Callers
+from ct_ops_server.edge.front_door import FrontDoor, Upstreams
+from ct_ops_server.edge.grpc_servers import start_agents, start_lobby
+from ct_ops_server.edge.held_refusals import HeldRefusals
+from ct_ops_server.edge.http_server import HttpServer, PeerChecked
+from ct_ops_server.edge.limits import Limits
+from ct_ops_server.edge.listener import connection_ceiling
+from ct_ops_server.edge.local_app import build_local_app
+from ct_ops_server.edge.metrics import EdgeMetrics, StoreMetrics
+from ct_ops_server.edge.public_app import build_public_app
+from ct_ops_server.edge.tls import build_contexts
+from ct_ops_server.fleet.ports import StoreError
+from ct_ops_server.fleet.presence import Presence, PresencePolicy
+from ct_ops_server.fleet.sessions import Sessions
+from ct_ops_server.ownership import owned
+from ct_ops_server.public_address import advertised_addresses
+
+_log = logging.getLogger("ct_ops_server")
+_DRAIN_S = 2.0
+ADMIN_SOCKET = "admin.sock"
+
+
+@dataclass(frozen=True)
+class Running:
+    """Where a running server listens."""
+
+    grpc_port: int
+    http_port: int
+    public_addresses: tuple[str, ...]
+    ceiling: int
+    """How many connections the descriptor limit allows."""
+
+
+@asynccontextmanager
+async def running_server(
+    settings: Settings,
+    *,
+    limits: Limits | None = None,
+    presence: PresencePolicy | None = None,
+    announce: Callable[[str], None] = _log.info,
+) -> AsyncIterator[Running]:
+    """Run a server for as long as the block lasts.
+
+    Raises:
+        OwnershipError: the data directory is in use or not ours.
+        AuthorityError, DatabaseUrlError, SchemaNewerError: something must be put right first.
+        StoreError: the database does not answer.
+        OSError: a port is in use.
+    """
+    limits = limits or Limits()
+    registry = CollectorRegistry()
+    metrics = EdgeMetrics(registry)
+    async with AsyncExitStack() as stack:
+        stack.enter_context(owned(settings.data_dir))
+        core = await stack.enter_async_context(
+            open_core(settings, observer=StoreMetrics(registry), announce=announce)
+        )
+        callers = Callers(end_grace_s=limits.end_grace_s)
+        worker_id = secrets.token_hex(8)
+        parts = _service_parts(core, callers, metrics, limits, worker_id)
+        await stack.enter_async_context(_presence(core, worker_id, presence or PresencePolicy()))
+        upstreams = stack.enter_context(_private_sockets())
+        http_port = await stack.enter_async_context(_http_apps(core, upstreams, registry))
+        door = _front_door(core, parts, upstreams)
+        grpc_port = await stack.enter_async_context(_agent_port(core, parts, upstreams, door))
+        await stack.enter_async_context(_admin_socket(core, callers, grpc_port))
+        yield Running(
+            grpc_port=grpc_port,
+            http_port=http_port,
+            public_addresses=advertised_addresses(settings, grpc_port=grpc_port),
+            ceiling=connection_ceiling(limits),
+        )
+
+
+def _service_parts(
+    core: Core, callers: Callers, metrics: EdgeMetrics, limits: Limits, worker_id: str
+) -> ServiceParts:
+    return ServiceParts(
+        enrolment=core.enrolment,
+        sessions=Sessions(core.store.streams, verifier=core.verifier, worker_id=worker_id, now=utc_now),
+        callers=callers,
+        held=HeldRefusals(
+            first_s=limits.held_refusal_s,
+            longest_s=limits.held_refusal_max_s,
+            at_once=limits.held_refusals,
+            now_s=asyncio.get_running_loop().time,
+        ),
+        limits=limits,
+        metrics=metrics,
+        store_id=core.installation.store_id,
+        now=utc_now,
+    )
+
+
+@asynccontextmanager
+async def _presence(core: Core, worker_id: str, policy: PresencePolicy) -> AsyncIterator[None]:
+    presence = Presence(
+        core.store.presence, worker_id=worker_id, policy=policy, monotonic_s=asyncio.get_running_loop().time
+    )
+    await presence.start()
+    task = asyncio.create_task(presence.run(), name="presence")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        await presence.stop()
+
+
+@contextmanager
+def _private_sockets() -> Iterator[Upstreams]:
+    """Return paths for the upstreams' sockets in a folder (0700) that is gone afterwards."""
+    # Short, because a UNIX socket's path has at most 107 bytes; systemd's RuntimeDirectory if there is one.
+    folder = Path(tempfile.mkdtemp(prefix="ct-ops-", dir=os.environ.get("RUNTIME_DIRECTORY")))
+    try:
+        yield Upstreams(*(folder / f"{name}.sock" for name in ("lobby", "agents", "http")))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@asynccontextmanager
+async def _http_apps(core: Core, upstreams: Upstreams, registry: CollectorRegistry) -> AsyncIterator[int]:
+    settings = core.settings
+    local = build_local_app(jwks=core.jwks, registry=registry, readiness=lambda: _readiness(core))
+    public = build_public_app(ca_pem=core.keys.tls.ca_pem, jwks=core.jwks)
+    family = socket.AF_INET6 if ":" in settings.http_host else socket.AF_INET
+    tcp = socket.create_server((settings.http_host, settings.http_port), family=family)
+    servers = (HttpServer(local, tcp), HttpServer(public, _unix_socket(upstreams.http)))
+    for server in servers:
+        server.start()
+    try:
+        yield int(tcp.getsockname()[1])
+    finally:
+        await asyncio.gather(*(server.stop() for server in servers))
+
+
+async def _readiness(core: Core) -> Mapping[str, str]:
+    """Return what is not ready: ``database``, ``migrations``."""
+    try:
+        await core.store.database.ping()
+        if not await core.store.database.migrations_current():
+            return {"migrations": "the database's schema is not the one of this version"}
+    except StoreError as error:
+        return {"database": str(error)}
+    return {}
+
+
+def _front_door(core: Core, parts: ServiceParts, upstreams: Upstreams) -> FrontDoor:
+    tls = core.keys.tls
+    return FrontDoor(
+        contexts=build_contexts(chain=tls.cert_file, key=tls.key_file, authorities_pem=core.authorities_pem),
+        identify=core.identify,
+        upstreams=upstreams,
+        callers=parts.callers,
+        limits=parts.limits,
+        metrics=parts.metrics,
+    )
+
+
+@asynccontextmanager
+async def _agent_port(
+    core: Core, parts: ServiceParts, upstreams: Upstreams, door: FrontDoor
+) -> AsyncIterator[int]:
+    """Serve agents: gRPC first, the door last; at the end nobody new, then streams, then connections."""
+    servers = (await start_lobby(parts, upstreams.lobby), await start_agents(parts, upstreams.agents))
+    try:
+        yield door.open(core.settings.grpc_host, core.settings.grpc_port)
+    finally:
+        door.stop_accepting()
+        parts.callers.end_rpcs("server_stopping")
+        await asyncio.gather(*(server.stop(_DRAIN_S) for server in servers))
+        await door.close()
+
+
+@asynccontextmanager
+async def _admin_socket(core: Core, callers: Callers, grpc_port: int) -> AsyncIterator[None]:
+    path = core.settings.data_dir / ADMIN_SOCKET
+    path.unlink(missing_ok=True)  # we hold the data directory: whoever left it there is gone
+    server = HttpServer(
+        core.admin_app(callers, grpc_port=grpc_port), _unix_socket(path), protocol=PeerChecked
+    )
+    server.start()
+    try:
+        yield
+    finally:
+        await server.stop()
+        path.unlink(missing_ok=True)
+
+
+def _unix_socket(path: Path) -> socket.socket:
+    """Listen on a UNIX socket that only its owner (and root) can open."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        sock.bind(str(path))
+    finally:
+        os.umask(before)
+    sock.listen(128)
+    sock.settimeout(0)
+    return sock

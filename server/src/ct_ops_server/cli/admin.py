@@ -1,0 +1,102 @@
+"""Asking the server: over ``admin.sock`` when one runs, else by opening the installation here.
+
+Both ways run the same app with the same checks, so a command cannot tell them apart, and neither can
+whoever reads its output.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from ct_ops_server.app import ADMIN_SOCKET
+from ct_ops_server.cli.exits import Exit, Stop
+from ct_ops_server.config.load import load_settings
+from ct_ops_server.config.schema import Settings
+from ct_ops_server.core import open_core
+from ct_ops_server.ownership import become_owner, owned
+
+_TIMEOUT_S = 30.0
+_PATIENCE_S = 10.0
+_HOST = "http://ct-ops"
+_CODES = {404: Exit.FAILED, 409: Exit.FAILED, 422: Exit.USAGE, 503: Exit.UNREACHABLE}
+
+
+class _NobodyLive:
+    """Without a server there are no connections to end."""
+
+    def end(self, agent_id: str, reason: str) -> int:
+        """Return that there were none."""
+        del agent_id, reason
+        return 0
+
+
+def actor() -> str:
+    """Return who is acting: the user, and who they were before sudo."""
+    user, before = getpass.getuser(), os.environ.get("SUDO_USER")
+    return f"{user} (sudo by {before})" if before and before != user else user
+
+
+def ask(method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+    """Return the answer to a request of the admin API.
+
+    Raises:
+        Stop: it was refused, or nobody could be asked.
+        ConfigError, AuthorityError, StoreError, OwnershipError: the installation cannot be opened.
+    """
+    settings = load_settings(os.environ)
+    response = _ask_running(settings.data_dir / ADMIN_SOCKET, method, path, body)
+    if response is None:
+        become_owner(settings.data_dir)
+        with owned(settings.data_dir, patience_s=_PATIENCE_S):
+            response = asyncio.run(_ask_here(settings, method, path, body))
+    if response.is_success:
+        return response.json()
+    raise _stop(response)
+
+
+def _ask_running(
+    socket: Path, method: str, path: str, body: Mapping[str, Any] | None
+) -> httpx.Response | None:
+    """Return a running server's answer; None when there is none."""
+    try:
+        with httpx.Client(transport=httpx.HTTPTransport(uds=str(socket)), timeout=_TIMEOUT_S) as client:
+            return client.request(method, f"{_HOST}{path}", json=body)
+    except httpx.ConnectError as error:
+        if isinstance(_os_error(error), PermissionError):
+            raise Stop(
+                Exit.REFUSED, f"{socket} may only be opened by root and the server's user: try sudo"
+            ) from error
+        return None
+    except httpx.TransportError as error:
+        raise Stop(Exit.UNREACHABLE, f"the server did not answer on {socket}: {error}") from error
+
+
+async def _ask_here(
+    settings: Settings, method: str, path: str, body: Mapping[str, Any] | None
+) -> httpx.Response:
+    async with open_core(settings) as core:
+        transport = httpx.ASGITransport(core.admin_app(_NobodyLive(), grpc_port=settings.grpc_port))
+        async with httpx.AsyncClient(transport=transport, timeout=_TIMEOUT_S) as client:
+            return await client.request(method, f"{_HOST}{path}", json=body)
+
+
+def _os_error(error: BaseException) -> OSError | None:
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, OSError):
+        cause = cause.__cause__ or cause.__context__
+    return cause
+
+
+def _stop(response: httpx.Response) -> Stop:
+    try:
+        message = response.json()["error"]["message"]
+    except (ValueError, KeyError, TypeError):
+        message = f"the server answered {response.status_code}; its log says why"
+    return Stop(_CODES.get(response.status_code, Exit.FAILED), message)

@@ -1,0 +1,89 @@
+"""``ct-ops-server agent``: look agents up and decide about them."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from ct_ops_server.cli.exits import errors_as_exits
+from ct_ops_server.cli.output import agent_lines, agents_table, print_json
+
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_reason = click.option("--reason", default="", help="Why; kept in the agent's history.")
+_AGENT = click.argument("agent_name", metavar="AGENT")
+
+
+@click.group()
+def agent() -> None:
+    """Look agents up and decide about them."""
+
+
+@agent.command("list")
+@click.option("--status", type=click.Choice(["pending", "active", "revoked"]), help="Only these.")
+@_json
+def list_agents(*, status: str | None, as_json: bool) -> None:
+    """List the agents with their latest vitals."""
+    found = _ask("GET", f"/v1/agents?status={status}" if status else "/v1/agents")
+    print_json(found) if as_json else click.echo(agents_table(found))
+
+
+@agent.command()
+@_AGENT
+@_json
+def show(agent_name: str, *, as_json: bool) -> None:
+    """Show everything about one agent."""
+    _print(_ask("GET", _path(agent_name)), as_json=as_json)
+
+
+@agent.command()
+@_AGENT
+@_reason
+@_json
+def approve(agent_name: str, reason: str, *, as_json: bool) -> None:
+    """Let a pending agent in."""
+    _decide("approve", agent_name, reason, as_json=as_json)
+
+
+@agent.command()
+@_AGENT
+@_reason
+@_json
+def reject(agent_name: str, reason: str, *, as_json: bool) -> None:
+    """Refuse a pending agent for good."""
+    _decide("reject", agent_name, reason, as_json=as_json)
+
+
+@agent.command()
+@_AGENT
+@_reason
+@_json
+def revoke(agent_name: str, reason: str, *, as_json: bool) -> None:
+    """Refuse an agent for good and end its connections now."""
+    _decide("revoke", agent_name, reason, as_json=as_json)
+
+
+def _decide(decision: str, agent_name: str, reason: str, *, as_json: bool) -> None:
+    from ct_ops_server.cli.admin import actor  # noqa: PLC0415  keeps --help light
+
+    decided = _ask("POST", f"{_path(agent_name)}/{decision}", {"actor": actor(), "reason": reason})
+    if as_json:
+        print_json(decided)
+    else:
+        click.echo(f"{decided['hostname']} ({decided['id']}) is {decided['status']}")
+
+
+def _path(agent_name: str) -> str:
+    return f"/v1/agents/{quote(agent_name, safe='')}"
+
+
+def _ask(method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    from ct_ops_server.cli.admin import ask  # noqa: PLC0415  keeps --help light
+
+    with errors_as_exits():
+        return ask(method, path, body)
+
+
+def _print(found: dict[str, Any], *, as_json: bool) -> None:
+    print_json(found) if as_json else click.echo(agent_lines(found))

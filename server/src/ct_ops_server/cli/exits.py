@@ -1,0 +1,63 @@
+"""Exit codes, and the one place where errors become them.
+
+0   done
+1   failed: not found, does not fit the state, …
+2   usage: the command line, or a value in it, is wrong
+69  unreachable: no server, no database
+77  refused: not permitted for this user
+78  configuration: the settings have problems
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+
+import click
+
+from ct_ops_server.authority.errors import AuthorityError
+from ct_ops_server.config.problems import ConfigError
+from ct_ops_server.fleet.ports import StoreError
+from ct_ops_server.ownership import DataDirBusyError, DataDirForbiddenError
+from ct_ops_server.store.database_url import DatabaseUrlError
+from ct_ops_server.store.migrations import SchemaNewerError
+
+
+class Exit(IntEnum):
+    """The process's exit codes (69, 77 and 78 as in sysexits.h)."""
+
+    FAILED = 1
+    USAGE = 2
+    UNREACHABLE = 69
+    REFUSED = 77
+    CONFIGURATION = 78
+
+
+class Stop(click.ClickException):
+    """Ends the command with a sentence on standard error."""
+
+    def __init__(self, code: Exit, sentence: str) -> None:
+        super().__init__(sentence)
+        self.exit_code = code.value
+
+
+_CODES: dict[type[Exception], Exit] = {
+    ConfigError: Exit.CONFIGURATION,
+    DatabaseUrlError: Exit.CONFIGURATION,
+    AuthorityError: Exit.CONFIGURATION,
+    SchemaNewerError: Exit.CONFIGURATION,
+    StoreError: Exit.UNREACHABLE,
+    DataDirBusyError: Exit.UNREACHABLE,
+    DataDirForbiddenError: Exit.REFUSED,
+}
+
+
+@contextmanager
+def errors_as_exits() -> Iterator[None]:
+    """Turn the errors that an operator can do something about into exits; others stay what they are."""
+    try:
+        yield
+    except tuple(_CODES) as error:
+        code = next(code for kind, code in _CODES.items() if isinstance(error, kind))
+        raise Stop(code, str(error)) from error

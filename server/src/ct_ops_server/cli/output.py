@@ -1,0 +1,94 @@
+"""What commands print: a table or lines for people, one JSON array or object for programs.
+
+Everything that came from an agent was cleaned of control characters before it was stored, so it cannot
+move a terminal's cursor.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+_MINUTE_S, _HOUR_S, _DAY_S = 60, 3_600, 86_400
+
+
+def print_json(value: object) -> None:
+    """Print one array or object."""
+    click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return rows under headings, each column as wide as its longest entry."""
+    widths = [max(map(len, column)) for column in zip(headings, *rows, strict=True)]
+    lines = (
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        for row in (headings, *rows)
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def ago(moment: str | None, now: datetime) -> str:
+    """Return an RFC 3339 moment as ``12s ago``; ``never`` for None."""
+    if moment is None:
+        return "never"
+    seconds = max(0, int((now - datetime.fromisoformat(moment)).total_seconds()))
+    for unit_s, letter in ((_DAY_S, "d"), (_HOUR_S, "h"), (_MINUTE_S, "m")):
+        if seconds >= 2 * unit_s:
+            return f"{seconds // unit_s}{letter} ago"
+    return f"{seconds}s ago"
+
+
+def agents_table(agents: Sequence[Mapping[str, Any]], now: datetime | None = None) -> str:
+    """Return the agents as a table with their latest vitals."""
+    if not agents:
+        return "no agents yet: make a token with `ct-ops-server token create --label …` and enrol a host"
+    moment = now or datetime.now(UTC)
+    headings = ("ID", "HOSTNAME", "STATUS", "ONLINE", "LAST SEEN", "CPU", "MEM", "DISK", "OS")
+    return table(headings, [_agent_row(agent, moment) for agent in agents])
+
+
+def _agent_row(agent: Mapping[str, Any], now: datetime) -> tuple[str, ...]:
+    vitals = agent["vitals"]
+    shares = ("cpu_percent", "memory_percent", "disk_percent")
+    return (
+        agent["id"],
+        agent["hostname"],
+        agent["status"],
+        "yes" if agent["online"] else "no",
+        ago(agent["last_seen_at"], now),
+        *("-" if vitals is None else f"{vitals[share]:.0f} %" for share in shares),
+        "-" if vitals is None else vitals["os_version"],
+    )
+
+
+def agent_lines(agent: Mapping[str, Any]) -> str:
+    """Return everything about one agent, a line each."""
+    lines = [
+        f"{name.replace('_', ' '):<18}{_plain(value)}" for name, value in agent.items() if name not in _LISTS
+    ]
+    for name in _LISTS:
+        lines += [f"{name.rstrip('s'):<18}{_plain(entry)}" for entry in agent.get(name) or ()]
+    return "\n".join(lines)
+
+
+_LISTS = ("disks", "interfaces", "history")
+
+
+def _plain(value: object) -> str:
+    match value:
+        case None | "" | {}:
+            return "-"
+        case bool():
+            return "yes" if value else "no"
+        case dict():
+            return ", ".join(f"{key}={_plain(entry)}" for key, entry in value.items())
+        case list():
+            return " ".join(map(str, value)) or "-"
+        case float():
+            return f"{value:.1f}"
+        case _:
+            return str(value)

@@ -1,0 +1,27 @@
+"""The command ``ct-ops-server``; its subcommands import what they need when they run."""
+
+from __future__ import annotations
+
+import click
+
+from ct_ops_server import __version__
+from ct_ops_server.cli.agents import agent
+from ct_ops_server.cli.serve import serve
+from ct_ops_server.cli.settings import config
+from ct_ops_server.cli.tokens import token
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="ct-ops-server")
+def main() -> None:
+    """CT-Ops server: enrols agents, receives their heartbeats.
+
+    Settings come from the environment and /etc/ct-ops/server.env (the environment wins); see
+    `ct-ops-server config show`. AGENT is an id, a unique prefix of one, or a unique hostname.
+
+    Exit codes: 0 done, 1 failed, 2 usage, 69 unreachable, 77 refused, 78 configuration.
+    """
+
+
+for command in (serve, config, token, agent):
+    main.add_command(command)

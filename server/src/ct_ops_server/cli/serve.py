@@ -1,0 +1,61 @@
+"""``ct-ops-server serve``: runs a server until SIGTERM or SIGINT."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+
+import click
+
+from ct_ops_server.cli.exits import Exit, Stop, errors_as_exits
+from ct_ops_server.config.load import load_settings
+from ct_ops_server.config.schema import Settings
+
+_log = logging.getLogger("ct_ops_server")
+
+
+@click.command()
+def serve() -> None:
+    """Run a server until SIGTERM or SIGINT."""
+    import uvloop  # noqa: PLC0415  keeps the other commands light
+
+    with errors_as_exits():
+        settings = load_settings(os.environ)
+        _log_to_stderr(settings.log_level)
+        for notice in settings.notices:
+            _log.warning("%s", notice)
+        try:
+            uvloop.run(_serve(settings))
+        except OSError as error:
+            raise Stop(Exit.FAILED, f"cannot start: {error.strerror or error}") from error
+
+
+async def _serve(settings: Settings) -> None:
+    from ct_ops_server.app import running_server  # noqa: PLC0415  keeps the other commands light
+
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    async with running_server(settings) as server:
+        _log.info(
+            "agents: port %d (tokens say %s), at most %d connections",
+            server.grpc_port,
+            ", ".join(server.public_addresses),
+            server.ceiling,
+        )
+        _log.info("http: %s port %d", settings.http_host, server.http_port)
+        click.echo(f"ready grpc_port={server.grpc_port} http_port={server.http_port}")
+        sys.stdout.flush()
+        await stopping.wait()
+        _log.info("stopping")
+
+
+def _log_to_stderr(level: str) -> None:
+    logging.basicConfig(
+        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
+    )
+    for noisy in ("alembic", "httpx", "uvicorn"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)

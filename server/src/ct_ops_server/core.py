@@ -1,0 +1,176 @@
+"""What works without a network: the store, the authority, and the desks that operators use.
+
+A running server adds the edge to it; a command that finds no server opens it for itself. Both hold the
+data directory while they do.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+from fastapi import FastAPI
+
+from ct_ops_proto.enrolment_token import ServerHint
+from ct_ops_server.authority.agent_token import TokenSigner, TokenVerifier
+from ct_ops_server.authority.ca import Authority, load_or_create_authority
+from ct_ops_server.authority.host_names import local_names
+from ct_ops_server.authority.jwks import (
+    EXISTING_FILE,
+    SigningKey,
+    jwks,
+    key_name,
+    load_or_create_signing_key,
+    parse_public_keys,
+)
+from ct_ops_server.authority.leaf_identity import AuthorityState, KnownAuthority, LeafIdentity, identify
+from ct_ops_server.authority.sealing import load_or_create_secret
+from ct_ops_server.authority.server_certificate import ServerTls, load_configured_tls, load_or_create_tls
+from ct_ops_server.config.schema import Settings
+from ct_ops_server.edge.admin_app import AdminParts, build_admin_app
+from ct_ops_server.enrolment.service import Enrolment
+from ct_ops_server.enrolment.tokens import TokenDesk
+from ct_ops_server.fleet.agents import AgentDesk
+from ct_ops_server.fleet.ports import LiveAgents
+from ct_ops_server.public_address import advertised_addresses, host_of
+from ct_ops_server.store.installation import Installation
+from ct_ops_server.store.opening import Store, open_store
+from ct_ops_server.store.writer import WriterObserver
+
+_AGENT_ID_BYTES = 12
+_PIN_IS_LEAF = (
+    "INGEST_TLS_CERT holds no CA, so this token pins the server's certificate itself and is void once that "
+    "is replaced; set INGEST_TLS_CA to the CA's certificate"
+)
+
+
+def utc_now() -> datetime:
+    """Return the present moment."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Everything of the authority, and what of it was made just now."""
+
+    authority: Authority
+    signing: SigningKey
+    tls: ServerTls
+    made: tuple[str, ...]
+
+
+def open_keys(settings: Settings) -> Keys:
+    """Load the authority's keys, making for a newcomer what is missing.
+
+    Raises:
+        AuthorityError: something is there and cannot be used.
+    """
+    secret = load_or_create_secret(settings.secret_file)
+    authority = load_or_create_authority(settings.data_dir, secret, now=utc_now())
+    signing = load_or_create_signing_key(
+        configured=settings.jwt_key_file, existing=EXISTING_FILE, data_dir=settings.data_dir, secret=secret
+    )
+    if settings.tls_cert is not None and settings.tls_key is not None:
+        tls = load_configured_tls(settings.tls_cert, settings.tls_key, settings.tls_ca)
+    else:
+        hosts = [host_of(address) for address in settings.public_addresses]
+        tls = load_or_create_tls(settings.data_dir, secret, names=local_names(hosts), now=utc_now())
+    return Keys(authority, signing, tls, (*secret.made, *authority.made, *signing.made, *tls.made))
+
+
+@dataclass(frozen=True)
+class Core:
+    """An open installation."""
+
+    settings: Settings
+    store: Store
+    installation: Installation
+    keys: Keys
+    authorities: tuple[KnownAuthority, ...]
+    authorities_pem: tuple[str, ...]
+    """Every agent authority ever used, for the handshake."""
+    verifier: TokenVerifier
+    jwks: Mapping[str, Any]
+    enrolment: Enrolment
+
+    def identify(self, leaf_der: bytes | None) -> LeafIdentity:
+        """Decide what a presented leaf makes of its bearer, now."""
+        return identify(
+            leaf_der, authorities=self.authorities, installation_id=self.installation.id, now=utc_now()
+        )
+
+    def admin_app(self, live: LiveAgents, *, grpc_port: int) -> FastAPI:
+        """Return the admin API; ``live`` ends connections of this process."""
+        addresses = advertised_addresses(self.settings, grpc_port=grpc_port)
+        hint = ServerHint(self.keys.tls.pin, addresses)
+        parts = AdminParts(
+            tokens=TokenDesk(self.store.enrolment, hint=hint, random_bytes=secrets.token_bytes),
+            agents=AgentDesk(self.store.agents, live),
+            now=utc_now,
+            token_warnings=(_PIN_IS_LEAF,) if self.keys.tls.pin_is_leaf else (),
+        )
+        return build_admin_app(parts)
+
+
+@asynccontextmanager
+async def open_core(
+    settings: Settings,
+    *,
+    observer: WriterObserver | None = None,
+    announce: Callable[[str], None] = lambda _: None,
+) -> AsyncIterator[Core]:
+    """Open the installation; the caller holds the data directory.
+
+    Raises:
+        AuthorityError, DatabaseUrlError, SchemaNewerError: something must be put right first.
+        StoreError: the database does not answer.
+    """
+    keys = open_keys(settings)
+    for sentence in keys.made:
+        announce(f"made {sentence}")
+    async with open_store(settings.database_url, observer=observer) as store:
+        yield await _assemble(settings, store, keys)
+
+
+async def _assemble(settings: Settings, store: Store, keys: Keys) -> Core:
+    rows = store.installation
+    installation = await rows.open()
+    await rows.remember_authority(keys.authority.sha256, keys.authority.pem)
+    await rows.remember_signing_key(key_name(keys.signing.public_key), _public_pem(keys.signing))
+    authorities = await rows.authorities()
+    public_keys = parse_public_keys([key.public_pem for key in await rows.signing_keys()])
+    return Core(
+        settings=settings,
+        store=store,
+        installation=installation,
+        keys=keys,
+        authorities=tuple(
+            KnownAuthority(
+                x509.load_pem_x509_certificate(stored.certificate_pem.encode()), AuthorityState(stored.state)
+            )
+            for stored in authorities
+        ),
+        authorities_pem=tuple(stored.certificate_pem for stored in authorities),
+        verifier=TokenVerifier(public_keys),
+        jwks=jwks(public_keys),
+        enrolment=Enrolment(
+            store.enrolment,
+            authority=keys.authority,
+            signer=TokenSigner(keys.signing),
+            installation_id=installation.id,
+            now=utc_now,
+            new_agent_id=lambda: secrets.token_hex(_AGENT_ID_BYTES),
+        ),
+    )
+
+
+def _public_pem(signing: SigningKey) -> str:
+    return signing.public_key.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    ).decode()

@@ -1,0 +1,95 @@
+"""The data directory has one owner at a time.
+
+A running server holds ``server.lock``; a command that finds no server takes it for its own short life. The
+kernel lets go of the lock when a process ends, however it ends, so there is nothing to clean up.
+
+What root does here would leave files that the server's user cannot open, so a command that root runs
+becomes the owner of the data directory first.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pwd
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_LOCK = "server.lock"
+_RETRY_S = 0.05
+
+
+class OwnershipError(Exception):
+    """The data directory cannot be used by this process. ``str()`` says what to do."""
+
+
+class DataDirBusyError(OwnershipError):
+    """Another process of ours holds it."""
+
+
+class DataDirForbiddenError(OwnershipError):
+    """It belongs to another user."""
+
+
+def become_owner(data_dir: Path) -> None:
+    """As root, become the user that the data directory belongs to; as anybody else, be that user.
+
+    Raises:
+        DataDirForbiddenError: we are neither root nor its owner.
+    """
+    if not data_dir.exists():
+        return
+    owner = data_dir.stat()
+    if os.geteuid() == owner.st_uid:
+        return
+    if os.geteuid() != 0:
+        raise DataDirForbiddenError(
+            f"{data_dir} belongs to {_user_name(owner.st_uid)}: run this as root or as that user"
+        )
+    os.setgroups([])
+    os.setgid(owner.st_gid)
+    os.setuid(owner.st_uid)
+
+
+@contextmanager
+def owned(data_dir: Path, *, patience_s: float = 0.0) -> Iterator[None]:
+    """Hold the data directory, making it (0700) when it is not there.
+
+    Raises:
+        DataDirBusyError: another process still holds it after ``patience_s`` seconds.
+        DataDirForbiddenError: it cannot be entered or written.
+    """
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(data_dir / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise DataDirForbiddenError(
+            f"{data_dir} cannot be used ({error.strerror}): set INGEST_DATA_DIR or its permissions"
+        ) from error
+    try:
+        _lock(descriptor, data_dir, patience_s)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, data_dir: Path, patience_s: float) -> None:
+    give_up_at = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= give_up_at:
+                raise DataDirBusyError(f"another ct-ops-server is using {data_dir}") from None
+            time.sleep(_RETRY_S)
+        else:
+            return
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
