@@ -21,7 +21,6 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from ct_ops_server.authority.errors import AuthorityError
 from ct_ops_server.authority.public_key import PublicKey
 from ct_ops_server.authority.root import BACKDATED, Root, RootName, load_or_create_root
 from ct_ops_server.authority.sealing import SealingSecret
@@ -61,11 +60,8 @@ class IssuedLeaf:
 class Authority:
     """The agent CA of this installation, able to sign."""
 
-    def __init__(
-        self, root: Root, *, directory: Path, new_serial: Callable[[], int] = x509.random_serial_number
-    ) -> None:
+    def __init__(self, root: Root, *, new_serial: Callable[[], int] = x509.random_serial_number) -> None:
         self._root = root
-        self._directory = directory
         self._new_serial = new_serial
         # What is the same in every leaf is made once.
         ski = root.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
@@ -89,17 +85,12 @@ class Authority:
 
         Raises:
             ValueError: an id cannot be part of a SPIFFE name.
-            AuthorityError: the CA has ended and signs no more.
+            AuthorityError: the CA itself is not valid now, so no leaf of it would be.
         """
-        ca_end = self.certificate.not_valid_after_utc
-        if now >= ca_end:
-            raise AuthorityError(
-                self._directory,
-                f"the agent CA ended at {ca_end.isoformat()}. Rotate it to sign leaves again.",
-            )
+        self._root.check_dates(now)
         uri = format_uri(SpiffeName(installation_id, agent_id))
         second = now.astimezone(UTC).replace(microsecond=0)  # X.509 knows no fractions
-        end = min(second + lifetime, ca_end)
+        end = min(second + lifetime, self.certificate.not_valid_after_utc)
         leaf = self._template(public_key, agent_id, uri, second - BACKDATED, end)
         der = leaf.public_bytes(serialization.Encoding.DER)
         return IssuedLeaf(
@@ -142,7 +133,7 @@ def load_or_create_authority(data_dir: Path, secret: SealingSecret, *, now: date
         WrongSecretError: the key is sealed with another secret.
         AuthorityError: a file is damaged or unreadable, or the two do not belong together.
     """
-    return Authority(load_or_create_root(data_dir, _NAME, secret, now=now), directory=data_dir)
+    return Authority(load_or_create_root(data_dir, _NAME, secret, now=now))
 
 
 def _library_key(public_key: PublicKey) -> ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey:

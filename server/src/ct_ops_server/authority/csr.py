@@ -47,7 +47,7 @@ def parse_csr(der: bytes, *, expected: PublicKey | None = None) -> Csr:
         raise
     except UnsupportedAlgorithm as error:
         raise KeyRefusedError(KeyRefusal.KEY_KIND, "The CSR is for a key that is not accepted.") from error
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, x509.InvalidVersion) as error:
         raise KeyRefusedError(KeyRefusal.CSR_MALFORMED, "The CSR cannot be read: it is damaged.") from error
     if not signature_is_valid:
         raise KeyRefusedError(

@@ -92,12 +92,16 @@ def create_private(path: Path, content: bytes) -> bool:
     """Create ``path`` with this content and mode 0600, durably. False: it exists, and was left alone.
 
     Raises:
-        AuthorityError: it cannot be written.
+        AuthorityError: it is a symlink, or cannot be written.
     """
     with _durable_temporary(path, content) as temporary:
         try:
             os.link(temporary, path)  # unlike a rename, a link never replaces
         except FileExistsError:
+            if path.is_symlink():  # found empty by whoever called, so it points nowhere
+                raise AuthorityError(
+                    path, "is a symlink to nothing. Remove it, or mount what it names."
+                ) from None
             return False
         return True
 

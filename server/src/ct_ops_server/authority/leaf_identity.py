@@ -38,6 +38,16 @@ SKEW_TOLERANCE = timedelta(minutes=5)
 """How far a date may be off before it counts: servers' clocks differ."""
 
 
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What the library raises for a certificate that is damaged or absurd."""
+
+
 class AuthorityState(StrEnum):
     """What an authority's signature is worth."""
 
@@ -152,7 +162,7 @@ def _parse(der: bytes | None) -> _Leaf | AnonymousReason:
         return _Leaf(certificate, hashlib.sha256(der).digest(), key, _only_name(certificate))
     except (KeyRefusedError, UnsupportedAlgorithm):
         return AnonymousReason.KEY_NOT_ACCEPTED
-    except (ValueError, TypeError):
+    except _UNREADABLE:
         return AnonymousReason.LEAF_MALFORMED
 
 

@@ -18,11 +18,12 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.x509.oid import NameOID
 
 from ct_ops_server.authority import files
 from ct_ops_server.authority.errors import AuthorityError
-from ct_ops_server.authority.sealing import SealingSecret, load_or_create_key
+from ct_ops_server.authority.sealing import SealingSecret, load_key, load_or_create_key
 
 LIFETIME = timedelta(days=3652)
 """Ten years."""
@@ -47,10 +48,22 @@ _KEY_USAGE = x509.KeyUsage(
 class Root:
     """A certificate authority's certificate and the key that signs with it."""
 
+    file: Path
+    """Where the certificate is kept."""
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey = field(repr=False)
     made: tuple[str, ...] = ()
     """One sentence a file that was created just now."""
+
+    def check_dates(self, now: datetime) -> None:
+        """Raise ``AuthorityError`` when the certificate is not valid now: what it signs would not be either."""
+        start, end = self.certificate.not_valid_before_utc, self.certificate.not_valid_after_utc
+        if not start <= now < end:
+            raise AuthorityError(
+                self.file,
+                f"is valid from {start.isoformat()} to {end.isoformat()}, and this host's clock says "
+                f"{now.isoformat(timespec='seconds')}. Set the clock, or replace the CA.",
+            )
 
     @property
     def pem(self) -> str:
@@ -82,19 +95,14 @@ def load_or_create_root(directory: Path, name: RootName, secret: SealingSecret, 
         AuthorityError: a file is damaged or unreadable, or the two do not belong together.
     """
     key_file, certificate_file = directory / f"{name.stem}.key", directory / f"{name.stem}.crt"
-    if files.load_private(certificate_file) is not None and files.load_private(key_file) is None:
-        raise AuthorityError(key_file, "is missing, but its certificate is here. Restore it from a backup.")
-    stored = load_or_create_key(key_file, secret, _generate)
-    key = stored.key
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise AuthorityError(key_file, "is no elliptic curve key. Restore it from a backup.")
-    pem = files.load_private(certificate_file)
-    if pem is not None:
-        return Root(_matching_certificate(certificate_file, pem, key), key)
+    if (pem := files.load_private(certificate_file)) is not None:
+        key = _elliptic(key_file, load_key(key_file, secret))
+        return Root(certificate_file, _matching_certificate(certificate_file, pem, key), key)
+    key = _elliptic(key_file, load_or_create_key(key_file, secret, _generate).key)
     certificate = make_root_certificate(key, name, now=now)
     if not files.create_private(certificate_file, certificate.public_bytes(serialization.Encoding.PEM)):
         return load_or_create_root(directory, name, secret, now=now)
-    return Root(certificate, key, (f"{certificate_file}: {name.purpose}.",))
+    return Root(certificate_file, certificate, key, (f"{certificate_file}: {name.purpose}.",))
 
 
 def make_root_certificate(
@@ -121,6 +129,14 @@ def make_root_certificate(
 
 def _generate() -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
+
+
+def _elliptic(path: Path, key: PrivateKeyTypes | None) -> ec.EllipticCurvePrivateKey:
+    if key is None:
+        raise AuthorityError(path, "is missing, but its certificate is here. Restore it from a backup.")
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise AuthorityError(path, "is no elliptic curve key. Restore it from a backup.")
+    return key
 
 
 def _common_name(public_key: ec.EllipticCurvePublicKey, name: RootName) -> str:

@@ -29,6 +29,7 @@ MIN_SECRET_CHARACTERS = 16
 """A shorter secret was typed, not generated, and would be guessed."""
 
 _GENERATED_BYTES = 32
+_SEALED_MARKS = (b"BEGIN ENCRYPTED ", b",ENCRYPTED")  # PKCS#8, and the older form of OpenSSL
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,7 @@ def seal(key: PrivateKeyTypes, secret: SealingSecret) -> bytes:
 
 
 def _parse_key(path: Path, pem: bytes, secret: SealingSecret) -> PrivateKeyTypes:
-    sealed = b"ENCRYPTED" in pem
+    sealed = any(mark in pem for mark in _SEALED_MARKS)
     try:
         return serialization.load_pem_private_key(pem, secret.passphrase if sealed else None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:

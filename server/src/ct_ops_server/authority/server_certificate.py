@@ -22,7 +22,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -102,9 +102,10 @@ def load_or_create_tls(
 
     Raises:
         WrongSecretError: the CA's key is sealed with another secret.
-        AuthorityError: a file is damaged or unreadable.
+        AuthorityError: a file is damaged or unreadable, or the CA is not valid now.
     """
     root = load_or_create_root(data_dir, _ROOT_NAME, secret, now=now)
+    root.check_dates(now)
     cert_file, key_file = data_dir / "server.crt", data_dir / "server.key"
     key = _load_or_create_server_key(key_file)
     old = _load_own_certificate(cert_file)
@@ -141,6 +142,8 @@ def reason_to_issue(
         return "there was none"
     if old.public_key() != key or not _issued_by(old, root):
         return "the old one was of another key or CA"
+    if now < old.not_valid_before_utc:
+        return "the old one was not valid yet: this host's clock has gone back"
     life = old.not_valid_after_utc - old.not_valid_before_utc
     if old.not_valid_after_utc - now < life / 3:
         return "less than a third of the old one's life was left"
@@ -156,7 +159,7 @@ def make_server_certificate(
     ski = root.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     return (
         x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:_MAX_COMMON_NAME])]))
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, _display_name(names))]))
         .issuer_name(root.certificate.subject)
         .public_key(key)
         .serial_number(x509.random_serial_number())
@@ -233,7 +236,7 @@ def _is_ca(certificate: x509.Certificate) -> bool:
 def _issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(issuer)
-    except (InvalidSignature, ValueError, TypeError):
+    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):
         return False
     return True
 
@@ -244,6 +247,15 @@ def _names_of(certificate: x509.Certificate) -> frozenset[str]:
     except x509.ExtensionNotFound:
         return frozenset()
     return frozenset(str(name.value) for name in names)
+
+
+def _display_name(names: Sequence[str]) -> str:
+    """Return what people see as the certificate's name: the first DNS name, else the first address."""
+    fitting = [name for name in names if len(name) <= _MAX_COMMON_NAME]
+    return next(
+        (name for name in fitting if isinstance(_general_name(name), x509.DNSName)),
+        names[0][:_MAX_COMMON_NAME],
+    )
 
 
 def _general_name(name: str) -> x509.GeneralName:

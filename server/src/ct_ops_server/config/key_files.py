@@ -75,7 +75,9 @@ def _private_key(path: Path) -> PrivateKeyTypes | Problem:
     content = _content(_KEY, path)
     if isinstance(content, Problem):
         return content
-    if b"ENCRYPTED" in content:  # the TLS library would ask for the passphrase on a terminal nobody watches
+    if (
+        b"BEGIN ENCRYPTED " in content or b",ENCRYPTED" in content
+    ):  # the TLS library would ask for the passphrase on a terminal nobody watches
         return Problem(
             _KEY, f"names {path}, which is encrypted", "Decrypt it (openssl pkey -in … -out …), mode 0600"
         )
@@ -89,10 +91,9 @@ def _jwt_problems(settings: Settings) -> list[Problem]:
     path = settings.jwt_key_file
     if path is None:
         return []
-    content = _content(_JWT, path) if path.exists() else None
-    if isinstance(content, Problem):
-        return [content]
-    if content is None and not path.parent.is_dir():
+    if not _is_missing(path):
+        return _unreadable(_JWT, path)
+    if not path.parent.is_dir():
         return [
             Problem(
                 _JWT, f"names {path}, whose folder does not exist", "Create the folder: the key is made in it"
@@ -106,10 +107,24 @@ def _secret_problems(settings: Settings) -> list[Problem]:
     path = settings.secret_file
     if settings.sources[_SECRET] is Source.DEFAULT or path.parent == settings.data_dir:
         return []
-    if not path.exists():
-        remedy = f"Mount it, or make it once: (umask 077; openssl rand -hex 32 > {path})"
-        return [Problem(_SECRET, f"names {path}, which does not exist", remedy)]
-    content = _content(_SECRET, path)
+    if not _is_missing(path):
+        return _unreadable(_SECRET, path)
+    remedy = f"Mount it, or make it once: (umask 077; openssl rand -hex 32 > {path})"
+    return [Problem(_SECRET, f"names {path}, which does not exist", remedy)]
+
+
+def _is_missing(path: Path) -> bool:
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return True
+    except OSError:  # it cannot be known; reading it will say why
+        return False
+    return False
+
+
+def _unreadable(name: str, path: Path) -> list[Problem]:
+    content = _content(name, path)
     return [content] if isinstance(content, Problem) else []
 
 
