@@ -39,7 +39,7 @@ class Stop(click.ClickException):
 
     def __init__(self, code: Exit, sentence: str) -> None:
         super().__init__(sentence)
-        self.exit_code = code.value
+        self.exit_code: int = code.value  # type: ignore[misc]  # click declares it on the class
 
 
 _CODES: dict[type[Exception], Exit] = {

@@ -79,15 +79,15 @@ _LISTS = ("disks", "interfaces", "history")
 
 
 def _plain(value: object) -> str:
+    if value in (None, "", {}, []):
+        return "-"
     match value:
-        case None | "" | {}:
-            return "-"
         case bool():
             return "yes" if value else "no"
         case dict():
             return ", ".join(f"{key}={_plain(entry)}" for key, entry in value.items())
         case list():
-            return " ".join(map(str, value)) or "-"
+            return " ".join(map(str, value))
         case float():
             return f"{value:.1f}"
         case _:

@@ -148,9 +148,10 @@ class FrontDoor:
         await self._admit(side, address, asked=asked)
 
     async def _handshake(self, sock: socket.socket, address: str, context: ssl.SSLContext) -> TlsSide | None:
+        side = TlsSide()  # uvloop returns its own TLS protocol instead of the one it was given
         try:
-            _, side = await self._loop.connect_accepted_socket(
-                TlsSide,
+            await self._loop.connect_accepted_socket(
+                lambda: side,
                 sock,
                 ssl=context,
                 ssl_handshake_timeout=self._limits.handshake_timeout_s,
