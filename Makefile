@@ -47,7 +47,7 @@ lock: $(READY) ## Resolve the dependencies again
 
 .PHONY: demo
 demo: $(READY) ## Enrol this host with a server on loopback and watch its vitals (ONCE=1: print once)
-	@$(BIN)/python -m tests.demo $(if $(ONCE),--once,)
+	@$(BIN)/python tests/demo.py $(if $(ONCE),--once,)
 
 .PHONY: clean
 clean: ## Remove what was built
