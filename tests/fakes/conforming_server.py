@@ -55,7 +55,7 @@ def _existing_messages() -> dict[str, Any]:
         message.field.extend(kept)
     del file.service[:]
     pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)  # type: ignore[no-untyped-call]
+    pool.Add(file)
     return message_factory.GetMessageClassesForFiles([file.name], pool)
 
 
@@ -237,6 +237,7 @@ class ConformingServer:
         if leaf is None:
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "client certificate required for this RPC")
             return
+        await self._tell()
         if refusal := self.script.refuse_stream or self._refusal_of(first.agent_id):
             context.set_trailing_metadata(self.script.trailing)
             await context.abort(*refusal)
@@ -349,7 +350,7 @@ class ConformingServer:
         self._leaves[f"unix-abstract:{name[1:]}"] = x509.load_der_x509_certificate(der) if der else None
         upstream = socket.socket(socket.AF_UNIX)
         upstream.bind(name)
-        upstream.setblocking(False)
+        upstream.settimeout(0)
         await asyncio.get_running_loop().sock_connect(upstream, self._upstream)
         up_reader, up_writer = await asyncio.open_unix_connection(sock=upstream)
         try:

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ct_ops_agent import __version__
-from ct_ops_agent.clock import SYSTEM_CLOCK
+from ct_ops_agent.clock import SYSTEM_CLOCK, Clock
 from ct_ops_agent.config.schema import AgentConfig
 from ct_ops_agent.control_plane import Hello
 from ct_ops_agent.disks import DiskReader
@@ -74,7 +74,9 @@ async def run_once(config: AgentConfig) -> Outcome:
 
 
 @contextmanager
-def built_lifecycle(config: AgentConfig, due: asyncio.Event) -> Iterator[Lifecycle]:
+def built_lifecycle(
+    config: AgentConfig, due: asyncio.Event, clock: Clock = SYSTEM_CLOCK
+) -> Iterator[Lifecycle]:
     """Own the data directory and build the agent that lives in it."""
     with locked_directory(config.data_dir):
         store = CredentialStore(config.data_dir)
@@ -87,15 +89,15 @@ def built_lifecycle(config: AgentConfig, due: asyncio.Event) -> Iterator[Lifecyc
             identity=stored.identity,
             find_route=lambda: finder.find(stored.route),
             enrolment=lambda: build_enrolment(config, facts, store, connect),
-            heartbeat=build_heartbeat(config, facts, connect, due),
+            heartbeat=build_heartbeat(config, facts, connect, due, clock),
             store=store,
-            clock=SYSTEM_CLOCK,
+            clock=clock,
             random=_CHANCE.random,
         )
 
 
 def build_heartbeat(
-    config: AgentConfig, facts: HostFacts, connect: GrpcConnector, due: asyncio.Event
+    config: AgentConfig, facts: HostFacts, connect: GrpcConnector, due: asyncio.Event, clock: Clock
 ) -> Heartbeat:
     """Build the heartbeat of this process."""
     hello = Hello(
@@ -108,7 +110,7 @@ def build_heartbeat(
         vitals=VitalsReader(CpuGauge(), DiskReader()),
         speaker=Speaker(__version__, facts, hello),
         due=due,
-        clock=SYSTEM_CLOCK,
+        clock=clock,
     )
 
 

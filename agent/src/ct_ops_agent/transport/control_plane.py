@@ -37,11 +37,10 @@ _SERVICE = "/agent.v1.IngestService/"
 # What gRPC says when the connection is cut while TLS is set up. A server that dislikes our leaf does
 # that: in TLS 1.3 its refusal comes after our side of the handshake is done.
 _HANG_UPS = ("Connection reset by peer", "Socket closed", "Handshake read failed", "Broken pipe")
+_UNTRUSTED = "its certificate is not signed by an authority this agent trusts (ingest.ca_cert_file)"
 _PLAIN_WORDS = (
-    (
-        "CERTIFICATE_VERIFY_FAILED",
-        "its certificate is not signed by an authority this agent trusts (ingest.ca_cert_file)",
-    ),
+    ("CERTIFICATE_VERIFY_FAILED", _UNTRUSTED),
+    ("certificate signature failure", _UNTRUSTED),  # an authority of the same name with another key
     (
         "Hostname Verification Check failed",
         "its certificate is not valid for this name; use a name that is in it",
