@@ -1,0 +1,1 @@
+"""The load tool: virtual agents over the real wire."""
