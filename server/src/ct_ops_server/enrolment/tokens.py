@@ -36,8 +36,13 @@ class TokenDesk:
         """Make and store a token that points at this server and pins its authority.
 
         Raises:
-            ValueError: the server's addresses do not fit into a token string.
+            ValueError: there is no address to put into the token, or they do not fit.
         """
+        if not self._hint.addresses:
+            raise ValueError(
+                "nothing is known about where agents reach this server: start it first (its port is chosen "
+                "then), or set INGEST_PUBLIC_ADDRESS=host:port"
+            )
         secret = make_secret(self._random_bytes(_SECRET_BYTES))
         whole = format_token(secret, self._hint)
         token_id = self._random_bytes(_ID_BYTES).hex()
