@@ -181,6 +181,11 @@ class ConformingServer:
         for stream in self._streams:
             stream.put_nowait(HeartbeatResponse(ok=True, **fields))
 
+    def push_garbage(self) -> None:
+        """Send bytes that are no message on every live stream."""
+        for stream in self._streams:
+            stream.put_nowait(b"\xff\xff")
+
     def end_streams(self, code: grpc.StatusCode, text: str) -> None:
         """End every live stream with a status."""
         for stream in self._streams:
@@ -307,7 +312,7 @@ class ConformingServer:
                     self._register, RegisterRequest.FromString, RegisterResponse.SerializeToString
                 ),
                 "Heartbeat": grpc.stream_stream_rpc_method_handler(
-                    self._heartbeat, HeartbeatRequest.FromString, HeartbeatResponse.SerializeToString
+                    self._heartbeat, HeartbeatRequest.FromString, _serialize
                 ),
             },
         )
@@ -379,6 +384,10 @@ class ConformingServer:
         await writer.drain()
         writer.close()
         await writer.wait_closed()
+
+
+def _serialize(message: Any) -> bytes:
+    return message if isinstance(message, bytes) else bytes(message.SerializeToString())
 
 
 async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -498,15 +498,34 @@ async def test_an_expired_leaf_does_not_lock_the_agent_out(
     config: AgentConfig, server: ConformingServer
 ) -> None:
     """A server that hangs up on an expired leaf is asked for a new one without it."""
-    server.script.leaf_lifetime = timedelta(seconds=-5)
-    with pytest.raises(UnreachableError):
-        await run_once(config)
-    server.script.leaf_lifetime = timedelta(days=90)
+    await enrol_with_expired_leaf(config, server)
 
-    async with living(config):
+    async with living(config) as agent:
         await server.wait_until(lambda: len(server.frames) == 1)
 
-    assert [None, None] == server.callers
+    assert 1 == len(agent.waits)
+    assert {None} == set(server.callers)
+
+
+async def test_run_once_gets_in_with_an_expired_leaf(config: AgentConfig, server: ConformingServer) -> None:
+    """A single run registers again by itself when the server hangs up on its leaf."""
+    await enrol_with_expired_leaf(config, server)
+
+    await run_once(config)
+
+    assert 1 == len(server.frames)
+
+
+async def test_bytes_that_are_no_answer_end_the_stream(
+    config: AgentConfig, server: ConformingServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that talks nonsense is left and tried again; the agent lives on."""
+    async with living(config):
+        await server.wait_until(lambda: len(server.frames) == 1)
+        server.push_garbage()
+        await server.wait_until(lambda: len(server.frames) == 2)
+
+    assert "sent something that is no answer" in caplog.text
 
 
 async def test_a_server_that_does_not_answer_is_left(config: AgentConfig, server: ConformingServer) -> None:
@@ -583,6 +602,14 @@ def test_the_fake_knows_nothing_of_ours() -> None:
     numbers = [known.number for known in HeartbeatResponse.DESCRIPTOR.fields]
 
     assert max(numbers) < 100
+
+
+async def enrol_with_expired_leaf(config: AgentConfig, server: ConformingServer) -> None:
+    """Leave an agent behind that was switched off for longer than its leaf lasted."""
+    server.script.leaf_lifetime = timedelta(seconds=-5)
+    with pytest.raises(UnreachableError):
+        await run_once(config)
+    server.script.leaf_lifetime = timedelta(days=90)
 
 
 def strip_our_state(file: Path) -> None:

@@ -85,7 +85,11 @@ class DiskReader:
         return reading
 
     def _run(self, loop: asyncio.AbstractEventLoop, reading: asyncio.Future[DiskReading]) -> None:
-        result = self._read()
+        try:
+            result = self._read()
+        except OSError as error:
+            _log.warning("cannot read the disks: %s; their figures are from before", error)
+            result = self._last
         if not loop.is_closed():
             loop.call_soon_threadsafe(_deliver, reading, result)
 

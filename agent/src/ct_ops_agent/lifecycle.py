@@ -15,8 +15,9 @@ failure                    what is given up                   next try
 A stream that lasted 10 s after its first acknowledgement sets the waits back. Nothing ends the
 daemon but a stop or a data directory that cannot be used.
 
-A server that hangs up during the TLS handshake three times in a row may dislike the leaf, which
-TLS 1.3 cannot tell us; then Register is tried once, which does no harm when it was something else.
+A server that hangs up during the TLS handshake may dislike the leaf, which TLS 1.3 cannot tell us.
+After the third time in a row, or the first one when the leaf has expired, Register is tried once,
+which does no harm when it was something else.
 """
 
 import logging
@@ -119,8 +120,10 @@ class Lifecycle:
         route, identity = await self._get_ready()
         try:
             vitals = await self._heartbeat.once(route, identity)
-        except CredentialRejectedError as rejected:
-            _log.warning("%s", rejected)
+        except (CredentialRejectedError, UnreachableError) as failure:
+            if isinstance(failure, UnreachableError) and not failure.cut_off_in_handshake:
+                raise
+            _log.warning("%s; registering again", failure)
             self._identity = None
             route, identity = await self._get_ready()
             vitals = await self._heartbeat.once(route, identity)
@@ -135,11 +138,15 @@ class Lifecycle:
     async def _get_ready(self) -> tuple[Route, Identity]:
         if self._route is None:
             self._route = await self._find_route()
-        if self._identity is None or self._hang_ups >= _HANG_UPS_BEFORE_REGISTER:
+        if self._identity is None or self._leaf_is_doubtful(self._identity):
             self._hang_ups = 0
             self._identity = await self._enrolment().enrol(self._route)
             self._keep_route()
         return self._route, self._identity
+
+    def _leaf_is_doubtful(self, identity: Identity) -> bool:
+        expired = 0 < identity.leaf_not_after_unix < self._clock.wall()
+        return self._hang_ups >= (1 if expired else _HANG_UPS_BEFORE_REGISTER)
 
     def _react(self, failure: AgentError) -> float:
         """Give up what the failure makes doubtful and return the seconds to wait."""

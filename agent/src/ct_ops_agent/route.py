@@ -176,7 +176,7 @@ class _FindAt(Protocol):
 def read_system_roots() -> str:
     """Return the roots this host believes; empty when there is no file, and the TLS library's own are used."""
     file = ssl.get_default_verify_paths().cafile
-    return Path(file).read_text(encoding="utf-8") if file else ""
+    return Path(file).read_text(encoding="utf-8", errors="replace") if file else ""
 
 
 def _choose_addresses(wishes: RouteWishes, stored: StoredRoute) -> tuple[str, ...]:

@@ -9,6 +9,7 @@
 What stays the same between two heartbeats is in `host`.
 """
 
+import logging
 import socket
 import time
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from dataclasses import dataclass
 import psutil
 
 from ct_ops_agent.disks import Disk, DiskReader
+
+_log = logging.getLogger(__name__)
 
 _SHORTEST_CPU_WINDOW_S = 1.0
 
@@ -120,8 +123,12 @@ def read_uptime_seconds() -> int:
 
 
 def read_interfaces() -> tuple[Interface, ...]:
-    """Read every network interface with its addresses."""
-    states = psutil.net_if_stats()
+    """Read every network interface with its addresses, none where the host does not let us look."""
+    try:
+        states, addresses_by_name = psutil.net_if_stats(), psutil.net_if_addrs()
+    except OSError as error:  # a hardened unit may forbid the netlink sockets this takes
+        _log.warning("cannot read the network interfaces: %s", error)
+        return ()
     return tuple(
         Interface(
             name=name,
@@ -133,7 +140,7 @@ def read_interfaces() -> tuple[Interface, ...]:
             mac_address=next((found.address for found in addresses if found.family == psutil.AF_LINK), ""),
             is_up=name in states and states[name].isup,
         )
-        for name, addresses in sorted(psutil.net_if_addrs().items())
+        for name, addresses in sorted(addresses_by_name.items())
     )
 
 

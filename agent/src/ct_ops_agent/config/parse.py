@@ -99,11 +99,14 @@ def parse_enrolment_token(raw: object) -> EnrolmentToken:
             "this is no enrolment token; copy the token that the server printed, and nothing else"
         )
     try:
-        return parse_token(text)
+        token = parse_token(text)
     except TokenIncompleteError as error:
         raise ValueError(
             "token incomplete, copy it again: the whole of it, up to its last character"
         ) from error
+    for address in token.hint.addresses if token.hint else ():
+        parse_address(address)  # our own servers make no other; the hint will be dialled
+    return token
 
 
 def parse_anything(raw: object) -> str:

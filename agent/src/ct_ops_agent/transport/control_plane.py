@@ -98,9 +98,12 @@ class GrpcSession:
         )
         request = to_register_request(registration, read_interfaces())
         try:
-            return from_register_response(await call(request, timeout=REGISTER_DEADLINE_S))
+            message = await call(request, timeout=REGISTER_DEADLINE_S)
         except grpc.aio.AioRpcError as error:
             raise translate(error, self._address, refused_registration) from error
+        if message is None:
+            raise _unreadable(self._address)
+        return from_register_response(message)
 
     def open_heartbeat(self) -> "GrpcHeartbeatStream":
         """Start a heartbeat stream."""
@@ -152,9 +155,12 @@ class GrpcHeartbeatStream:
     async def _read(self) -> None:
         outcome: AgentError
         try:
-            while (message := await self._call.read()) is not grpc.aio.EOF:
+            while message := await self._call.read():
                 await self._replies.put(from_heartbeat_response(message))
-            outcome = UnreachableError(f"{self._address} ended the stream")
+            ended = message is grpc.aio.EOF
+            outcome = (
+                UnreachableError(f"{self._address} ended the stream") if ended else _unreadable(self._address)
+            )
         except grpc.aio.AioRpcError as error:
             outcome = translate(error, self._address, refused_stream)
         await self._replies.put(outcome)
@@ -180,6 +186,11 @@ def translate(
         retry_after=refusal.retry_after,
         cut_off_in_handshake=hung_up,
     )
+
+
+def _unreadable(address: str) -> UnreachableError:
+    # gRPC hands over None for bytes that are not the message they should be.
+    return UnreachableError(f"{address} sent something that is no answer; is it a CT-Ops server?")
 
 
 def _in_plain_words(detail: str) -> str:

@@ -2,7 +2,7 @@
 
 What comes from the server is made harmless here: texts are printable and bounded before a flow, a
 log or a terminal sees them. Fields of ours (100 and up) are written for servers that know them and
-simply absent in what an existing server sends.
+simply absent in what an existing server sends. What comes from the host is made storable.
 """
 
 from datetime import timedelta
@@ -30,7 +30,9 @@ def to_register_request(registration: Registration, interfaces: tuple[Interface,
             os=facts.os, arch=facts.arch, os_version=facts.os_version, ip_addresses=addresses_of(interfaces)
         ),
         agent_info=pb.AgentInfo(
-            agent_id=registration.agent_id, version=registration.agent_version, hostname=facts.hostname
+            agent_id=registration.agent_id,
+            version=registration.agent_version,
+            hostname=storable(facts.hostname),
         ),
         tags=[pb.Tag(key=tag.key, value=tag.value) for tag in registration.tags],
         csr_der=registration.csr_der,
@@ -98,6 +100,11 @@ def printable(text: str) -> str:
     return shown if len(shown) <= _LONGEST_TEXT else shown[:_LONGEST_TEXT] + "…"
 
 
+def storable(text: str) -> str:
+    """Return text that protobuf can carry: names on a host may be bytes that are no UTF-8."""
+    return text.encode(errors="replace").decode()
+
+
 def _to_hello(frame: HeartbeatFrame) -> pb.Hello | None:
     if frame.hello is None:
         return None
@@ -108,8 +115,8 @@ def _to_hello(frame: HeartbeatFrame) -> pb.Hello | None:
 
 def _to_disk(disk: Disk) -> pb.DiskInfo:
     return pb.DiskInfo(
-        mount_point=disk.mount_point,
-        device=disk.device,
+        mount_point=storable(disk.mount_point),
+        device=storable(disk.device),
         fs_type=disk.fs_type,
         total_bytes=disk.total_bytes,
         used_bytes=disk.used_bytes,
@@ -120,7 +127,7 @@ def _to_disk(disk: Disk) -> pb.DiskInfo:
 
 def _to_interface(interface: Interface) -> pb.NetworkInterface:
     return pb.NetworkInterface(
-        name=interface.name,
+        name=storable(interface.name),
         ip_addresses=interface.ip_addresses,
         mac_address=interface.mac_address,
         is_up=interface.is_up,

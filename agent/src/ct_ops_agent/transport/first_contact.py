@@ -41,16 +41,18 @@ class UnverifiedFirstContact:
         """Shake hands and look at the certificate the server shows.
 
         Raises:
-            UnreachableError: no TLS server there.
+            UnreachableError: no TLS server there, or its certificate is malformed.
         """
         host, _, port = address.rpartition(":")
         try:
             async with asyncio.timeout(_DEADLINE_S):
                 pem = await _shake_hands(host.strip("[]"), int(port))
+            return PresentedCertificate(pem, names_of(pem))
         except OSError as error:
             said = error.strerror or "it does not answer"
             raise UnreachableError(f"cannot look at the certificate of {address}: {said}") from error
-        return PresentedCertificate(pem, names_of(pem))
+        except ValueError as error:
+            raise UnreachableError(f"the certificate of {address} cannot be read: {error}") from error
 
 
 async def _get_bounded(url: str) -> str:
