@@ -15,7 +15,6 @@ key as a password are the classic forgeries.
 from __future__ import annotations
 
 import base64
-import binascii
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -197,7 +196,7 @@ def _leaf(claims: dict[str, Any]) -> bytes | None:
         return None
     try:
         digest = base64.urlsafe_b64decode(claims["cnf"]["x5t#S256"] + "=")
-    except (TypeError, KeyError, binascii.Error) as error:
+    except (TypeError, KeyError, ValueError) as error:
         raise TokenInvalidError(TokenDefect.MALFORMED) from error
     if len(digest) != _SHA256_BYTES:
         raise TokenInvalidError(TokenDefect.MALFORMED)

@@ -141,13 +141,16 @@ def _load(path: Path, no_follow: int) -> bytes | None:
         return None
     except OSError as error:
         raise _unreadable(path, error) from error
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode):
             raise AuthorityError(path, "is no regular file.")
         if no_follow and found.st_uid == os.geteuid() and found.st_mode & 0o077:
             os.fchmod(descriptor, 0o600)
-        content = file.read(MAX_BYTES + 1)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            content = file.read(MAX_BYTES + 1)
+    finally:
+        os.close(descriptor)
     if len(content) > MAX_BYTES:
         raise AuthorityError(path, f"is longer than {MAX_BYTES} bytes: this is not the file that was meant.")
     return content
