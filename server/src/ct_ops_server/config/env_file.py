@@ -53,7 +53,7 @@ def parse_env_file(text: str, *, name: str) -> EnvFile:
     """Return the assignments in ``text``; ``name`` stands before the line number of a problem."""
     values: dict[str, str] = {}
     problems: list[Problem] = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):  # splitlines() would split at more than a shell
         try:
             values.update(_parse_line(line))
         except _MalformedLineError as error:

@@ -81,15 +81,15 @@ def test_a_token_has_the_claims_existing_peers_know(
 
     assert {"alg": "RS256", "typ": "JWT", "kid": key_name(rsa_key.public_key())} == header
     assert {"sub", "iss", "iat", "exp", "aud", "jti"} == set(claims)
-    assert claims["iss"] == "ct-ops-ingest"
-    assert claims["exp"] - claims["iat"] == 86400
+    assert "ct-ops-ingest" == claims["iss"]
+    assert 86400 == claims["exp"] - claims["iat"]
 
 
 def test_every_token_has_its_own_id(signer: TokenSigner, now: datetime) -> None:
     """Two tokens of one agent in one second differ."""
     tokens = {signer.issue("agent-1", now=now, leaf_sha256=None) for _ in range(2)}
 
-    assert len(tokens) == 2
+    assert 2 == len(tokens)
 
 
 def test_expiry_is_a_flag(signer: TokenSigner, verifier: TokenVerifier, now: datetime) -> None:
@@ -121,7 +121,7 @@ def test_a_token_of_an_existing_server_with_our_key_is_accepted(
 
     found = verifier.verify(token, now=now)
 
-    assert found.agent_id == "agent-1"
+    assert "agent-1" == found.agent_id
     assert found.audience is None
     assert found.leaf_sha256 is None
 
@@ -133,8 +133,8 @@ def test_a_token_of_a_retired_key_is_accepted(
     rotated = TokenVerifier([other_rsa_key.public_key(), rsa_key.public_key()])
     old = jwt.encode(_claims(now), rsa_key, algorithm="RS256")
 
-    assert rotated.verify(signer.issue("agent-1", now=now, leaf_sha256=None), now=now).agent_id == "agent-1"
-    assert rotated.verify(old, now=now).agent_id == "agent-1"
+    assert "agent-1" == rotated.verify(signer.issue("agent-1", now=now, leaf_sha256=None), now=now).agent_id
+    assert "agent-1" == rotated.verify(old, now=now).agent_id
 
 
 @pytest.mark.parametrize("algorithm", ["none", "None", "NONE", ""])

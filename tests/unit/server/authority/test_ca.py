@@ -30,11 +30,11 @@ def test_the_agent_ca_is_p256_for_ten_years_and_signs_leaves_only(authority: Aut
     key = certificate.public_key()
 
     assert isinstance(key, ec.EllipticCurvePublicKey)
-    assert key.curve.name == "secp256r1"
-    assert certificate.subject.rfc4514_string() == "CN=CT-Ops Agent CA"
+    assert "secp256r1" == key.curve.name
+    assert "CN=CT-Ops Agent CA" == certificate.subject.rfc4514_string()
     assert constraints.critical
     assert constraints.value.ca
-    assert constraints.value.path_length == 0
+    assert 0 == constraints.value.path_length
     assert usage.key_cert_sign
     assert not usage.digital_signature
     life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
@@ -50,14 +50,14 @@ def test_the_agent_ca_is_the_same_at_the_next_start(
 
     assert authority.pem == again.pem
     assert authority.sha256 == again.sha256
-    assert len(authority.made) == 1
-    assert again.made == ()
+    assert 1 == len(authority.made)
+    assert () == again.made
 
 
 @pytest.mark.parametrize("name", ["agent-ca.crt", "agent-ca.key"])
 def test_the_files_of_the_ca_are_private(authority: Authority, data_dir: Path, name: str) -> None:
     """Both files are 0600 and the key is sealed."""
-    assert stat.S_IMODE((data_dir / name).stat().st_mode) == 0o600
+    assert 0o600 == stat.S_IMODE((data_dir / name).stat().st_mode)
     assert b"BEGIN ENCRYPTED PRIVATE KEY" in (data_dir / "agent-ca.key").read_bytes()
 
 
@@ -74,7 +74,7 @@ def test_a_leaf_says_who_the_agent_is(
 
     leaf.verify_directly_issued_by(authority.certificate)
     assert [x509.UniformResourceIdentifier("spiffe://ct-ops/org/inst-1/agent/agent-1")] == list(names)
-    assert leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value == "agent-1"
+    assert "agent-1" == leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
     usages = extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     assert [ExtendedKeyUsageOID.CLIENT_AUTH] == list(usages)
     assert extensions.get_extension_for_class(x509.KeyUsage).value.digital_signature
@@ -101,7 +101,7 @@ def test_serials_are_random(authority: Authority, public_key: PublicKey, now: da
     """Two leaves of one agent in one second are two certificates."""
     serials = {authority.issue_leaf(public_key, "agent-1", "inst-1", now=now).serial_hex for _ in range(3)}
 
-    assert len(serials) == 3
+    assert 3 == len(serials)
 
 
 def test_a_leaf_never_outlives_its_ca(authority: Authority, public_key: PublicKey) -> None:

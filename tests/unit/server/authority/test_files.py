@@ -26,9 +26,9 @@ def test_a_new_private_file_is_0600_whatever_the_umask(tmp_path: Path) -> None:
         os.umask(old)
 
     assert created
-    assert _mode(tmp_path / "key") == 0o600
-    assert _mode(tmp_path / "cert") == 0o600
-    assert files.load_private(tmp_path / "key") == b"content"
+    assert 0o600 == _mode(tmp_path / "key")
+    assert 0o600 == _mode(tmp_path / "cert")
+    assert b"content" == files.load_private(tmp_path / "key")
 
 
 def test_create_never_overwrites(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_create_never_overwrites(tmp_path: Path) -> None:
     assert files.create_private(tmp_path / "key", b"first")
     assert not files.create_private(tmp_path / "key", b"second")
 
-    assert files.load_private(tmp_path / "key") == b"first"
+    assert b"first" == files.load_private(tmp_path / "key")
 
 
 def test_nothing_is_left_beside_a_written_file(tmp_path: Path) -> None:
@@ -45,8 +45,8 @@ def test_nothing_is_left_beside_a_written_file(tmp_path: Path) -> None:
     files.create_private(tmp_path / "key", b"second")
     files.replace_private(tmp_path / "key", b"third")
 
-    assert [path.name for path in tmp_path.iterdir()] == ["key"]
-    assert files.load_private(tmp_path / "key") == b"third"
+    assert ["key"] == [path.name for path in tmp_path.iterdir()]
+    assert b"third" == files.load_private(tmp_path / "key")
 
 
 def test_a_failed_write_leaves_the_old_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,8 +61,8 @@ def test_a_failed_write_leaves_the_old_content(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(AuthorityError, match="No space left"):
         files.replace_private(path, b"new")
 
-    assert path.read_bytes() == b"old"
-    assert [entry.name for entry in tmp_path.iterdir()] == ["key"]
+    assert b"old" == path.read_bytes()
+    assert ["key"] == [entry.name for entry in tmp_path.iterdir()]
 
 
 def test_attack_a_planted_symlink_is_neither_read_nor_replaced(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_attack_a_planted_symlink_is_neither_read_nor_replaced(tmp_path: Path) -
         with pytest.raises(AuthorityError, match="is a symlink"):
             visit(link)
 
-    assert (tmp_path / "target").read_bytes() == b"theirs"
+    assert b"theirs" == (tmp_path / "target").read_bytes()
 
 
 def test_a_file_the_operator_named_may_be_a_symlink(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_file_the_operator_named_may_be_a_symlink(tmp_path: Path) -> None:
     (tmp_path / "target").write_bytes(b"certificate")
     (tmp_path / "named").symlink_to(tmp_path / "target")
 
-    assert files.load_named(tmp_path / "named") == b"certificate"
+    assert b"certificate" == files.load_named(tmp_path / "named")
 
 
 def test_creating_in_place_of_a_dangling_symlink_is_refused(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_loose_mode_is_tightened_when_reading(tmp_path: Path) -> None:
 
     files.load_private(path)
 
-    assert _mode(path) == 0o600
+    assert 0o600 == _mode(path)
 
 
 @pytest.mark.parametrize("kind", ["fifo", "directory", "huge"])
@@ -135,8 +135,8 @@ def test_the_data_directory_is_0700(tmp_path: Path) -> None:
     files.open_private_directory(fresh)
     files.open_private_directory(loose)
 
-    assert _mode(fresh) == 0o700
-    assert _mode(loose) == 0o700
+    assert 0o700 == _mode(fresh)
+    assert 0o700 == _mode(loose)
 
 
 @pytest.mark.parametrize("kind", ["symlink", "file"])

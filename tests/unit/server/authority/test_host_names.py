@@ -38,7 +38,7 @@ def test_candidates_are_canonical_or_left_out(candidate: str, expected: str | No
 
 def test_each_name_appears_once_in_order() -> None:
     """Configured names come first and are not repeated."""
-    assert wanted_names(["b", "a", "B", "::1", "0::1"]) == ("b", "a", "::1")
+    assert ("b", "a", "::1") == wanted_names(["b", "a", "B", "::1", "0::1"])
 
 
 def test_a_host_with_hundreds_of_addresses_keeps_the_first_names() -> None:
@@ -48,14 +48,14 @@ def test_a_host_with_hundreds_of_addresses_keeps_the_first_names() -> None:
     )
 
     assert len(names) == MAX_NAMES
-    assert names[0] == "ops.example.com"
+    assert "ops.example.com" == names[0]
 
 
 def test_local_names_hold_loopback_and_the_public_hosts() -> None:
     """Whatever this host is called, it can be reached from itself and by its configured name."""
     names = local_names(["ops.example.com"])
 
-    assert names[:4] == ("ops.example.com", "localhost", "127.0.0.1", "::1")
+    assert ("ops.example.com", "localhost", "127.0.0.1", "::1") == names[:4]
     assert socket.gethostname().lower() in names
 
 

@@ -46,11 +46,11 @@ def test_a_newcomers_key_is_generated_sealed_in_the_data_directory(
     made, again = _load(data_dir, secret), _load(data_dir, secret)
 
     assert data_dir / "jwt_key.pem" == made.file
-    assert made.key.key_size == 2048
+    assert 2048 == made.key.key_size
     assert b"BEGIN ENCRYPTED PRIVATE KEY" in made.file.read_bytes()
     assert key_name(made.public_key) == key_name(again.public_key)
-    assert len(made.made) == 1
-    assert again.made == ()
+    assert 1 == len(made.made)
+    assert () == again.made
 
 
 def test_an_existing_systems_key_is_used_as_it_is(
@@ -119,7 +119,7 @@ def test_kid_is_the_thumbprint_of_rfc_7638() -> None:
     )
     key = jwt.PyJWK({"kty": "RSA", "n": n, "e": "AQAB", "alg": "RS256"}).key
 
-    assert key_name(key) == "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
+    assert "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs" == key_name(key)
 
 
 def test_another_library_reads_the_key_set(

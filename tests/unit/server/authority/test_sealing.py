@@ -30,9 +30,9 @@ def test_a_generated_secret_is_64_hex_characters_0600(data_dir: Path) -> None:
     again = load_or_create_secret(data_dir / "fresh")
 
     assert b"ab" * 32 == made.passphrase == again.passphrase
-    assert stat.S_IMODE((data_dir / "fresh").stat().st_mode) == 0o600
-    assert len(made.made) == 1
-    assert again.made == ()
+    assert 0o600 == stat.S_IMODE((data_dir / "fresh").stat().st_mode)
+    assert 1 == len(made.made)
+    assert () == again.made
 
 
 def test_the_secret_is_not_in_its_repr(secret: SealingSecret) -> None:
@@ -54,7 +54,7 @@ def test_the_first_line_is_the_secret(tmp_path: Path, ending: bytes) -> None:
     """Line ends and further lines do not belong to the secret, as OpenSSL reads it."""
     (tmp_path / "secret").write_bytes(b"0123456789abcdef" + ending)
 
-    assert load_or_create_secret(tmp_path / "secret").passphrase == b"0123456789abcdef"
+    assert b"0123456789abcdef" == load_or_create_secret(tmp_path / "secret").passphrase
 
 
 def test_openssl_opens_a_sealed_key(data_dir: Path, secret: SealingSecret) -> None:
@@ -70,7 +70,7 @@ def test_openssl_opens_a_sealed_key(data_dir: Path, secret: SealingSecret) -> No
         f"file:{secret.file}",
         "-noout",
     ]
-    assert subprocess.run(command, check=False).returncode == 0
+    assert 0 == subprocess.run(command, check=False).returncode
 
 
 def test_a_sealed_key_comes_back(data_dir: Path, secret: SealingSecret) -> None:

@@ -63,7 +63,7 @@ def _leaf(tls: ServerTls) -> x509.Certificate:
 @pytest.mark.parametrize("name", _NAMES)
 def test_a_strict_client_that_holds_the_pinned_ca_accepts_the_server(tls: ServerTls, name: str) -> None:
     """By every wanted name and address, with nothing but the CA whose digest is the pin."""
-    assert _handshake(*_contexts(tls), name).version() == "TLSv1.3"
+    assert "TLSv1.3" == _handshake(*_contexts(tls), name).version()
 
 
 def test_a_client_that_asks_for_another_name_refuses(tls: ServerTls) -> None:
@@ -103,13 +103,13 @@ def test_the_certificate_is_for_servers_only_and_13_months(tls: ServerTls) -> No
     key = leaf.public_key()
 
     assert isinstance(key, ec.EllipticCurvePublicKey)
-    assert key.curve.name == "secp256r1"
+    assert "secp256r1" == key.curve.name
     assert list(_NAMES) == [str(name.value) for name in names]
     usages = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
     assert [ExtendedKeyUsageOID.SERVER_AUTH] == list(usages)
     life = leaf.not_valid_after_utc - leaf.not_valid_before_utc
-    assert life == timedelta(days=397, minutes=5)
-    assert leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value == "ops.example.com"
+    assert timedelta(days=397, minutes=5) == life
+    assert "ops.example.com" == leaf.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
 
 
 def test_the_server_ca_is_a_stranger_to_the_agent_ca(tls: ServerTls, authority: Authority) -> None:
@@ -126,10 +126,10 @@ def test_the_server_ca_is_a_stranger_to_the_agent_ca(tls: ServerTls, authority: 
 def test_the_files_are_private_and_what_was_made_is_told(tls: ServerTls, data_dir: Path) -> None:
     """Four files, 0600; the CA's key is sealed, the server's own is for the TLS library to read."""
     for name in ("server-ca.crt", "server-ca.key", "server.crt", "server.key"):
-        assert stat.S_IMODE((data_dir / name).stat().st_mode) == 0o600
+        assert 0o600 == stat.S_IMODE((data_dir / name).stat().st_mode)
     assert b"ENCRYPTED" in (data_dir / "server-ca.key").read_bytes()
     assert b"ENCRYPTED" not in tls.key_file.read_bytes()
-    assert len(tls.made) == 2
+    assert 2 == len(tls.made)
 
 
 @pytest.mark.parametrize(
@@ -160,10 +160,10 @@ def test_the_certificate_is_issued_again_when_needed_with_the_same_key(
     second = load_or_create_tls(data_dir, secret, names=names, now=now + passed)
 
     if why is None:
-        assert second.made == ()
+        assert () == second.made
         assert first.chain_pem == second.chain_pem
     else:
-        assert len(second.made) == 1
+        assert 1 == len(second.made)
         assert why in second.made[0]
         assert first.chain_pem != second.chain_pem
     assert _leaf(first).public_key() == _leaf(second).public_key()
@@ -213,7 +213,7 @@ def test_a_configured_chain_pins_the_ca_at_its_end(tls: ServerTls, tmp_path: Pat
 
     assert tls.pin == found.pin
     assert not found.pin_is_leaf
-    assert found.made == ()
+    assert () == found.made
 
 
 def test_a_configured_leaf_alone_is_its_own_pin(tls: ServerTls) -> None:
