@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ct_ops_server.authority.files import open_private_directory
+
 _LOCK = "server.lock"
 _RETRY_S = 0.05
 
@@ -55,14 +57,15 @@ def become_owner(data_dir: Path) -> None:
 
 @contextmanager
 def owned(data_dir: Path, *, patience_s: float = 0.0) -> Iterator[None]:
-    """Hold the data directory, making it (0700) when it is not there.
+    """Hold the data directory, making it when it is not there, and 0700 however it was found.
 
     Raises:
         DataDirBusyError: another process still holds it after ``patience_s`` seconds.
         DataDirForbiddenError: it cannot be entered or written.
+        AuthorityError: it is a symlink or no directory, or belongs to somebody else.
     """
     try:
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        open_private_directory(data_dir)
         descriptor = os.open(data_dir / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise DataDirForbiddenError(

@@ -26,6 +26,7 @@ from google.protobuf.message import DecodeError, Message
 
 from ct_ops_proto.agent.v1 import ingest_pb2 as wire
 from ct_ops_server.authority.csr import parse_csr
+from ct_ops_server.authority.errors import AuthorityError
 from ct_ops_server.authority.leaf_identity import LeafOfAgent
 from ct_ops_server.authority.public_key import KeyRefusedError
 from ct_ops_server.edge import convert
@@ -203,7 +204,7 @@ class AgentService:
             if caller is None or caller.ended is None:
                 raise
             await self._abort(method, context, caller, refuse(caller.ended))
-        except (Refused, SessionRefusedError, StoreError) as refusal:
+        except (Refused, SessionRefusedError, StoreError, AuthorityError) as refusal:
             await self._abort(method, context, caller, _refused(refusal))
 
     async def _abort(self, method: str, context: Context, caller: Caller | None, refusal: Refused) -> None:
@@ -261,5 +262,8 @@ def _refused(error: Exception) -> Refused:
             return refuse(error.reason)
         case StoreUnavailableError():
             return refuse("store_unavailable")
+        case AuthorityError():
+            _log.error("nothing can be signed: %s", error)
+            return refuse("authority_unavailable")
         case _:
             return refuse("write_refused")

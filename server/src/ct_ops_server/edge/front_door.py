@@ -188,7 +188,7 @@ class FrontDoor:
             return
         try:
             upstream = await self._dialler.dial(
-                self._upstreams.path(connection.room), connection.peer, UpstreamSide
+                self._upstreams.path(connection.room), connection.peer, lambda: UpstreamSide(side)
             )
         except UpstreamBusyError as error:
             self._refused(address, str(error))

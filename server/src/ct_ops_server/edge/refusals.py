@@ -132,6 +132,10 @@ _TABLE: dict[str, tuple[grpc.StatusCode, str]] = {
         grpc.StatusCode.UNAVAILABLE,
         "the server cannot reach its database; nothing is lost, try again",
     ),
+    "authority_unavailable": (
+        grpc.StatusCode.UNAVAILABLE,
+        "the server's authority cannot sign now; the server's log says why",
+    ),
     "write_refused": (
         grpc.StatusCode.INTERNAL,
         "the server could not store this message; its log says why",

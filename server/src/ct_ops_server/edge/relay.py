@@ -76,12 +76,6 @@ class RelaySide(asyncio.Protocol):
             self.transport.abort()
 
 
-class UpstreamSide(RelaySide):
-    """The side that was dialled."""
-
-    __slots__ = ()
-
-
 class TlsSide(RelaySide):
     """The side a client holds. Reads nothing before ``attach``."""
 
@@ -103,7 +97,7 @@ class TlsSide(RelaySide):
         if self.is_closing:
             return False
         assert self.transport is not None
-        self.peer, upstream.peer = upstream, self
+        self.peer = upstream
         self.transport.resume_reading()
         return True
 
@@ -128,3 +122,13 @@ class TlsSide(RelaySide):
         super().abort()
         if upstream is not None:
             upstream.abort()
+
+
+class UpstreamSide(RelaySide):
+    """The side that was dialled. Knows its client from the start: gRPC speaks first, at once."""
+
+    __slots__ = ()
+
+    def __init__(self, client: TlsSide) -> None:
+        super().__init__()
+        self.peer = client
