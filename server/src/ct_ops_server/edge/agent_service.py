@@ -204,8 +204,11 @@ class AgentService:
             if caller is None or caller.ended is None:
                 raise
             await self._abort(method, context, caller, refuse(caller.ended))
-        except (Refused, SessionRefusedError, StoreError, AuthorityError) as refusal:
+        except (Refused, SessionRefusedError, StoreError) as refusal:
             await self._abort(method, context, caller, _refused(refusal))
+        except AuthorityError as error:
+            _log.error("nothing can be signed: %s", error)
+            await self._abort(method, context, caller, refuse("authority_unavailable"))
 
     async def _abort(self, method: str, context: Context, caller: Caller | None, refusal: Refused) -> None:
         self._parts.metrics.refusals.labels(method=method, reason=refusal.reason).inc()
@@ -262,8 +265,5 @@ def _refused(error: Exception) -> Refused:
             return refuse(error.reason)
         case StoreUnavailableError():
             return refuse("store_unavailable")
-        case AuthorityError():
-            _log.error("nothing can be signed: %s", error)
-            return refuse("authority_unavailable")
         case _:
             return refuse("write_refused")
