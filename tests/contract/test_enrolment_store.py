@@ -1,0 +1,271 @@
+"""What ``enrolment.ports.EnrolmentStore`` promises: a use is spent once, a key enrolled once."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from contract.values import (
+    APPLICATION,
+    EARLIER,
+    ISSUED,
+    LATER,
+    StoreUnderTest,
+    create_token,
+    digest_of,
+    enrol,
+    leaf,
+    new_agent,
+    open_stream,
+)
+from ct_ops_server.enrolment.model import Collision, TokenTerms
+from ct_ops_server.enrolment.ports import KeyAlreadyEnrolledError, TokenNotRedeemedError
+from ct_ops_server.fleet.model import AgentStatus, Tag
+from ct_ops_server.fleet.ports import WriteRefusedError
+
+TERMS = TokenTerms(
+    "web servers", auto_approve=True, max_uses=3, expires_at=LATER, tags=(Tag("role", "web"), Tag("a", ""))
+)
+
+
+async def uses(store: StoreUnderTest, token_id: str = "token-1") -> int:
+    token = await store.enrolment.find_token(digest_of(token_id))
+    assert token is not None
+    return token.uses
+
+
+async def test_a_token_is_found_by_its_digest_as_it_was_created(store: StoreUnderTest) -> None:
+    """Terms are read back whole; the clock of its creation is the store's."""
+    created = await store.enrolment.create_token("token-1", digest_of("token-1"), TERMS, actor="ada")
+    found = await store.enrolment.find_token(digest_of("token-1"))
+
+    assert created == found
+    assert ("token-1", TERMS, 0, "ada", None) == (
+        created.id,
+        created.terms,
+        created.uses,
+        created.created_by,
+        created.revoked_at,
+    )
+    assert abs(datetime.now(UTC) - created.created_at) < timedelta(minutes=1)
+
+
+async def test_a_token_that_was_never_created_is_not_found(store: StoreUnderTest) -> None:
+    """An unknown digest finds nothing."""
+    assert await store.enrolment.find_token(digest_of("nothing")) is None
+
+
+async def test_tokens_are_listed_youngest_first(store: StoreUnderTest) -> None:
+    """What an operator has just made is on top."""
+    for token_id in ("one", "two", "three"):
+        await create_token(store.enrolment, token_id)
+        await asyncio.sleep(0.002)  # the store counts milliseconds
+
+    assert ["three", "two", "one"] == [token.id for token in await store.enrolment.list_tokens()]
+
+
+async def test_the_same_secret_makes_no_second_token(store: StoreUnderTest) -> None:
+    """A digest names one token."""
+    await create_token(store.enrolment, "token-1")
+
+    with pytest.raises(WriteRefusedError):
+        await store.enrolment.create_token("token-2", digest_of("token-1"), TERMS, actor="ada")
+
+
+async def test_an_admission_spends_one_use_and_starts_the_history(store: StoreUnderTest) -> None:
+    """The agent, its history and the spent use appear together."""
+    token = await create_token(store.enrolment)
+    await store.enrolment.admit(new_agent("a"), token_id=token, leaf=None)
+
+    assert 1 == await uses(store)
+    assert "a" == (await store.agent("a")).id
+    assert [AgentStatus.ACTIVE] == [line.status for line in await store.agents.status_history("a")]
+
+
+async def test_an_admission_may_bring_the_first_leaf(store: StoreUnderTest) -> None:
+    """An agent that is active at once is never without its leaf."""
+    token = await create_token(store.enrolment)
+    await store.enrolment.admit(new_agent("a"), token_id=token, leaf=leaf("a", "01"))
+    found = await store.enrolment.find_agent("key-a")
+
+    assert found is not None
+    assert ("a", AgentStatus.ACTIVE, APPLICATION.public_key_der) == (
+        found.id,
+        found.status,
+        found.public_key_der,
+    )
+    assert ("leaf 01", digest_of("01"), ISSUED, ISSUED + timedelta(days=90), digest_of("authority")) == (
+        found.leaf_pem,
+        found.leaf_sha256,
+        found.leaf_issued_at,
+        found.leaf_not_after,
+        found.leaf_authority_sha256,
+    )
+
+
+async def test_an_agent_may_be_without_a_leaf(store: StoreUnderTest) -> None:
+    """A pending agent has none yet."""
+    await enrol(store, "a", status=AgentStatus.PENDING)
+    found = await store.enrolment.find_agent("key-a")
+
+    assert found is not None
+    assert (None, None, None) == (found.leaf_pem, found.leaf_sha256, found.leaf_not_after)
+
+
+async def test_a_key_that_nobody_holds_is_not_found(store: StoreUnderTest) -> None:
+    """An unknown key finds nothing."""
+    assert await store.enrolment.find_agent("key-nobody") is None
+
+
+@pytest.mark.parametrize(
+    "terms",
+    [TokenTerms("used up", max_uses=0), TokenTerms("expired", expires_at=EARLIER)],
+    ids=lambda terms: terms.label,
+)
+async def test_a_token_that_is_over_admits_nobody(store: StoreUnderTest, terms: TokenTerms) -> None:
+    """The spending statement itself looks, and nothing is left behind."""
+    token = await create_token(store.enrolment, terms=terms)
+
+    with pytest.raises(TokenNotRedeemedError):
+        await store.enrolment.admit(new_agent("a"), token_id=token, leaf=leaf("a", "01"))
+
+    assert 0 == await uses(store)
+    assert [] == await store.agents.find_agents("a")
+    assert await store.enrolment.find_agent("key-a") is None
+
+
+async def test_a_token_that_does_not_exist_admits_nobody(store: StoreUnderTest) -> None:
+    """An id alone is no invitation."""
+    with pytest.raises(TokenNotRedeemedError):
+        await store.enrolment.admit(new_agent("a"), token_id="nothing", leaf=None)
+
+
+async def test_a_key_is_enrolled_once_and_the_second_try_spends_nothing(store: StoreUnderTest) -> None:
+    """Whoever comes second with a key hears so, even when the token's last use is gone."""
+    token = await create_token(store.enrolment, terms=TokenTerms("one use", max_uses=1))
+    await store.enrolment.admit(new_agent("a"), token_id=token, leaf=None)
+    again = replace(new_agent("b"), application=new_agent("a").application)
+
+    with pytest.raises(KeyAlreadyEnrolledError):
+        await store.enrolment.admit(again, token_id=token, leaf=None)
+
+    assert 1 == await uses(store)
+    assert [] == await store.agents.find_agents("b")
+
+
+async def test_two_hundred_registers_at_once_on_ten_uses_admit_ten(store: StoreUnderTest) -> None:
+    """However many hosts race for a token, it admits as many as it says."""
+    token = await create_token(store.enrolment, terms=TokenTerms("ten uses", max_uses=10))
+    results = await asyncio.gather(
+        *(
+            store.enrolment.admit(new_agent(f"a{n:03}"), token_id=token, leaf=leaf(f"a{n:03}", str(n)))
+            for n in range(200)
+        ),
+        return_exceptions=True,
+    )
+
+    assert [10, 190] == [
+        results.count(None),
+        sum(isinstance(result, TokenNotRedeemedError) for result in results),
+    ]
+    assert 10 == await uses(store)
+    assert 10 == len(await store.agents.list_agents())
+
+
+async def test_one_key_registering_many_times_at_once_becomes_one_agent(store: StoreUnderTest) -> None:
+    """A Register that is sent twice spends one use."""
+    token = await create_token(store.enrolment, terms=TokenTerms("ten uses", max_uses=10))
+    results = await asyncio.gather(
+        *(
+            store.enrolment.admit(
+                new_agent(f"a{number}", application=APPLICATION), token_id=token, leaf=leaf(f"a{number}", "1")
+            )
+            for number in range(8)
+        ),
+        return_exceptions=True,
+    )
+
+    assert [1, 7] == [
+        results.count(None),
+        sum(isinstance(result, KeyAlreadyEnrolledError) for result in results),
+    ]
+    assert 1 == await uses(store)
+    assert 1 == len(await store.agents.list_agents())
+
+
+async def test_the_leaf_of_an_agent_is_the_youngest_one(store: StoreUnderTest) -> None:
+    """Renewal adds a leaf; the order in which they were recorded does not matter."""
+    await enrol(store, "a")
+    for serial, days in {"02": 30, "03": 60, "01": 0}.items():
+        await store.enrolment.record_leaf(leaf("a", serial, issued_at=ISSUED + timedelta(days=days)))
+    found = await store.enrolment.find_agent("key-a")
+
+    assert found is not None
+    assert "leaf 03" == found.leaf_pem
+    assert found.leaf_not_after == (await store.agent("a")).leaf_not_after
+
+
+async def test_a_leaf_of_nobody_is_refused(store: StoreUnderTest) -> None:
+    """A leaf belongs to an agent that exists."""
+    with pytest.raises(WriteRefusedError):
+        await store.enrolment.record_leaf(leaf("nobody", "01"))
+
+
+async def test_a_proven_agent_says_who_it_is_now(store: StoreUnderTest) -> None:
+    """Hostname, platform, claims and the address it registers from follow it; its key and tags stay."""
+    await enrol(store, "a")
+    moved = replace(
+        APPLICATION,
+        key_id="another",
+        hostname="web-2",
+        claimed_tags=(Tag("rack", "9"),),
+        observed_address="203.0.113.9",
+    )
+    await store.enrolment.refresh_facts("a", moved)
+    agent = await store.agent("a")
+
+    assert ("web-2", "203.0.113.9") == (agent.hostname, agent.observed_address)
+    assert (Tag("rack", "9"),) == agent.claimed_tags
+    assert ("key-a", (Tag("role", "web"),)) == (agent.key_id, agent.tags)
+
+
+async def collide(store: StoreUnderTest, **holders: tuple[str, bool]) -> Collision | None:
+    """Let agents hold the hostname "web-1", each from an address and live or not; then look."""
+    await store.presence.renew_lease("worker-1")
+    token = await create_token(store.enrolment)
+    for agent_id, (address, live) in holders.items():
+        held = replace(APPLICATION, key_id=f"key-{agent_id}", observed_address=address)
+        await store.enrolment.admit(new_agent(agent_id, application=held), token_id=token, leaf=None)
+        if live:
+            await open_stream(store, agent_id)
+    return await store.enrolment.find_collision("web-1", "198.51.100.7")
+
+
+async def test_a_hostname_that_nobody_holds_collides_with_nobody(store: StoreUnderTest) -> None:
+    """A new host is new."""
+    assert await collide(store) is None
+
+
+async def test_a_live_holder_at_the_same_address_is_the_most_serious_collision(store: StoreUnderTest) -> None:
+    """Live counts before the address, both before either."""
+    same, other = "198.51.100.7", "203.0.113.9"
+    found = await collide(store, a=(other, True), b=(same, False), c=(same, True), d=(other, False))
+
+    assert Collision("c", live=True, same_address=True) == found
+
+
+async def test_a_live_holder_elsewhere_is_more_serious_than_a_dead_one_here(store: StoreUnderTest) -> None:
+    """A host that answers is a fact; an address may have been given to another."""
+    found = await collide(store, a=("198.51.100.7", False), b=("203.0.113.9", True))
+
+    assert Collision("b", live=True, same_address=False) == found
+
+
+async def test_a_revoked_holder_of_a_hostname_is_no_collision(store: StoreUnderTest) -> None:
+    """Whoever was revoked is out of the way."""
+    await enrol(store, "a", status=AgentStatus.REVOKED)
+
+    assert await store.enrolment.find_collision("host-a", "198.51.100.7") is None

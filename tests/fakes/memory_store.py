@@ -1,0 +1,256 @@
+"""A store in memory, for tests of flows: all four ports, the same contract suite as the real ones.
+
+Nothing here awaits, so every method is atomic by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from ct_ops_server.enrolment.model import (
+    Application,
+    Collision,
+    EnrolledAgent,
+    LeafRecord,
+    NewAgent,
+    TokenRecord,
+    TokenState,
+    TokenTerms,
+)
+from ct_ops_server.enrolment.ports import KeyAlreadyEnrolledError, TokenNotRedeemedError
+from ct_ops_server.fleet.model import (
+    Agent,
+    AgentStatus,
+    Facts,
+    HeartbeatWrite,
+    StatusChange,
+    StreamClosing,
+    StreamOpened,
+    StreamOpening,
+    StreamRefused,
+    Tag,
+    Vitals,
+)
+from ct_ops_server.fleet.ports import WriteRefusedError
+
+LEASE_LIFETIME = timedelta(seconds=15)
+
+
+@dataclass
+class _Row:
+    """One agent."""
+
+    id: str
+    application: Application
+    status: AgentStatus
+    created_at: datetime
+    tags: tuple[Tag, ...]
+    evidence: str
+    generation: int = 0
+    online: bool = False
+    worker_id: str | None = None
+    last_seen_at: datetime | None = None
+    vitals: Vitals | None = None
+    facts: Facts | None = None
+    history: list[StatusChange] = field(default_factory=list)
+    leaves: list[LeafRecord] = field(default_factory=list)
+
+    def youngest_leaf(self) -> LeafRecord | None:
+        return max(self.leaves, key=lambda leaf: (leaf.issued_at, leaf.not_after), default=None)
+
+
+class MemoryStore:
+    """Everything in dictionaries, by a clock that the test may hold."""
+
+    def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._now = now
+        self._tokens: dict[str, TokenRecord] = {}
+        self._digests: dict[bytes, str] = {}
+        self._rows: dict[str, _Row] = {}
+        self._leases: dict[str, datetime] = {}
+
+    # StreamStore
+
+    async def open_stream(self, opening: StreamOpening) -> StreamOpened | StreamRefused:
+        row = self._rows.get(opening.agent_id)
+        if row is None or row.status is not AgentStatus.ACTIVE:
+            return StreamRefused(None if row is None else row.status)
+        row.generation += 1
+        row.online, row.worker_id, row.last_seen_at = True, opening.worker_id, self._now()
+        return StreamOpened(row.generation)
+
+    async def record_heartbeat(self, write: HeartbeatWrite) -> bool:
+        row = self._rows.get(write.agent_id)
+        if row is None or (row.generation, row.status) != (write.generation, AgentStatus.ACTIVE):
+            return False
+        row.online, row.last_seen_at, row.vitals = True, self._now(), write.vitals
+        row.facts = write.facts or row.facts
+        return True
+
+    async def close_stream(self, closing: StreamClosing) -> None:
+        row = self._rows.get(closing.agent_id)
+        if row is not None and row.generation == closing.generation:
+            row.online, row.worker_id = False, None
+
+    async def agent_status(self, agent_id: str) -> AgentStatus | None:
+        row = self._rows.get(agent_id)
+        return None if row is None else row.status
+
+    # PresenceStore
+
+    async def renew_lease(self, worker_id: str) -> None:
+        self._leases[worker_id] = self._now()
+
+    async def drop_lease(self, worker_id: str) -> None:
+        self._leases.pop(worker_id, None)
+        for row in self._rows.values():
+            if row.online and row.worker_id == worker_id:
+                row.online, row.worker_id = False, None
+
+    async def sweep(self, *, lease_timeout: timedelta) -> list[str]:
+        oldest = self._now() - lease_timeout
+        self._leases = {worker: lease for worker, lease in self._leases.items() if lease > oldest}
+        orphans = [row for row in self._rows.values() if row.online and row.worker_id not in self._leases]
+        for row in orphans:
+            row.online = False
+        return sorted(row.id for row in orphans)
+
+    async def age_lease(self, worker_id: str, age: timedelta) -> None:
+        """Make a lease older, for tests."""
+        self._leases[worker_id] -= age
+
+    # AgentStore
+
+    async def list_agents(self, *, status: AgentStatus | None = None) -> Sequence[Agent]:
+        rows = [row for row in self._rows.values() if status in {None, row.status}]
+        agents = [replace(self._agent(row), facts=None) for row in rows]
+        return sorted(agents, key=lambda agent: (agent.hostname, agent.id))
+
+    async def find_agents(self, selector: str) -> Sequence[Agent]:
+        if not selector:
+            return []
+        rows = self._rows.values()
+        named = [row for row in rows if row.id == selector]
+        begun = [row for row in rows if row.id.startswith(selector)]
+        hosts = [row for row in rows if row.application.hostname == selector]
+        return [self._agent(row) for row in sorted(named or begun or hosts, key=lambda row: row.id)]
+
+    async def change_status(
+        self, agent_id: str, *, allowed_from: frozenset[AgentStatus], to: AgentStatus, actor: str, reason: str
+    ) -> AgentStatus | None:
+        row = self._rows.get(agent_id)
+        if row is None:
+            return None
+        found = row.status
+        if found in allowed_from:
+            self._set_status(row, to)
+            row.history.append(StatusChange(self._now(), to, actor, reason))
+        return found
+
+    async def status_history(self, agent_id: str) -> Sequence[StatusChange]:
+        row = self._rows.get(agent_id)
+        return [] if row is None else list(row.history)
+
+    # EnrolmentStore
+
+    async def create_token(
+        self, token_id: str, digest: bytes, terms: TokenTerms, *, actor: str
+    ) -> TokenRecord:
+        if token_id in self._tokens or digest in self._digests:
+            raise WriteRefusedError("there is such a token already")
+        record = TokenRecord(token_id, terms, uses=0, created_at=self._now(), created_by=actor)
+        self._tokens[token_id] = record
+        self._digests[digest] = token_id
+        return record
+
+    async def find_token(self, digest: bytes) -> TokenRecord | None:
+        token_id = self._digests.get(digest)
+        return None if token_id is None else self._tokens[token_id]
+
+    async def list_tokens(self) -> Sequence[TokenRecord]:
+        return list(reversed(self._tokens.values()))
+
+    async def find_agent(self, key_id: str) -> EnrolledAgent | None:
+        row = next((row for row in self._rows.values() if row.application.key_id == key_id), None)
+        if row is None:
+            return None
+        leaf = row.youngest_leaf()
+        return EnrolledAgent(
+            id=row.id,
+            status=row.status,
+            leaf_pem=leaf.pem if leaf else None,
+            leaf_sha256=leaf.sha256 if leaf else None,
+            leaf_issued_at=leaf.issued_at if leaf else None,
+            leaf_not_after=leaf.not_after if leaf else None,
+            leaf_authority_sha256=leaf.authority_sha256 if leaf else None,
+            public_key_der=row.application.public_key_der,
+        )
+
+    async def find_collision(self, hostname: str, observed_address: str) -> Collision | None:
+        holders = [
+            Collision(row.id, self._is_online(row), row.application.observed_address == observed_address)
+            for row in sorted(self._rows.values(), key=lambda row: row.id)
+            if row.application.hostname == hostname and row.status is not AgentStatus.REVOKED
+        ]
+        return max(holders, key=lambda holder: (holder.live, holder.same_address), default=None)
+
+    async def admit(self, new: NewAgent, *, token_id: str, leaf: LeafRecord | None) -> None:
+        if await self.find_agent(new.application.key_id) is not None:
+            raise KeyAlreadyEnrolledError
+        token = self._tokens.get(token_id)
+        if token is None or token.state(self._now()) is not TokenState.ACTIVE:
+            raise TokenNotRedeemedError
+        self._tokens[token_id] = replace(token, uses=token.uses + 1)
+        row = _Row(new.id, new.application, new.status, self._now(), _one_a_key(new.tags), new.evidence)
+        reason = new.evidence or "enrolment token"
+        row.history.append(StatusChange(self._now(), new.status, "enrolment", reason))
+        row.leaves += [] if leaf is None else [leaf]
+        self._rows[new.id] = row
+
+    async def record_leaf(self, leaf: LeafRecord) -> None:
+        row = self._rows.get(leaf.agent_id)
+        if row is None:
+            raise WriteRefusedError("there is no such agent")
+        row.leaves.append(leaf)
+
+    async def refresh_facts(self, agent_id: str, application: Application) -> None:
+        row = self._rows.get(agent_id)
+        if row is not None:
+            key, der = row.application.key_id, row.application.public_key_der
+            row.application = replace(application, key_id=key, public_key_der=der)
+
+    def _agent(self, row: _Row) -> Agent:
+        leaf = row.youngest_leaf()
+        return Agent(
+            id=row.id,
+            hostname=row.application.hostname,
+            status=row.status,
+            online=self._is_online(row),
+            last_seen_at=row.last_seen_at,
+            created_at=row.created_at,
+            key_id=row.application.key_id,
+            observed_address=row.application.observed_address,
+            tags=row.tags,
+            claimed_tags=row.application.claimed_tags,
+            evidence=row.evidence,
+            vitals=row.vitals,
+            facts=row.facts,
+            leaf_not_after=leaf.not_after if leaf else None,
+        )
+
+    def _is_online(self, row: _Row) -> bool:
+        oldest = self._now() - LEASE_LIFETIME
+        return row.online and any(lease > oldest for lease in self._leases.values())
+
+    def _set_status(self, row: _Row, to: AgentStatus) -> None:
+        if row.status is AgentStatus.ACTIVE and to is not AgentStatus.ACTIVE:
+            row.generation += 1
+            row.online, row.worker_id = False, None
+        row.status = to
+
+
+def _one_a_key(tags: Iterable[Tag]) -> tuple[Tag, ...]:
+    values = {tag.key: tag.value for tag in tags}
+    return tuple(Tag(key, values[key]) for key in sorted(values))
