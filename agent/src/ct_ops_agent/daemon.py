@@ -84,7 +84,7 @@ def built_lifecycle(
         require_a_way_in(config, stored)
         facts = read_host_facts(hostname=config.hostname)
         connect = GrpcConnector()
-        finder = RouteFinder(read_wishes(config), build_first_contact)
+        finder = RouteFinder(read_wishes(config, enrolled=stored.identity is not None), build_first_contact)
         yield Lifecycle(
             identity=stored.identity,
             find_route=lambda: finder.find(stored.route),
@@ -134,13 +134,14 @@ def build_first_contact() -> FirstContact:
     return UnverifiedFirstContact()
 
 
-def read_wishes(config: AgentConfig) -> RouteWishes:
-    """Return what the configuration says about the server."""
+def read_wishes(config: AgentConfig, *, enrolled: bool) -> RouteWishes:
+    """Return what the configuration says about the server. A token's hint is for the way in only."""
+    token = None if enrolled else config.enrolment_token
     return RouteWishes(
         address=config.address,
         ca_pem=config.ca_cert_file.read_text(encoding="utf-8") if config.ca_cert_file else "",
         tls_skip_verify=config.tls_skip_verify,
-        hint=config.enrolment_token.hint if config.enrolment_token else None,
+        hint=token.hint if token else None,
     )
 
 

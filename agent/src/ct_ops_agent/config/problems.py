@@ -32,8 +32,8 @@ class ProblemList:
 
 def unknown_key_text(name: str, known: Iterable[str]) -> str:
     """Return what to do about a key that does not exist, with the nearest one that does."""
-    nearest = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    guess = f"did you mean {nearest[0]}?" if nearest else "known are: " + ", ".join(sorted(known))
-    return (
-        f"there is no such key; {guess} Correct or remove it" if nearest else f"there is no such key; {guess}"
-    )
+    by_last_part = {path.rpartition(".")[2]: path for path in known}
+    nearest = difflib.get_close_matches(name.rpartition(".")[2], list(by_last_part), n=1, cutoff=0.6)
+    if nearest:
+        return f"there is no such key; did you mean {by_last_part[nearest[0]]}? Correct or remove it"
+    return f"there is no such key; known are: {', '.join(sorted(by_last_part.values()))}"

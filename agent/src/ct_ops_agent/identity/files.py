@@ -58,16 +58,19 @@ def load_file(path: Path) -> str | None:
         DataDirectoryError: a symbolic link, no regular file, not readable, or no text.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        # Non-blocking, because opening a pipe would wait for somebody to write into it.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise _refused(path, error) from error
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise DataDirectoryError(f"{path} is no regular file; move it away")
         _close_to_others(descriptor, path, _PRIVATE_FILE)
-        return _as_text(path, file.read(_MAX_BYTES))
+        return _as_text(path, os.read(descriptor, _MAX_BYTES))
+    finally:
+        os.close(descriptor)
 
 
 def write_file(path: Path, text: str) -> None:

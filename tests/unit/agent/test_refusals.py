@@ -1,0 +1,107 @@
+"""Each refusal has one reaction and one sentence."""
+
+from datetime import timedelta
+
+import pytest
+
+from ct_ops_agent.errors import (
+    AgentError,
+    CredentialRejectedError,
+    EnrolmentRefusedError,
+    Refusal,
+    UnreachableError,
+)
+from ct_ops_agent.refusals import explain, refused_registration, refused_stream
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "expected"),
+    [
+        ("UNAUTHENTICATED", "", CredentialRejectedError),
+        ("PERMISSION_DENIED", "", CredentialRejectedError),
+        ("NOT_FOUND", "", CredentialRejectedError),
+        ("FAILED_PRECONDITION", "", EnrolmentRefusedError),
+        ("UNAVAILABLE", "", UnreachableError),
+        ("INTERNAL", "", UnreachableError),
+        ("RESOURCE_EXHAUSTED", "", UnreachableError),
+        ("UNIMPLEMENTED", "", UnreachableError),
+        ("PERMISSION_DENIED", "revoked", EnrolmentRefusedError),
+        ("PERMISSION_DENIED", "quarantined", EnrolmentRefusedError),
+        ("PERMISSION_DENIED", "pending", CredentialRejectedError),
+        ("UNAUTHENTICATED", "clock_skew", EnrolmentRefusedError),
+        ("UNAVAILABLE", "leaf_expired", CredentialRejectedError),
+        ("UNAVAILABLE", "unknown_agent", CredentialRejectedError),
+        ("PERMISSION_DENIED", "limit", UnreachableError),
+        ("NOT_FOUND", "a reason of next year", CredentialRejectedError),
+    ],
+)
+def test_a_refused_stream_has_one_reaction(status: str, reason: str, expected: type[AgentError]) -> None:
+    """The reason decides where there is one, the status where an existing server sends none."""
+    assert expected is type(refused_stream(Refusal(status, reason, "")))
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "expected"),
+    [
+        ("UNAUTHENTICATED", "", EnrolmentRefusedError),
+        ("INVALID_ARGUMENT", "", EnrolmentRefusedError),
+        ("ALREADY_EXISTS", "", EnrolmentRefusedError),
+        ("PERMISSION_DENIED", "token_expired", EnrolmentRefusedError),
+        ("RESOURCE_EXHAUSTED", "limit", UnreachableError),
+        ("PERMISSION_DENIED", "limit", UnreachableError),
+        ("UNAVAILABLE", "", UnreachableError),
+        ("INTERNAL", "", UnreachableError),
+    ],
+)
+def test_a_refused_registration_has_one_reaction(
+    status: str, reason: str, expected: type[AgentError]
+) -> None:
+    """A server that said no is told from one that said later."""
+    assert expected is type(refused_registration(Refusal(status, reason, "")))
+
+
+def test_the_wait_that_the_server_asked_for_is_kept() -> None:
+    """`ct-ops-retry-after-ms` reaches whoever waits."""
+    refusal = Refusal("RESOURCE_EXHAUSTED", "limit", "", timedelta(seconds=7))
+
+    error = refused_stream(refusal)
+
+    assert isinstance(error, UnreachableError)
+    assert timedelta(seconds=7) == error.retry_after
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "unknown_agent",
+        "pending",
+        "revoked",
+        "quarantined",
+        "token_unknown",
+        "token_expired",
+        "token_exhausted",
+        "token_revoked",
+        "leaf_expired",
+        "key_mismatch",
+        "clock_skew",
+        "limit",
+    ],
+)
+def test_every_known_reason_has_a_sentence(reason: str) -> None:
+    """An operator never reads a reason code instead of a sentence."""
+    sentence = explain(Refusal("PERMISSION_DENIED", reason, "text of the server"))
+
+    assert reason not in sentence or reason in {"pending", "revoked", "quarantined", "limit"}
+    assert "text of the server" not in sentence
+
+
+def test_a_server_without_reasons_is_quoted() -> None:
+    """An existing server's own words are shown, with what helps against a bad token."""
+    bad_token = Refusal("UNAUTHENTICATED", "", "invalid or expired enrolment token")
+    collision = Refusal("ALREADY_EXISTS", "", "a host with this name exists")
+
+    assert explain(bad_token).startswith(
+        "the server refused: invalid or expired enrolment token; create a new one"
+    )
+    assert "the server refused: a host with this name exists" == explain(collision)
+    assert "the server refused: not found" == explain(Refusal("NOT_FOUND", "", ""))
