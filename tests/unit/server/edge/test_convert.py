@@ -1,0 +1,161 @@
+"""Whatever an agent sends, what leaves ``edge.convert`` can be stored on both databases (rule 15)."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+
+import pytest
+from google.protobuf.message import DecodeError
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ct_ops_proto.agent.v1 import ingest_pb2 as wire
+from ct_ops_server.edge import convert
+from ct_ops_server.edge.refusals import Refused
+from ct_ops_server.enrolment.model import EnrolmentRefusedError, Refusal
+from ct_ops_server.fleet.model import Frame
+from wire_client import Host
+
+NOW = datetime(2030, 1, 2, tzinfo=UTC)
+UINT64 = st.integers(0, 2**64 - 1)
+INT64 = st.integers(-(2**63), 2**63 - 1)
+FLOAT = st.floats(width=32)
+TEXT = st.text(max_size=2_000).filter(lambda text: text.isascii() or _encodable(text))
+
+
+def _encodable(text: str) -> bool:
+    return not any(0xD800 <= ord(character) <= 0xDFFF for character in text)
+
+
+DISKS = st.builds(
+    wire.DiskInfo, mount_point=TEXT, device=TEXT, fs_type=TEXT,
+    total_bytes=UINT64, used_bytes=UINT64, free_bytes=UINT64, percent_used=FLOAT,
+)  # fmt: skip
+INTERFACES = st.builds(
+    wire.NetworkInterface, name=TEXT, mac_address=TEXT, is_up=st.booleans(),
+    ip_addresses=st.lists(TEXT, max_size=3),
+)  # fmt: skip
+FRAMES = st.builds(
+    wire.HeartbeatRequest, cpu_percent=FLOAT, memory_percent=FLOAT, disk_percent=FLOAT,
+    uptime_seconds=INT64, timestamp_unix=INT64, agent_version=TEXT, os=TEXT, os_version=TEXT, arch=TEXT,
+    disks=st.lists(DISKS, max_size=3), network_interfaces=st.lists(INTERFACES, max_size=3),
+)  # fmt: skip
+
+
+def assert_storable(value: object) -> None:
+    """Fail when a database would choke on any scalar in the value."""
+    match value:
+        case bool():
+            pass
+        case str():
+            value.encode()
+            assert "\0" not in value
+            assert len(value) <= 512
+        case int():
+            assert 0 <= value < 2**63
+        case float():
+            assert math.isfinite(value)
+        case list() | tuple():
+            for item in value:
+                assert_storable(item)
+        case _:
+            for name in value.__struct_fields__:  # type: ignore[attr-defined]
+                assert_storable(getattr(value, name))
+
+
+def assert_frame_storable(frame: Frame) -> None:
+    assert_storable(frame.vitals)
+    assert_storable(frame.facts)
+
+
+@given(message=FRAMES)
+def test_every_frame_is_storable(message: wire.HeartbeatRequest) -> None:
+    """No NUL, nothing infinite, nothing beyond 63 bits, nothing without end."""
+    assert_frame_storable(convert.frame_of(message, NOW))
+
+
+@given(raw=st.binary(max_size=400))
+def test_whatever_parses_is_storable(raw: bytes) -> None:
+    """Bytes that happen to be a message are no exception."""
+    message = wire.HeartbeatRequest()
+    try:
+        message.ParseFromString(raw)
+    except DecodeError:
+        return
+    assert_frame_storable(convert.frame_of(message, NOW))
+
+
+@given(message=FRAMES)
+def test_percentages_and_times_mean_something(message: wire.HeartbeatRequest) -> None:
+    """0 to 100, and between 2000 and a day from now or nothing."""
+    vitals = convert.frame_of(message, NOW).vitals
+
+    assert all(
+        0 <= share <= 100 for share in (vitals.cpu_percent, vitals.memory_percent, vitals.disk_percent)
+    )
+    assert vitals.reported_at_s == 0 or 946_684_800 <= vitals.reported_at_s <= NOW.timestamp() + 86_400
+
+
+def test_attack_terminal_escapes_and_hidden_text_are_taken_out() -> None:
+    """What ends up in an operator's terminal cannot move its cursor or hide a name."""
+    assert convert.clean_text("web\x1b[2J-1\u202e\u200b\0\n") == "web[2J-1"
+
+
+def test_a_line_break_becomes_a_space() -> None:
+    """One value is one line of a log."""
+    assert convert.clean_text("a\r\nb\tc") == "a  b c"
+
+
+def test_lists_have_an_end() -> None:
+    """A host with a thousand disks is stored with the first 256."""
+    message = wire.HeartbeatRequest(
+        disks=[wire.DiskInfo(device=str(number)) for number in range(1_000)],
+        network_interfaces=[wire.NetworkInterface(ip_addresses=["192.0.2.1"] * 1_000)] * 1_000,
+    )
+    facts = convert.frame_of(message, NOW).facts
+
+    assert (256, 256) == (len(facts.disks), len(facts.interfaces))
+    assert len(facts.interfaces[0].ip_addresses) == 64
+
+
+def test_the_last_value_of_a_claimed_tag_wins_and_empty_keys_are_nothing() -> None:
+    """At most 64 tags are looked at."""
+    tags = [wire.Tag(key="role", value="a"), wire.Tag(key="\0", value="x"), wire.Tag(key="role", value="b")]
+    many = [wire.Tag(key=str(number)) for number in range(200)]
+
+    assert [("role", "b")] == [(tag.key, tag.value) for tag in convert.tags_of(tags)]
+    assert len(convert.tags_of(many)) == 64
+
+
+def test_an_application_is_proven_only_by_its_own_key() -> None:
+    """A leaf of another key on the connection proves nothing about this one."""
+    message = Host("web-1").request("tok_x")
+    stranger = convert.application_of(message, proven_key_id="0" * 64, address="192.0.2.9")
+    itself = convert.application_of(message, proven_key_id=stranger.key_id, address="192.0.2.9")
+
+    assert (False, True) == (stranger.key_is_proven, itself.key_is_proven)
+    assert itself.observed_address == "192.0.2.9"
+
+
+def test_an_absurdly_long_token_is_refused_before_it_is_hashed() -> None:
+    """As unknown: nobody ever issued it."""
+    with pytest.raises(EnrolmentRefusedError) as caught:
+        convert.application_of(Host("web-1").request("t" * 1_025), proven_key_id=None, address="")
+
+    assert Refusal.TOKEN_UNKNOWN is caught.value.reason
+
+
+def test_a_hostname_of_nothing_but_control_characters_is_none() -> None:
+    """Refused with a sentence, for nobody could find such a host again."""
+    with pytest.raises(Refused) as caught:
+        convert.application_of(Host("\0\x1b\n").request("tok_x"), proven_key_id=None, address="")
+
+    assert caught.value.reason == "hostname_missing"
+
+
+def test_the_secret_is_not_in_an_applications_repr() -> None:
+    """A traceback or a log line about it gives nothing away."""
+    application = convert.application_of(Host("web-1").request("tok_secret"), proven_key_id=None, address="")
+
+    assert "tok_secret" not in repr(application)
