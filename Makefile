@@ -40,6 +40,10 @@ format: $(READY) ## Format the code
 proto: $(READY) ## Regenerate the messages from proto/
 	proto/generate $(BIN)/python
 
+.PHONY: golden
+golden: $(READY) ## Accept an addition to the wire
+	PYTHONPATH=tests $(BIN)/python tests/golden.py
+
 .PHONY: lock
 lock: $(READY) ## Resolve the dependencies again
 	$(BIN)/uv pip compile --quiet --upgrade pyproject.toml --extra dev --universal --python-version 3.11 \
