@@ -105,9 +105,6 @@ class Script:
     withhold_leaf: int = 0
     """How many active replies go out before the leaf is signed."""
 
-    answer: bool = True
-    """Whether heartbeats are answered at all."""
-
     leaf_lifetime: timedelta = timedelta(days=90)
     leaf_key: bytes | None = None
     """Certify this key instead of the agent's: a server gone wrong."""
@@ -267,8 +264,7 @@ class ConformingServer:
 
     async def _take(self, frame: Any, outgoing: asyncio.Queue[Any]) -> None:
         self.frames.append(frame)
-        if self.script.answer:
-            outgoing.put_nowait(HeartbeatResponse(ok=True))
+        outgoing.put_nowait(HeartbeatResponse(ok=True))
         await self._tell()
 
     def _refusal_of(self, agent_token: str) -> tuple[grpc.StatusCode, str] | None:
@@ -356,8 +352,12 @@ class ConformingServer:
         upstream = socket.socket(socket.AF_UNIX)
         upstream.bind(name)
         upstream.settimeout(0)
-        await asyncio.get_running_loop().sock_connect(upstream, self._upstream)
-        up_reader, up_writer = await asyncio.open_unix_connection(sock=upstream)
+        try:
+            await asyncio.get_running_loop().sock_connect(upstream, self._upstream)
+            up_reader, up_writer = await asyncio.open_unix_connection(sock=upstream)
+        except BaseException:
+            upstream.close()
+            raise
         try:
             pumps = {
                 asyncio.ensure_future(pump(reader, up_writer)),

@@ -37,7 +37,6 @@ from ct_ops_agent.errors import (
     EnrolmentRefusedError,
     UnreachableError,
 )
-from ct_ops_agent.heartbeat import Heartbeat
 from ct_ops_agent.identity.credentials import CredentialStore, Identity, StoredRoute
 from ct_ops_agent.vitals import Vitals
 
@@ -53,6 +52,17 @@ class Enrols(Protocol):
 
     async def enrol(self, route: Route) -> Identity:
         """Register once."""
+
+
+class Reports(Protocol):
+    """Speaks to the server as an identity."""
+
+    async def run(self, route: Route, identity: Identity, on_acknowledged: Callable[[], None]) -> NoReturn:
+        """Keep a stream alive until it fails."""
+        ...
+
+    async def once(self, route: Route, identity: Identity) -> Vitals:
+        """Send one heartbeat."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +84,7 @@ class Lifecycle:
         identity: Identity | None,
         find_route: Callable[[], Awaitable[Route]],
         enrolment: Callable[[], Enrols],
-        heartbeat: Heartbeat,
+        heartbeat: Reports,
         store: CredentialStore,
         clock: Clock,
         random: Callable[[], float],

@@ -1,0 +1,222 @@
+"""The reaction to each failure, with a clock that only waits on paper."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from ct_ops_agent.clock import Clock
+from ct_ops_agent.control_plane import Route
+from ct_ops_agent.errors import (
+    AgentError,
+    ApprovalPendingError,
+    ConfigError,
+    CredentialRejectedError,
+    DataDirectoryError,
+    EnrolmentRefusedError,
+    Refusal,
+    UnreachableError,
+)
+from ct_ops_agent.identity.credentials import CredentialStore, Identity
+from ct_ops_agent.identity.keystore import KeyPair
+from ct_ops_agent.lifecycle import Lifecycle
+from ct_ops_agent.secret import Secret
+from ct_ops_agent.vitals import Vitals
+
+IDENTITY = Identity("agent-1", Secret("t"), KeyPair(bytes(32), bytes(32)), "leaf", "ca", 0)
+ROUTE = Route(("server:1",), "roots")
+LEARNT = replace(ROUTE, learnt=True)
+NO = Refusal("PERMISSION_DENIED", "", "no")
+UNREACHABLE = UnreachableError("away")
+HANG_UP = UnreachableError("hung up", cut_off_in_handshake=True)
+REJECTED = CredentialRejectedError("again", NO)
+REFUSED = EnrolmentRefusedError("no", NO)
+PENDING = ApprovalPendingError("wait", "agent-1")
+
+
+class EndOfScriptError(Exception):
+    """Nothing more is planned."""
+
+
+@dataclass
+class Stage:
+    """Plays server and time: each step of the agent takes the next line of the script."""
+
+    directory: Path
+    script: list[AgentError | tuple[float, AgentError] | Identity]
+    route: Route = ROUTE
+    played: list[str] = field(default_factory=list)
+    waits: list[float] = field(default_factory=list)
+    now: float = 1000.0
+
+    async def find_route(self) -> Route:
+        self.played.append("route")
+        return self.route
+
+    async def enrol(self, _route: Route) -> Identity:
+        self.played.append("enrol")
+        line = self._next()
+        if isinstance(line, Identity):
+            return line
+        assert isinstance(line, AgentError)
+        raise line
+
+    async def run(self, _route: Route, _identity: Identity, on_acknowledged: Callable[[], None]) -> NoReturn:
+        self.played.append("stream")
+        line = self._next()
+        if isinstance(line, tuple):
+            on_acknowledged()
+            self.now += line[0]
+            line = line[1]
+        assert isinstance(line, AgentError)
+        raise line
+
+    async def once(self, _route: Route, _identity: Identity) -> Vitals:
+        self.played.append("once")
+        line = self._next()
+        if isinstance(line, AgentError):
+            raise line
+        return Vitals(1.0, 2.0, 3.0, 4, (), ())
+
+    async def sleep(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        self.now += seconds
+
+    def lifecycle(self, identity: Identity | None = IDENTITY) -> Lifecycle:
+        return Lifecycle(
+            identity=identity,
+            find_route=self.find_route,
+            enrolment=lambda: self,
+            heartbeat=self,
+            store=CredentialStore(self.directory),
+            clock=Clock(wall=lambda: self.now, monotonic=lambda: self.now, sleep=self.sleep),
+            random=lambda: 0.0,
+        )
+
+    async def play(self, identity: Identity | None = IDENTITY) -> "Stage":
+        with pytest.raises(EndOfScriptError):
+            await self.lifecycle(identity).run()
+        return self
+
+    def _next(self) -> AgentError | tuple[float, AgentError] | Identity:
+        if not self.script:
+            raise EndOfScriptError
+        return self.script.pop(0)
+
+
+async def test_an_enrolled_agent_goes_straight_to_its_stream(tmp_path: Path) -> None:
+    """No registration is needed, today or after a failure."""
+    stage = await Stage(tmp_path, [UNREACHABLE] * 3).play()
+
+    assert ["route", "stream", "stream", "stream", "stream"] == stage.played
+    assert [1, 2, 4] == stage.waits
+
+
+async def test_a_new_agent_enrols_first(tmp_path: Path) -> None:
+    """Route, identity, stream, in this order."""
+    stage = await Stage(tmp_path, [IDENTITY]).play(identity=None)
+
+    assert ["route", "enrol", "stream"] == stage.played
+
+
+async def test_a_rejected_credential_leads_to_registration(tmp_path: Path) -> None:
+    """And a server that contradicts itself is asked ever more slowly."""
+    stage = await Stage(tmp_path, [REJECTED, IDENTITY, REJECTED, IDENTITY, REJECTED]).play()
+
+    assert ["route", "stream", "enrol", "stream", "enrol", "stream", "enrol"] == stage.played
+    assert [1, 2, 4] == stage.waits
+
+
+async def test_a_pending_agent_asks_every_half_minute(tmp_path: Path) -> None:
+    """Evenly: an operator's decision takes as long as it takes."""
+    assert [30, 30, 30] == (await Stage(tmp_path, [PENDING] * 3).play(identity=None)).waits
+
+
+async def test_a_refused_agent_waits_from_a_minute_to_a_quarter_of_an_hour(tmp_path: Path) -> None:
+    """On Register as on the stream; it never ends by itself."""
+    on_register = await Stage(tmp_path, [REFUSED] * 6).play(identity=None)
+    on_stream = await Stage(tmp_path, [REFUSED] * 6).play()
+
+    assert [60, 120, 240, 480, 900, 900] == on_register.waits == on_stream.waits
+    assert "enrol" not in on_stream.played
+
+
+@pytest.mark.parametrize(("lasted_s", "expected"), [(10.0, [1, 2, 1]), (9.0, [1, 2, 4])])
+async def test_a_stable_stream_sets_the_waits_back(
+    tmp_path: Path, lasted_s: float, expected: list[int]
+) -> None:
+    """Ten seconds after its first acknowledgement a stream counts as stable."""
+    stage = await Stage(tmp_path, [UNREACHABLE, UNREACHABLE, (lasted_s, UNREACHABLE)]).play()
+
+    assert expected == stage.waits
+
+
+async def test_the_server_may_ask_for_a_longer_wait(tmp_path: Path) -> None:
+    """Its wish is a lower bound for every kind of failure."""
+    later = timedelta(seconds=500)
+    stage = await Stage(
+        tmp_path,
+        [
+            UnreachableError("busy", retry_after=later),
+            EnrolmentRefusedError("no", replace(NO, retry_after=later)),
+        ],
+    ).play()
+
+    assert [500, 500] == stage.waits
+
+
+async def test_three_hang_ups_lead_to_one_registration(tmp_path: Path) -> None:
+    """The server may dislike the leaf; when Register fails too, the stream is tried again."""
+    stage = await Stage(tmp_path, [HANG_UP, HANG_UP, HANG_UP, UNREACHABLE]).play()
+
+    assert ["route", "stream", "stream", "stream", "enrol", "stream"] == stage.played
+
+
+async def test_one_hang_up_is_enough_when_the_leaf_has_expired(tmp_path: Path) -> None:
+    """Then it is known what the server dislikes."""
+    stage = await Stage(tmp_path, [HANG_UP, IDENTITY]).play(replace(IDENTITY, leaf_not_after_unix=999))
+
+    assert ["route", "stream", "enrol", "stream"] == stage.played
+
+
+async def test_a_learnt_route_is_looked_for_again_until_it_has_served(tmp_path: Path) -> None:
+    """First contact is repeated after a failure, and written down at the first success."""
+    failing = await Stage(tmp_path, [UNREACHABLE, REFUSED], LEARNT).play(identity=None)
+    serving = await Stage(tmp_path, [IDENTITY, UNREACHABLE], LEARNT).play(identity=None)
+
+    assert ["route", "enrol"] * 3 == failing.played
+    assert ["route", "enrol", "stream", "stream"] == serving.played
+    assert ("server:1",) == CredentialStore(tmp_path).load(None).route.addresses
+
+
+@pytest.mark.parametrize("fatal", [DataDirectoryError("full"), ConfigError([])])
+async def test_what_waiting_cannot_heal_ends_the_agent(tmp_path: Path, fatal: AgentError) -> None:
+    """A data directory that cannot be written, a configuration that contradicts itself."""
+    with pytest.raises(type(fatal)):
+        await Stage(tmp_path, [fatal]).lifecycle(None).run()
+
+
+async def test_a_single_run_registers_again_once(tmp_path: Path) -> None:
+    """A rejected credential is healed; rejected twice, it is told."""
+    healed = Stage(tmp_path, [REJECTED, IDENTITY, IDENTITY])
+    rejected = Stage(tmp_path, [REJECTED, IDENTITY, REJECTED])
+
+    outcome = await healed.lifecycle().once()
+
+    assert ["route", "once", "enrol", "once"] == healed.played
+    assert (IDENTITY, False) == (outcome.identity, outcome.newly_enrolled)
+    with pytest.raises(CredentialRejectedError):
+        await rejected.lifecycle().once()
+
+
+async def test_a_single_run_does_not_wait_for_a_server_that_is_away(tmp_path: Path) -> None:
+    """Unreachable is told at once."""
+    stage = Stage(tmp_path, [UNREACHABLE])
+
+    with pytest.raises(UnreachableError):
+        await stage.lifecycle().once()
+
+    assert ([], ["route", "once"]) == (stage.waits, stage.played)
