@@ -6,8 +6,13 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from databases import PostgresServer, drop_database, fresh_database, postgres_server
+
+# A build is red or green for what was changed, never for the dice or a busy machine.
+settings.register_profile("build", derandomize=True, deadline=None)
+settings.load_profile("build")
 
 
 @pytest.fixture(scope="session")

@@ -1,19 +1,13 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from ct_ops_server.config.schema import Settings
-from databases import PostgresServer, drop_database, fresh_database, postgres_server
+from databases import PostgresServer, drop_database, fresh_database
 from real_server import RealServer, real_server, settings_for
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
-    with postgres_server() as running:
-        yield running
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
