@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from ct_ops_agent.lifecycle import Outcome
 
 EXIT_FAILED = 1
-EXIT_USAGE = 2
 EXIT_UNREACHABLE = 69
 EXIT_REFUSED = 77
 EXIT_CONFIGURATION = 78

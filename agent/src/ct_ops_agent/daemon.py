@@ -18,13 +18,13 @@ from contextlib import contextmanager
 
 from ct_ops_agent import __version__
 from ct_ops_agent.clock import SYSTEM_CLOCK, Clock
+from ct_ops_agent.config.load import require_enrolment_token
 from ct_ops_agent.config.schema import AgentConfig
 from ct_ops_agent.control_plane import Hello
 from ct_ops_agent.disks import DiskReader
-from ct_ops_agent.errors import ConfigError, Problem
 from ct_ops_agent.heartbeat import Heartbeat, Speaker
 from ct_ops_agent.host import HostFacts, read_host_facts
-from ct_ops_agent.identity.credentials import CredentialStore, Stored
+from ct_ops_agent.identity.credentials import CredentialStore
 from ct_ops_agent.identity.files import locked_directory
 from ct_ops_agent.identity.keystore import load_key_pair
 from ct_ops_agent.lifecycle import Enrols, Lifecycle, Outcome
@@ -35,8 +35,6 @@ from ct_ops_agent.transport.control_plane import GrpcConnector
 from ct_ops_agent.vitals import CpuGauge, VitalsReader
 
 _log = logging.getLogger(__name__)
-
-_CHANCE = random.SystemRandom()
 
 
 async def run_daemon(config: AgentConfig) -> None:
@@ -81,7 +79,8 @@ def built_lifecycle(
     with locked_directory(config.data_dir):
         store = CredentialStore(config.data_dir)
         stored = store.load(load_key_pair(config.data_dir))
-        require_a_way_in(config, stored)
+        if not stored.agent_id:
+            require_enrolment_token(config)
         facts = read_host_facts(hostname=config.hostname)
         connect = GrpcConnector()
         finder = RouteFinder(read_wishes(config, enrolled=stored.identity is not None), build_first_contact)
@@ -92,7 +91,7 @@ def built_lifecycle(
             heartbeat=build_heartbeat(config, facts, connect, due, clock),
             store=store,
             clock=clock,
-            random=_CHANCE.random,
+            random=random.SystemRandom().random,
         )
 
 
@@ -100,11 +99,8 @@ def build_heartbeat(
     config: AgentConfig, facts: HostFacts, connect: GrpcConnector, due: asyncio.Event, clock: Clock
 ) -> Heartbeat:
     """Build the heartbeat of this process."""
-    hello = Hello(
-        boot_id=facts.boot_id,
-        process_id=secrets.token_hex(8),
-        interval_s=int(config.heartbeat_interval.total_seconds()),
-    )
+    interval_s = int(config.heartbeat_interval.total_seconds())
+    hello = Hello(boot_id=facts.boot_id, process_id=secrets.token_hex(8), interval_s=interval_s)
     return Heartbeat(
         connect=connect,
         vitals=VitalsReader(CpuGauge(), DiskReader()),
@@ -143,20 +139,6 @@ def read_wishes(config: AgentConfig, *, enrolled: bool) -> RouteWishes:
         tls_skip_verify=config.tls_skip_verify,
         hint=token.hint if token else None,
     )
-
-
-def require_a_way_in(config: AgentConfig, stored: Stored) -> None:
-    """Refuse to start when there is nothing to be admitted with.
-
-    Raises:
-        ConfigError: no identity and no enrolment token.
-    """
-    if stored.identity is None and not stored.agent_id and config.enrolment_token is None:
-        text = (
-            "this host is not enrolled and has no enrolment token; create one on the server "
-            "(ct-ops-server token create) and set it here or in CT_OPS_ENROLMENT_TOKEN"
-        )
-        raise ConfigError([Problem("agent.enrolment_token", text)])
 
 
 def stop_on_signals() -> asyncio.Event:

@@ -86,7 +86,9 @@ class Heartbeat:
             stream = session.open_heartbeat()
             told: set[str] = set()
             try:
-                self._greet(await self._exchange(stream, await self._first_frame(identity)), identity, told)
+                reply = await self._exchange(stream, await self._first_frame(identity))
+                self._greet(reply, told)
+                _log.info("connected to %s as agent %s", ", ".join(route.addresses), identity.agent_id)
                 on_acknowledged()
                 while True:
                     await self._wait_until_due(stream, told)
@@ -105,7 +107,7 @@ class Heartbeat:
             stream = session.open_heartbeat()
             try:
                 frame = await self._first_frame(identity)
-                self._greet(await self._exchange(stream, frame), identity, set())
+                self._greet(await self._exchange(stream, frame), set())
                 return frame.vitals
             finally:
                 await stream.finish()
@@ -148,8 +150,7 @@ class Heartbeat:
             vitals=await self._vitals.read(),
         )
 
-    def _greet(self, reply: HeartbeatReply, identity: Identity, told: set[str]) -> None:
-        _log.info("connected: the server acknowledged the first heartbeat of agent %s", identity.agent_id)
+    def _greet(self, reply: HeartbeatReply, told: set[str]) -> None:
         note_unsupported(reply, told)
         if reply.server_time_unix is None:
             return

@@ -142,7 +142,6 @@ class Lifecycle:
 
     async def _live(self) -> NoReturn:
         route, identity = await self._get_ready()
-        _log.info("connecting to %s", ", ".join(route.addresses))
         await self._heartbeat.run(route, identity, self._on_acknowledged)
 
     async def _get_ready(self) -> tuple[Route, Identity]:

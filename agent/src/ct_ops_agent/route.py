@@ -99,13 +99,11 @@ def plan_route(
     """
     addresses = _choose_addresses(wishes, stored)
     if wishes.ca_pem and not wishes.tls_skip_verify:
-        if (
-            wishes.hint
-            and not stored.trust_bundle_pem
-            and not _pinned_in(wishes.ca_pem, wishes.hint.ca_sha256)
-        ):
+        unused_hint = None if stored.trust_bundle_pem else wishes.hint
+        if unused_hint and not _pinned_in(wishes.ca_pem, unused_hint.ca_sha256):
             raise ConfigError([_CA_DIFFERS])
-        return Route(addresses, wishes.ca_pem)
+        # What the token says is written down, since the agent will have to do without the token.
+        return Route(addresses, wishes.ca_pem, learnt=unused_hint is not None)
     if stored.trust_bundle_pem:
         return Route(addresses, stored.trust_bundle_pem, stored.server_name)
     if wishes.hint:

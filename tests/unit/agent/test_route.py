@@ -69,7 +69,7 @@ def test_a_configured_authority_has_to_agree_with_the_pin() -> None:
     agreeing = RouteWishes(address=None, ca_pem=CA_PEM, tls_skip_verify=False, hint=HINT)
     differing = RouteWishes(address=None, ca_pem=OTHER_PEM, tls_skip_verify=False, hint=HINT)
 
-    assert Route(HINT.addresses, CA_PEM) == plan(agreeing)
+    assert Route(HINT.addresses, CA_PEM, learnt=True) == plan(agreeing)
     with pytest.raises(ConfigError, match="not the authority that the enrolment token names"):
         plan(differing)
 

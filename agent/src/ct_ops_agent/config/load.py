@@ -20,6 +20,7 @@ import tomli
 
 from ct_ops_agent.config.problems import ProblemList, unknown_key_text
 from ct_ops_agent.config.schema import DEFAULT_FILE, KEYS, AgentConfig, Key
+from ct_ops_agent.errors import ConfigError, Problem
 from ct_ops_agent.identity.keystore import parse_pem
 
 _LARGEST_FILE_BYTES = 1024 * 1024
@@ -81,6 +82,20 @@ def load_config(
     _check_ca_file(values["ingest.ca_cert_file"], problems)
     problems.raise_if_any()
     return Loaded(_as_config(values), tuple(warnings))
+
+
+def require_enrolment_token(config: AgentConfig) -> None:
+    """Refuse a configuration that gives a new host nothing to be admitted with.
+
+    Raises:
+        ConfigError: there is no enrolment token.
+    """
+    if config.enrolment_token is None:
+        text = (
+            "this host is not enrolled and has no enrolment token; create one on the server "
+            "(ct-ops-server token create) and set it here or in CT_OPS_ENROLMENT_TOKEN"
+        )
+        raise ConfigError([Problem(_TOKEN_KEY, text)])
 
 
 def _as_config(values: Mapping[str, Any]) -> AgentConfig:
