@@ -5,7 +5,7 @@
                        twice (rule 15).
 * ``Plan``             what is left to try of a group: halves of a half that failed, down to the one
                        write that is to blame.
-* ``gathering_pause``  how long to let a group grow before the next commit.
+* ``Pace``             how long to let a group grow before the next commit.
 """
 
 from __future__ import annotations
@@ -55,8 +55,10 @@ class WriterLimits:
     """Writes waiting; more are turned away at once."""
     gather_s: float = 0.1
     """Longest time that a write waits for company, in seconds."""
-    rest_factor: float = 2.0
-    """A commit is followed by a pause of this many times its own duration, within ``gather_s``."""
+    commit_share: float = 0.2
+    """Share of the time that commits may take before writes are made to wait."""
+    free_commits_s: float = 0.1
+    """Commits that take this long together, in seconds, are free of that rule."""
 
 
 @dataclass(eq=False, slots=True)
@@ -145,16 +147,31 @@ class Plan:
         return []
 
 
-def gathering_pause(
-    limits: WriterLimits, *, pending: int, since_commit_s: float, last_commit_s: float
-) -> float:
-    """Return how many seconds to wait for company before the next commit.
+class Pace:
+    """When the next commit is due.
 
-    Alone and after a quiet time a write is committed at once. Under load the writer rests in
-    proportion to what its last commit cost, so that groups grow with the load and the fixed price of
-    a commit is never more than a share of the time.
+    Alone a write is committed at once. Under load commits may take only their share of the time, so
+    groups grow with the load and the fixed price of a commit never fills a core. A short burst of
+    commits is free: an operator's ten commands in a row do not wait for company that never comes.
     """
-    if pending >= limits.group:
-        return 0.0
-    rest = min(limits.gather_s, limits.rest_factor * last_commit_s)
-    return max(0.0, rest - since_commit_s)
+
+    def __init__(self, limits: WriterLimits) -> None:
+        self._limits = limits
+        self._debt_s = 0.0
+        """Time spent on commits and not yet earned back."""
+        self._counted_at_s = 0.0
+
+    def spent(self, seconds: float, *, now_s: float) -> None:
+        """Count a commit that took so long and has just ended."""
+        limits = self._limits
+        earned = (now_s - self._counted_at_s) * limits.commit_share
+        # No more than one longest pause pays off: a storm must not slow down the calm after it.
+        most = limits.free_commits_s + limits.gather_s * limits.commit_share
+        self._debt_s = min(most, max(0.0, self._debt_s - earned) + seconds)
+        self._counted_at_s = now_s
+
+    def pause(self, *, now_s: float) -> float:
+        """Return how many seconds the next commit has to wait for company."""
+        earned = (now_s - self._counted_at_s) * self._limits.commit_share
+        excess = self._debt_s - earned - self._limits.free_commits_s
+        return min(self._limits.gather_s, max(0.0, excess / self._limits.commit_share))

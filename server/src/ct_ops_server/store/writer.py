@@ -27,6 +27,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from itertools import groupby
 from operator import attrgetter
 from types import TracebackType
@@ -35,21 +36,27 @@ from typing import Any, Protocol, Self, TypeVar
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ct_ops_server.fleet.ports import StoreUnavailableError
-from ct_ops_server.store.database import Database
 from ct_ops_server.store.faults import Fault, fault_of, is_from_driver, store_error
 from ct_ops_server.store.grouping import (
     Entry,
     Failed,
+    Pace,
     PendingWrites,
     Plan,
     WriteKind,
     WriterLimits,
-    gathering_pause,
 )
 
 W = TypeVar("W")
 R = TypeVar("R")
 Command = Callable[[AsyncConnection], Awaitable[R]]
+
+
+class Transactions(Protocol):
+    """Where the writer writes: ``database.Database``."""
+
+    def writing(self) -> AbstractAsyncContextManager[AsyncConnection]:
+        """Return a transaction that is committed at the end of the block, else rolled back."""
 
 
 class WriterObserver(Protocol):
@@ -97,7 +104,7 @@ class GroupWriter:
 
     def __init__(
         self,
-        database: Database,
+        database: Transactions,
         *,
         limits: WriterLimits | None = None,
         observer: WriterObserver | None = None,
@@ -119,7 +126,7 @@ class GroupWriter:
         self._arrival = asyncio.Event()
         self._hurry = asyncio.Event()
         self._closing = False
-        self._committed_at = self._last_commit_s = 0.0
+        self._pace = Pace(self._limits)
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -193,13 +200,8 @@ class GroupWriter:
                 return False
             self._arrival.clear()
             await self._arrival.wait()
-        pause = gathering_pause(
-            self._limits,
-            pending=len(self._pending),
-            since_commit_s=self._clock() - self._committed_at,
-            last_commit_s=self._last_commit_s,
-        )
-        if pause > 0 and not self._closing:
+        pause = self._pace.pause(now_s=self._clock())
+        if pause > 0 and len(self._pending) < self._limits.group and not self._closing:
             await self._rest(pause)
         return True
 
@@ -226,9 +228,9 @@ class GroupWriter:
         started = self._clock()
         async with self._database.writing() as connection:
             outcomes = await _apply(connection, entries)
-        self._committed_at = self._clock()
-        self._last_commit_s = self._committed_at - started
-        self._observer.group_committed(len(entries), self._last_commit_s)
+        ended = self._clock()
+        self._pace.spent(ended - started, now_s=ended)
+        self._observer.group_committed(len(entries), ended - started)
         for entry, outcome in outcomes:
             self._answer(entry, outcome)
 
