@@ -24,6 +24,7 @@ _SENTENCES = {
     "revoked": "this agent was revoked on the server; only an operator can let it in again",
     "quarantined": "this agent is quarantined, probably because its data directory was copied to another host; "
     "give every host a data directory of its own and release it on the server",
+    "token_missing": f"the server wants an enrolment token to let this agent in; {_NEW_TOKEN}",
     "token_unknown": f"the server does not know this enrolment token; {_NEW_TOKEN}",
     "token_expired": f"the enrolment token has expired; {_NEW_TOKEN}",
     "token_exhausted": f"the enrolment token has no uses left; {_NEW_TOKEN}",
@@ -33,10 +34,15 @@ _SENTENCES = {
     "if this host was cloned, remove the copy's data directory",
     "clock_skew": "this host's clock is too far off; set it (NTP) and the agent comes back by itself",
     "limit": "the server has reached a limit and asks to come back later",
-    "collision": "a live host with this name or machine id exists already; remove its record on the server first",
+    "host_already_enrolled": "a live host with this name or machine id is enrolled already; "
+    "remove its record on the server first",
+    "leaf_unknown_authority": "the server does not know who signed this agent's certificate; "
+    "it registers again with the same key",
 }
 
-_REGISTER_AGAIN_REASONS = frozenset({"unknown_agent", "pending", "leaf_expired", "key_mismatch"})
+_REGISTER_AGAIN_REASONS = frozenset(
+    {"unknown_agent", "pending", "leaf_expired", "leaf_unknown_authority", "key_mismatch"}
+)
 _STAY_QUIET_REASONS = frozenset({"revoked", "rejected", "quarantined", "clock_skew"})
 _LATER_REASONS = frozenset({"limit"})
 
@@ -57,12 +63,14 @@ _REGISTER_REFUSED_STATUSES = frozenset(
 
 
 def explain(refusal: Refusal) -> str:
-    """Return one sentence for the operator: what the server said, and the next step when we know it."""
+    """Return one sentence for the operator: what happened, and the next step when we know it."""
     known = _SENTENCES.get(refusal.reason)
     if known is not None:
         return known
     said = refusal.detail or refusal.status.lower().replace("_", " ")
-    if refusal.status == "UNAUTHENTICATED" and "token" in said:
+    if refusal.reason:
+        return said  # a server that names reasons writes its texts for operators
+    if "enrolment token" in said:
         return f"the server refused: {said}; {_NEW_TOKEN}"
     return f"the server refused: {said}"
 

@@ -30,7 +30,8 @@ from ct_ops_agent.refusals import explain, refused_registration, refused_stream
         ("PERMISSION_DENIED", "pending", CredentialRejectedError),
         ("UNAUTHENTICATED", "clock_skew", EnrolmentRefusedError),
         ("UNAVAILABLE", "leaf_expired", CredentialRejectedError),
-        ("UNAVAILABLE", "unknown_agent", CredentialRejectedError),
+        ("UNAVAILABLE", "leaf_unknown_authority", CredentialRejectedError),
+        ("UNAVAILABLE", "store_unavailable", UnreachableError),
         ("PERMISSION_DENIED", "limit", UnreachableError),
         ("NOT_FOUND", "a reason of next year", CredentialRejectedError),
     ],
@@ -77,11 +78,14 @@ def test_the_wait_that_the_server_asked_for_is_kept() -> None:
         "pending",
         "revoked",
         "quarantined",
+        "token_missing",
         "token_unknown",
         "token_expired",
         "token_exhausted",
         "token_revoked",
         "leaf_expired",
+        "leaf_unknown_authority",
+        "host_already_enrolled",
         "key_mismatch",
         "clock_skew",
         "limit",
@@ -95,6 +99,11 @@ def test_every_known_reason_has_a_sentence(reason: str) -> None:
     assert "text of the server" not in sentence
 
 
+def test_a_reason_of_next_year_is_told_in_the_servers_words() -> None:
+    """A server that names reasons writes its texts for operators; they are passed on."""
+    assert "the disk is full" == explain(Refusal("UNAVAILABLE", "disk_full", "the disk is full"))
+
+
 def test_a_server_without_reasons_is_quoted() -> None:
     """An existing server's own words are shown, with what helps against a bad token."""
     bad_token = Refusal("UNAUTHENTICATED", "", "invalid or expired enrolment token")
@@ -103,5 +112,6 @@ def test_a_server_without_reasons_is_quoted() -> None:
     assert explain(bad_token).startswith(
         "the server refused: invalid or expired enrolment token; create a new one"
     )
+    assert "the server refused: invalid token" == explain(Refusal("UNAUTHENTICATED", "", "invalid token"))
     assert "the server refused: a host with this name exists" == explain(collision)
     assert "the server refused: not found" == explain(Refusal("NOT_FOUND", "", ""))
