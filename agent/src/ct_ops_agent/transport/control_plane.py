@@ -38,6 +38,7 @@ _SERVICE = "/agent.v1.IngestService/"
 # that: in TLS 1.3 its refusal comes after our side of the handshake is done.
 _HANG_UPS = ("Connection reset by peer", "Socket closed", "Handshake read failed", "Broken pipe")
 _UNTRUSTED = "its certificate is not signed by an authority this agent trusts (ingest.ca_cert_file)"
+_CUT = "it cut the connection"
 _PLAIN_WORDS = (
     ("CERTIFICATE_VERIFY_FAILED", _UNTRUSTED),
     ("certificate signature failure", _UNTRUSTED),  # an authority of the same name with another key
@@ -54,6 +55,8 @@ _PLAIN_WORDS = (
     ("Connection refused", "nothing listens there (connection refused)"),
     ("No route to host", "no route to that host"),
     ("Network is unreachable", "the network is unreachable"),
+    ("Connection reset by peer", _CUT),
+    ("Socket closed", _CUT),
     ("Timeout", "it does not answer"),
     ("Deadline Exceeded", "it does not answer"),
 )

@@ -27,6 +27,7 @@ def failure(code: grpc.StatusCode, details: str = "", *trailing: tuple[str, str]
         ("… Failed to connect to remote host: Connection refused", "nothing listens there"),
         ("errors resolving x: Domain name not found", "does not exist in DNS"),
         ("… SSL routines:OPENSSL_internal:WRONG_VERSION_NUMBER", "does not speak TLS"),
+        ("Stream removed (Socket closed)", "it cut the connection"),
         ("words of next year", "words of next year"),
     ],
 )
