@@ -61,6 +61,7 @@ def _common(limits: Limits, message_bytes: int, streams: int) -> tuple[tuple[str
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", int(limits.ping_interval_s * 1000)),
         ("grpc.http2.max_ping_strikes", 0),
+        ("grpc.http2.max_pings_without_data", 0),  # an idle stream is asked too whether it is still there
         # A burst of streams is refused with RESOURCE_EXHAUSTED unless these are raised.
         ("grpc.server.max_pending_requests", 100_000),
         ("grpc.server.max_pending_requests_hard_limit", 200_000),
