@@ -35,7 +35,7 @@ from ct_ops_server.edge.held_refusals import HeldRefusals
 from ct_ops_server.edge.identities import proven_key, refusal_of_identity
 from ct_ops_server.edge.limits import Limits
 from ct_ops_server.edge.metrics import EdgeMetrics
-from ct_ops_server.edge.pace import FramePace
+from ct_ops_server.edge.pace import FramePace, allowed_silence_s
 from ct_ops_server.edge.refusals import Refused, refuse, refuse_enrolment, refuse_key
 from ct_ops_server.enrolment.model import EnrolmentRefusedError
 from ct_ops_server.enrolment.service import Enrolment
@@ -164,7 +164,11 @@ class AgentService:
         pace = FramePace(per_second=limits.frames_per_second, burst=limits.frames_burst, now_s=self._now_s)
         await self._store(session, first)
         await context.write(self._first_reply(first))
-        while (raw := await _read(context)) is not None:
+        declared_s = float(first.hello.interval_s)
+        gap_s, read_at_s = declared_s, self._now_s()
+        while (raw := await self._next_frame(context, gap_s)) is not None:
+            now_s = self._now_s()
+            gap_s, read_at_s = declared_s or now_s - read_at_s, now_s
             frame = self._parse(raw, wire.HeartbeatRequest)
             if frame.agent_id and frame.agent_id not in {caller.agent_id, first.agent_id}:
                 raise refuse("agent_id_mismatch")
@@ -172,6 +176,18 @@ class AgentService:
             await context.write(_OK)
             if (wait_s := pace.take()) > 0:
                 await asyncio.sleep(wait_s)
+
+    async def _next_frame(self, context: Context, interval_s: float) -> bytes | None:
+        """Return the next frame. A host that hangs keeps its connection open: silence ends the stream."""
+        limits = self._parts.limits
+        allowed_s = allowed_silence_s(
+            interval_s=interval_s, floor_s=limits.silence_s, unknown_s=limits.silence_unknown_s
+        )
+        try:
+            async with asyncio.timeout(allowed_s):
+                return await _read(context)
+        except TimeoutError:
+            raise refuse("silent") from None
 
     async def _store(self, session: Session, message: wire.HeartbeatRequest) -> None:
         arrived_s = self._now_s()

@@ -41,6 +41,10 @@ class Limits:
     agent_streams: int = 8
     agent_message_bytes: int = 1024 * 1024
     first_frame_s: float = 30.0
+    silence_s: float = 90.0
+    """A stream is ended after this long without a frame, or three intervals if that is longer."""
+    silence_unknown_s: float = 900.0
+    """The same while the agent's interval is not known yet (existing agents never say it)."""
     frames_per_second: float = 10.0
     """Sustained frames of one stream; more are not read until their time has come."""
     frames_burst: int = 20

@@ -24,3 +24,14 @@ class FramePace:
         self._allowance = min(self._allowance + earned, self._burst) - 1
         self._latest_s = now_s
         return -self._allowance / self._per_second if self._allowance < 0 else 0.0
+
+
+def allowed_silence_s(*, interval_s: float, floor_s: float, unknown_s: float) -> float:
+    """Return how long a stream may be silent: three intervals, not less than ``floor_s``.
+
+    Args:
+        interval_s: declared by the agent, or the latest gap between its frames; 0 when neither is known.
+        floor_s: short intervals are not taken at their word, networks hiccup.
+        unknown_s: what is allowed while nothing is known.
+    """
+    return max(floor_s, 3 * interval_s) if interval_s else max(floor_s, unknown_s)

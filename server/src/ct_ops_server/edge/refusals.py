@@ -117,6 +117,7 @@ _TABLE: dict[str, tuple[grpc.StatusCode, str]] = {
         "the message is larger than this server accepts",
     ),
     "first_frame_missing": (grpc.StatusCode.INVALID_ARGUMENT, "no heartbeat frame came in time"),
+    "silent": (grpc.StatusCode.UNAVAILABLE, "no heartbeat frame came for three intervals; reconnect"),
     "message_malformed": (grpc.StatusCode.INVALID_ARGUMENT, "the message is no valid agent.v1 message"),
     "renewal_key": (
         grpc.StatusCode.INVALID_ARGUMENT,

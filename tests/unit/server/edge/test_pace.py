@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ct_ops_server.edge.pace import FramePace
+from ct_ops_server.edge.pace import FramePace, allowed_silence_s
 
 
 def test_a_burst_is_read_at_once_and_the_next_frame_waits_its_turn() -> None:
@@ -32,3 +32,10 @@ def test_whoever_waits_as_told_is_never_faster_than_the_rate(gaps_s: list[float]
         clock[0] += gap_s + pace.take()
 
     assert len(gaps_s) <= 20 + 1 + 10.0 * clock[0] + 1e-6
+
+
+def test_silence_is_allowed_for_three_intervals_and_longer_while_the_interval_is_unknown() -> None:
+    """A short interval is not taken at its word; an existing agent's is learnt from its frames."""
+    allowed = [allowed_silence_s(interval_s=seconds, floor_s=90, unknown_s=900) for seconds in (1, 60, 0)]
+
+    assert allowed == [90, 180, 900]
