@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from pathlib import Path
+from typing import TextIO
 
 import click
 
@@ -21,7 +23,9 @@ def main() -> None:
 @main.command("run")
 @click.option("--address", help="host:port (default: the one in the token).")
 @click.option(
-    "--token", envvar="CT_OPS_ENROLMENT_TOKEN", show_envvar=True, required=True, help="Auto-approving token."
+    "--token-file",
+    type=click.File(),
+    help="Holds an auto-approving token (default: CT_OPS_ENROLMENT_TOKEN). Never on the command line.",
 )
 @click.option("--ca-cert", type=click.Path(exists=True, dir_okay=False, path_type=Path), required=True)
 @click.option("--agents", default=100, show_default=True, type=click.IntRange(1, 20_000))
@@ -33,7 +37,7 @@ def main() -> None:
 def run_command(
     *,
     address: str | None,
-    token: str,
+    token_file: TextIO | None,
     ca_cert: Path,
     agents: int,
     duration: float,
@@ -43,6 +47,9 @@ def run_command(
     seed: int,
 ) -> None:
     """Enrol virtual agents, let them beat, print one JSON object."""
+    token = (token_file.read() if token_file else os.environ.pop("CT_OPS_ENROLMENT_TOKEN", "")).strip()
+    if not token:
+        raise click.UsageError("no token: set CT_OPS_ENROLMENT_TOKEN or give --token-file")
     parsed = parse_token(token)
     where = address or (parsed.hint.addresses[0] if parsed.hint else None)
     if where is None:
