@@ -9,12 +9,14 @@ A group of writes becomes one statement with one parameter, whatever its size, o
 compiles to ``json_to_recordset`` on PostgreSQL and to ``json_each`` on SQLite. The text of the
 statement never depends on the number of rows, so it is prepared once.
 
-A value that JSON carries and the database does not take (a NUL in a string, an integer of 2^63) is
-the database's to refuse: the writer finds the culprit.
+A value that JSON carries and the database does not take (an integer of 2^63) is the database's to
+refuse: the writer finds the culprit. A NUL is refused here, because SQLite would cut the string there
+and say nothing.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +28,8 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.selectable import TableValuedAlias
 from sqlalchemy.types import TypeEngine
 
+# The escape of a NUL: after an even number of backslashes, for those are escaped backslashes.
+_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 _encoder = msgspec.json.Encoder()
 
 
@@ -35,15 +39,22 @@ class _Rows(FunctionElement[Any]):
     inherit_cache = True
 
 
-def row_set(name: str, **columns: TypeEngine[Any]) -> TableValuedAlias:
+def row_set(name: str, /, **columns: TypeEngine[Any]) -> TableValuedAlias:
     """Return a table-valued source of ``columns``, whose rows are bound under ``name``."""
     typed = [sa.column(column, kind) for column, kind in columns.items()]
     return _Rows(sa.bindparam(name, type_=sa.Text()), *typed).table_valued(*typed, name=name)
 
 
 def bind_rows(name: str, rows: Sequence[object]) -> dict[str, str]:
-    """Encode ``rows`` (objects or dicts with the columns as fields) as the parameter ``name``."""
-    return {name: _encoder.encode(rows).decode()}
+    """Encode ``rows`` (objects or dicts with the columns as fields) as the parameter ``name``.
+
+    Raises:
+        ValueError: a string holds a NUL or half a character.
+    """
+    document = _encoder.encode(rows)
+    if b"\\u0000" in document and _NUL.search(document):
+        raise ValueError("a string with a NUL cannot be stored")
+    return {name: document.decode()}
 
 
 @compiles(_Rows, "postgresql")
