@@ -6,8 +6,8 @@ updates; a writer starts with ``BEGIN IMMEDIATE`` and so never has to give up ha
 ``synchronous=FULL`` makes a commit durable before it is acknowledged. The file is born readable by
 its owner only; SQLite gives its companions (-wal, -shm) the same mode.
 
-PostgreSQL: a statement that takes longer than a minute is given up, so that a dead network cannot
-hold the writer for ever.
+PostgreSQL: a statement that is not answered within 15 s is given up with its connection, so that a
+dead network cannot hold the writer for ever. A migration may take as long as it needs.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from ct_ops_server.store.database_url import PostgresTarget, SqliteTarget, Target
 
 _BUSY_TIMEOUT_S = 5.0
-_COMMAND_TIMEOUT_S = 60.0
+_COMMAND_TIMEOUT_S = 15.0
 _READERS = 4
 
 _WRITER_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
@@ -52,7 +52,7 @@ def migration_engine(target: Target) -> AsyncEngine:
     """Return an engine for changing the schema; to be disposed of after use."""
     if isinstance(target, SqliteTarget):
         return _sqlite_engine(target, _MIGRATION_PRAGMAS, begin="BEGIN IMMEDIATE", connections=1)
-    return _postgres_engine(target, connections=1)
+    return _postgres_engine(target, connections=1, command_timeout_s=None)
 
 
 def claim_file(path: Path) -> None:
@@ -96,10 +96,16 @@ def _sqlite_engine(
     return engine
 
 
-def _postgres_engine(target: PostgresTarget, *, connections: int, pool_pre_ping: bool = False) -> AsyncEngine:
+def _postgres_engine(
+    target: PostgresTarget,
+    *,
+    connections: int,
+    pool_pre_ping: bool = False,
+    command_timeout_s: float | None = _COMMAND_TIMEOUT_S,
+) -> AsyncEngine:
     return create_async_engine(
         target.url,
-        connect_args={"command_timeout": _COMMAND_TIMEOUT_S, **target.connect_args},
+        connect_args={"command_timeout": command_timeout_s, **target.connect_args},
         pool_size=connections,
         max_overflow=0,
         pool_pre_ping=pool_pre_ping,

@@ -5,8 +5,8 @@
     REFUSED       the database answered, and the answer is no: some write of the group is to blame
 
 Whatever is not recognised is REFUSED: a group is then taken apart and the writes that work are kept,
-which costs time but never loses the others' writes (rule 15). Texts made here name the code and the
-class of an error, never the values: those come from agents.
+which costs time but never loses the others' writes (rule 15). The text of a refusal names the code and
+the class of the driver's error, never its words: they quote values, and those come from agents.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ class Fault(Enum):
 
 def fault_of(error: Exception) -> Fault:
     """Return what ``error`` means for the writes of its group."""
-    if isinstance(error, StoreUnavailableError | OSError | TimeoutError | PoolTimeoutError):
-        return Fault.UNAVAILABLE
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return Fault.UNAVAILABLE
     cause = _driver_error(error)
+    if isinstance(cause, StoreUnavailableError | OSError | TimeoutError | PoolTimeoutError):
+        return Fault.UNAVAILABLE
     if isinstance(cause, sqlite3.Error):
         return _sqlite_fault(cause)
     if (state := _sqlstate(cause)) is not None:
@@ -71,10 +71,13 @@ def store_error(error: Exception) -> StoreError:
     """Return the error a caller of the store gets for a driver's error."""
     if isinstance(error, StoreError):
         return error
-    name = describe(error)
     if fault_of(error) is Fault.REFUSED:
-        return WriteRefusedError(f"the database refuses this write ({name})")
-    return StoreUnavailableError(f"the database does not answer ({name})")
+        return WriteRefusedError(f"the database refuses this write ({describe(error)})")
+    # What an outage says comes from the system or the database and tells an operator what to mend.
+    text = " ".join(str(_driver_error(error)).split())
+    return StoreUnavailableError(
+        f"the database does not answer ({describe(error)}): {text}".removesuffix(": ")
+    )
 
 
 def is_from_driver(error: Exception) -> bool:
@@ -93,10 +96,10 @@ def describe(error: Exception) -> str:
 
 
 def _driver_error(error: Exception) -> BaseException:
-    """Return what the driver raised, under what SQLAlchemy made of it."""
+    """Return what the driver itself raised, under what SQLAlchemy and its dialect made of it."""
     cause: BaseException = error
     if isinstance(error, DBAPIError) and error.orig is not None:
-        cause = error.orig
+        cause = error.orig.__cause__ or error.orig
     return cause
 
 

@@ -77,22 +77,27 @@ def test_errors_of_the_store_stay_what_they_are() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "kind", "says"),
+    ("error", "says"),
     [
-        (postgres_error("22P05"), WriteRefusedError, "22P05"),
-        (postgres_error("57P01"), StoreUnavailableError, "57P01"),
-        (sqlite_error(sqlite3.SQLITE_BUSY), StoreUnavailableError, "SQLITE_SOMETHING"),
+        (postgres_error("22P05"), "PostgresLikeError 22P05"),
+        (sqlite_error(sqlite3.SQLITE_TOOBIG, sqlite3.DataError), "DataError SQLITE_SOMETHING"),
     ],
 )
-def test_a_translated_error_names_the_code_and_no_values(
-    error: Exception, kind: type[Exception], says: str
-) -> None:
-    """What a driver says may hold what an agent sent: that stays out of errors and logs."""
-    translated = store_error(error)
+def test_a_refusal_names_the_code_and_no_values(error: Exception, says: str) -> None:
+    """What a driver says about a value holds what an agent sent: that stays out of errors and logs."""
+    refused = store_error(error)
 
-    assert type(translated) is kind
-    assert says in str(translated)
-    assert "what an agent sent" not in str(translated)
+    assert isinstance(refused, WriteRefusedError)
+    assert says in str(refused)
+    assert "what an agent sent" not in str(refused)
+
+
+def test_an_outage_says_what_is_to_be_mended() -> None:
+    """What the system says about itself helps whoever has to bring the database back."""
+    outage = store_error(DBAPIError("", {}, ConnectionRefusedError(111, "Connection refused\n")))
+
+    assert isinstance(outage, StoreUnavailableError)
+    assert str(outage).endswith("(ConnectionRefusedError): [Errno 111] Connection refused")
 
 
 def test_a_commands_own_error_is_not_the_databases() -> None:

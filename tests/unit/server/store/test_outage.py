@@ -133,6 +133,7 @@ async def test_a_login_that_is_refused_is_unavailable(fragile_postgres: Postgres
         await Database.open(fragile_postgres.url.replace("postgres@", "nobody:hunter2@"))
 
     assert isinstance(refused.value, StoreUnavailableError)
+    assert 'role "nobody" does not exist' in str(refused.value)
     assert "hunter2" not in repr(refused.value)
 
 
