@@ -7,9 +7,19 @@ and the CSR it comes with.
 
 import hashlib
 
-_CONTEXT = b"ct-ops-register-1"
+_REGISTER = b"ct-ops-register-1"
+_ROTATE = b"ct-ops-rotate-key-1"
 
 
 def signed_text(*, nonce: bytes, server_ca_der: bytes, csr_der: bytes) -> bytes:
-    """Return what ``KeyProof.signature`` is made over."""
-    return _CONTEXT + nonce + hashlib.sha256(server_ca_der).digest() + hashlib.sha256(csr_der).digest()
+    """Return what ``KeyProof.signature`` of a Register is made over."""
+    return _REGISTER + nonce + hashlib.sha256(server_ca_der).digest() + hashlib.sha256(csr_der).digest()
+
+
+def rotation_text(*, leaf_der: bytes, csr_der: bytes) -> bytes:
+    """Return what the *new* key signs when it is to follow the key of ``leaf_der``.
+
+    The old key proves itself by the connection. The new one proves here that its holder wants to be
+    the successor of this very leaf, so that nobody can name somebody else's key as his next.
+    """
+    return _ROTATE + hashlib.sha256(leaf_der).digest() + hashlib.sha256(csr_der).digest()

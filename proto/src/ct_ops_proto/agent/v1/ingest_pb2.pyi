@@ -122,12 +122,15 @@ class RegisterRequest(_message.Message):
     TAGS_FIELD_NUMBER: _builtins.int
     CSR_DER_FIELD_NUMBER: _builtins.int
     PROOF_FIELD_NUMBER: _builtins.int
+    MACHINE_ID_FIELD_NUMBER: _builtins.int
     org_token: _builtins.str
     """the enrolment token (later versions name the field enrolment_token)"""
     public_key: _builtins.str
     """PEM armour `PUBLIC KEY` around 32 raw Ed25519 bytes, or around an SPKI"""
     csr_der: _builtins.bytes
     """PKCS#10, signed with the key in public_key"""
+    machine_id: _builtins.str
+    """64 hex digits, ct_ops_proto.machine_identity; empty: not known"""
     @_builtins.property
     def platform_info(self) -> Global___PlatformInfo: ...
     @_builtins.property
@@ -148,10 +151,11 @@ class RegisterRequest(_message.Message):
         tags: _abc.Iterable[Global___Tag] | None = ...,
         csr_der: _builtins.bytes = ...,
         proof: Global___KeyProof | None = ...,
+        machine_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["agent_info", b"agent_info", "platform_info", b"platform_info", "proof", b"proof"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_info", b"agent_info", "csr_der", b"csr_der", "org_token", b"org_token", "platform_info", b"platform_info", "proof", b"proof", "public_key", b"public_key", "tags", b"tags"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_info", b"agent_info", "csr_der", b"csr_der", "machine_id", b"machine_id", "org_token", b"org_token", "platform_info", b"platform_info", "proof", b"proof", "public_key", b"public_key", "tags", b"tags"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -168,6 +172,7 @@ class RegisterResponse(_message.Message):
     CLIENT_CERT_PEM_FIELD_NUMBER: _builtins.int
     AGENT_CA_CERT_PEM_FIELD_NUMBER: _builtins.int
     CLIENT_CERT_NOT_AFTER_UNIX_FIELD_NUMBER: _builtins.int
+    SERVER_TIME_MS_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     status: _builtins.str
     """pending | active | revoked; existing agents exit on any other value"""
@@ -177,6 +182,7 @@ class RegisterResponse(_message.Message):
     client_cert_pem: _builtins.str
     agent_ca_cert_pem: _builtins.str
     client_cert_not_after_unix: _builtins.int
+    server_time_ms: _builtins.int
     def __init__(
         self,
         *,
@@ -187,10 +193,11 @@ class RegisterResponse(_message.Message):
         client_cert_pem: _builtins.str = ...,
         agent_ca_cert_pem: _builtins.str = ...,
         client_cert_not_after_unix: _builtins.int = ...,
+        server_time_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_ca_cert_pem", b"agent_ca_cert_pem", "agent_id", b"agent_id", "client_cert_not_after_unix", b"client_cert_not_after_unix", "client_cert_pem", b"client_cert_pem", "jwt_token", b"jwt_token", "message", b"message", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_ca_cert_pem", b"agent_ca_cert_pem", "agent_id", b"agent_id", "client_cert_not_after_unix", b"client_cert_not_after_unix", "client_cert_pem", b"client_cert_pem", "jwt_token", b"jwt_token", "message", b"message", "server_time_ms", b"server_time_ms", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -535,6 +542,8 @@ class HeartbeatRequest(_message.Message):
     PINNED_SERVER_CERT_FINGERPRINT_FIELD_NUMBER: _builtins.int
     HELLO_FIELD_NUMBER: _builtins.int
     BATCH_FIELD_NUMBER: _builtins.int
+    RENEWAL_FIELD_NUMBER: _builtins.int
+    CLOCK_SKEW_MS_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     """first frame of a stream: the agent token (JWT); later frames: the agent id"""
     cpu_percent: _builtins.float
@@ -548,6 +557,8 @@ class HeartbeatRequest(_message.Message):
     arch: _builtins.str
     pinned_server_cert_fingerprint: _builtins.str
     """sha-256, lower-case hex; empty: none pinned"""
+    clock_skew_ms: _builtins.int
+    """this host's clock minus the server's, as the agent measured it"""
     @_builtins.property
     def disks(self) -> _containers.RepeatedCompositeFieldContainer[Global___DiskInfo]: ...
     @_builtins.property
@@ -566,6 +577,10 @@ class HeartbeatRequest(_message.Message):
 
     @_builtins.property
     def batch(self) -> Global___Batch: ...
+    @_builtins.property
+    def renewal(self) -> Global___RenewalRequest:
+        """asks for credentials beside the frame it comes with"""
+
     def __init__(
         self,
         *,
@@ -588,12 +603,16 @@ class HeartbeatRequest(_message.Message):
         pinned_server_cert_fingerprint: _builtins.str = ...,
         hello: Global___Hello | None = ...,
         batch: Global___Batch | None = ...,
+        renewal: Global___RenewalRequest | None = ...,
+        clock_skew_ms: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "hello", b"hello"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_clock_skew_ms", b"_clock_skew_ms", "batch", b"batch", "clock_skew_ms", b"clock_skew_ms", "hello", b"hello", "renewal", b"renewal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "agent_version", b"agent_version", "arch", b"arch", "batch", b"batch", "check_results", b"check_results", "cpu_percent", b"cpu_percent", "disk_percent", b"disk_percent", "disks", b"disks", "hello", b"hello", "memory_percent", b"memory_percent", "network_interfaces", b"network_interfaces", "os", b"os", "os_version", b"os_version", "pinned_server_cert_fingerprint", b"pinned_server_cert_fingerprint", "query_results", b"query_results", "task_progress", b"task_progress", "task_results", b"task_results", "timestamp_unix", b"timestamp_unix", "uptime_seconds", b"uptime_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clock_skew_ms", b"_clock_skew_ms", "agent_id", b"agent_id", "agent_version", b"agent_version", "arch", b"arch", "batch", b"batch", "check_results", b"check_results", "clock_skew_ms", b"clock_skew_ms", "cpu_percent", b"cpu_percent", "disk_percent", b"disk_percent", "disks", b"disks", "hello", b"hello", "memory_percent", b"memory_percent", "network_interfaces", b"network_interfaces", "os", b"os", "os_version", b"os_version", "pinned_server_cert_fingerprint", b"pinned_server_cert_fingerprint", "query_results", b"query_results", "renewal", b"renewal", "task_progress", b"task_progress", "task_results", b"task_results", "timestamp_unix", b"timestamp_unix", "uptime_seconds", b"uptime_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__clock_skew_ms: _TypeAlias = _typing.Literal["clock_skew_ms"]  # noqa: Y015
+    _WhichOneofArgType__clock_skew_ms: _TypeAlias = _typing.Literal["_clock_skew_ms", b"_clock_skew_ms"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__clock_skew_ms) -> _WhichOneofReturnType__clock_skew_ms | None: ...
 
 Global___HeartbeatRequest: _TypeAlias = HeartbeatRequest  # noqa: Y015
 
@@ -619,6 +638,8 @@ class HeartbeatResponse(_message.Message):
     PENDING_SERVER_CERT_PEM_FIELD_NUMBER: _builtins.int
     WELCOME_FIELD_NUMBER: _builtins.int
     BATCH_ACK_FIELD_NUMBER: _builtins.int
+    RENEWED_FIELD_NUMBER: _builtins.int
+    SERVER_TIME_MS_FIELD_NUMBER: _builtins.int
     ok: _builtins.bool
     command: _builtins.str
     command_payload: _builtins.bytes
@@ -630,6 +651,8 @@ class HeartbeatResponse(_message.Message):
     pending_client_cert_not_after_unix: _builtins.int
     agent_ca_cert_pem: _builtins.str
     pending_server_cert_pem: _builtins.str
+    server_time_ms: _builtins.int
+    """in every reply to an agent that said hello"""
     @_builtins.property
     def checks(self) -> _containers.RepeatedCompositeFieldContainer[Global___CheckDefinition]:
         """always the full list"""
@@ -652,6 +675,8 @@ class HeartbeatResponse(_message.Message):
 
     @_builtins.property
     def batch_ack(self) -> Global___BatchAck: ...
+    @_builtins.property
+    def renewed(self) -> Global___RenewalResponse: ...
     def __init__(
         self,
         *,
@@ -673,10 +698,12 @@ class HeartbeatResponse(_message.Message):
         pending_server_cert_pem: _builtins.str = ...,
         welcome: Global___Welcome | None = ...,
         batch_ack: Global___BatchAck | None = ...,
+        renewed: Global___RenewalResponse | None = ...,
+        server_time_ms: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["batch_ack", b"batch_ack", "pending_task", b"pending_task", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch_ack", b"batch_ack", "pending_task", b"pending_task", "renewed", b"renewed", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_ca_cert_pem", b"agent_ca_cert_pem", "batch_ack", b"batch_ack", "cancel_task_ids", b"cancel_task_ids", "cancel_terminal_sessions", b"cancel_terminal_sessions", "checks", b"checks", "command", b"command", "command_payload", b"command_payload", "download_url", b"download_url", "latest_version", b"latest_version", "ok", b"ok", "pending_client_cert_not_after_unix", b"pending_client_cert_not_after_unix", "pending_client_cert_pem", b"pending_client_cert_pem", "pending_queries", b"pending_queries", "pending_server_cert_pem", b"pending_server_cert_pem", "pending_task", b"pending_task", "pending_terminal_sessions", b"pending_terminal_sessions", "update_available", b"update_available", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_ca_cert_pem", b"agent_ca_cert_pem", "batch_ack", b"batch_ack", "cancel_task_ids", b"cancel_task_ids", "cancel_terminal_sessions", b"cancel_terminal_sessions", "checks", b"checks", "command", b"command", "command_payload", b"command_payload", "download_url", b"download_url", "latest_version", b"latest_version", "ok", b"ok", "pending_client_cert_not_after_unix", b"pending_client_cert_not_after_unix", "pending_client_cert_pem", b"pending_client_cert_pem", "pending_queries", b"pending_queries", "pending_server_cert_pem", b"pending_server_cert_pem", "pending_task", b"pending_task", "pending_terminal_sessions", b"pending_terminal_sessions", "renewed", b"renewed", "server_time_ms", b"server_time_ms", "update_available", b"update_available", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1106,6 +1133,67 @@ class Welcome(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Welcome: _TypeAlias = Welcome  # noqa: Y015
+
+@_typing.final
+class RenewalRequest(_message.Message):
+    """---- Renewal on the stream (HeartbeatRequest 102, HeartbeatResponse 102; feature "renewal") -------
+
+    Without csr_der: a new agent token for the leaf of this connection. With it: a new leaf as well. A CSR
+    of another key than the connection's leaf rotates the agent's key; it then needs `proof`.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CSR_DER_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
+    csr_der: _builtins.bytes
+    @_builtins.property
+    def proof(self) -> Global___KeyProof:
+        """nonce: SHA-256 of the connection's leaf; signed with the *new* key"""
+
+    def __init__(
+        self,
+        *,
+        csr_der: _builtins.bytes = ...,
+        proof: Global___KeyProof | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["proof", b"proof"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["csr_der", b"csr_der", "proof", b"proof"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenewalRequest: _TypeAlias = RenewalRequest  # noqa: Y015
+
+@_typing.final
+class RenewalResponse(_message.Message):
+    """Empty fields: not renewed. A new token is for the new leaf where there is one."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGENT_TOKEN_FIELD_NUMBER: _builtins.int
+    CLIENT_CERT_PEM_FIELD_NUMBER: _builtins.int
+    CLIENT_CERT_NOT_AFTER_UNIX_FIELD_NUMBER: _builtins.int
+    AGENT_CA_CERT_PEM_FIELD_NUMBER: _builtins.int
+    agent_token: _builtins.str
+    client_cert_pem: _builtins.str
+    client_cert_not_after_unix: _builtins.int
+    agent_ca_cert_pem: _builtins.str
+    def __init__(
+        self,
+        *,
+        agent_token: _builtins.str = ...,
+        client_cert_pem: _builtins.str = ...,
+        client_cert_not_after_unix: _builtins.int = ...,
+        agent_ca_cert_pem: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_ca_cert_pem", b"agent_ca_cert_pem", "agent_token", b"agent_token", "client_cert_not_after_unix", b"client_cert_not_after_unix", "client_cert_pem", b"client_cert_pem"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenewalResponse: _TypeAlias = RenewalResponse  # noqa: Y015
 
 @_typing.final
 class Batch(_message.Message):
