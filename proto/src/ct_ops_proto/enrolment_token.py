@@ -79,12 +79,14 @@ def make_secret(random_bytes: bytes) -> str:
 
 
 def format_token(secret: str, hint: ServerHint) -> str:
-    """Return the whole string. Raises ``ValueError`` when the addresses do not fit or are no host:port."""
+    """Return the whole string. Raises ``ValueError`` when addresses or pin do not fit or have another form."""
     for address in hint.addresses:
         if not _ADDRESS.fullmatch(address):
             raise ValueError(f"{address!r} is no host:port")
     if not hint.addresses:
         raise ValueError("a token's hint needs at least one address")
+    if len(hint.ca_sha256) != _PIN_BYTES:
+        raise ValueError(f"a token's pin has {_PIN_BYTES} bytes")
     body = _VERSION + hint.ca_sha256 + ",".join(hint.addresses).encode()
     text = f"{secret}.{_base64url(body + _check(secret, body))}"
     if len(text) > MAX_LENGTH:
@@ -121,6 +123,8 @@ def _parse_hint(secret: str, encoded: str) -> ServerHint:
         raw = base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True)
     except ValueError as error:
         raise TokenIncompleteError from error
+    if _base64url(raw) != encoded:  # unused bits of the last character, padding, the other alphabet
+        raise TokenIncompleteError
     body, check = raw[:-_CHECK_BYTES], raw[-_CHECK_BYTES:]
     addresses_at = len(_VERSION) + _PIN_BYTES
     if len(body) <= addresses_at or check != _check(secret, body) or not body.startswith(_VERSION):
