@@ -57,7 +57,8 @@ def extension_table(file: FileDescriptorProto) -> str:
     for message in file.message_type:
         for field in message.field:
             if field.number >= FIRST_OF_OURS:
-                kind = field.type_name.rpartition(".")[2]
+                scalar = FieldDescriptorProto.Type.Name(field.type).removeprefix("TYPE_").lower()
+                kind = field.type_name.rpartition(".")[2] or scalar
                 rows.append(f"| {message.name} | {field.name} | {field.number} | {kind} |")
     return "\n".join(rows)
 
