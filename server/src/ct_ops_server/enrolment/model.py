@@ -17,6 +17,10 @@ class Refusal(StrEnum):
     TOKEN_EXPIRED = "token_expired"
     TOKEN_EXHAUSTED = "token_exhausted"
     TOKEN_REVOKED = "token_revoked"
+    TOKEN_NETWORK = "token_network"
+    TOKEN_HOSTNAME = "token_hostname"
+    TOO_MANY_PENDING = "too_many_pending"
+    PROOF_INVALID = "proof_invalid"
     HOST_ALREADY_ENROLLED = "host_already_enrolled"
     REVOKED = "revoked"
 
@@ -47,6 +51,10 @@ class TokenTerms:
     max_uses: int | None = None
     expires_at: datetime | None = None
     tags: tuple[Tag, ...] = ()
+    networks: tuple[str, ...] = ()
+    """Networks in CIDR form from which a Register may come, as the front door sees it; empty: from any."""
+    hostname_pattern: str = ""
+    """Shell-style pattern (``web-*``), compared without case; empty: any hostname."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +67,8 @@ class TokenRecord:
     created_at: datetime
     created_by: str
     revoked_at: datetime | None = None
+    revoked_by: str = ""
+    revoked_reason: str = ""
 
     def state(self, now: datetime) -> TokenState:
         """Return what the token can do at ``now``. Revoked beats expired beats exhausted."""
@@ -90,6 +100,21 @@ class Application:
     observed_address: str
     key_is_proven: bool
     """The TLS handshake (or a signed challenge) proved this very key, now (rule 12)."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalRecord:
+    """Somebody who was not admitted: one record for a key and a reason, however often it came back."""
+
+    reason: Refusal
+    key_id: str
+    hostname: str
+    observed_address: str
+    token_id: str | None
+    """The token that was shown, None when it was none of ours."""
+    first_at: datetime
+    last_at: datetime
+    count: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,10 @@ tokens = sa.Table(
     sa.Column("created_at", Integer64, nullable=False),
     sa.Column("created_by", sa.Text, nullable=False),
     sa.Column("revoked_at", Integer64),
+    sa.Column("networks", Document, nullable=False, server_default="[]"),
+    sa.Column("hostname_pattern", sa.Text, nullable=False, server_default=""),
+    sa.Column("revoked_by", sa.Text),
+    sa.Column("revoked_reason", sa.Text),
     sqlite_strict=True,
 )
 
@@ -107,7 +111,7 @@ agents = sa.Table(
     sa.Column("key_id", sa.Text, nullable=False, unique=True),
     sa.Column("public_key_der", Bytes, nullable=False),
     sa.Column("hostname", sa.Text, nullable=False, index=True),
-    sa.Column("machine_id", sa.Text),
+    sa.Column("machine_id", sa.Text, index=True),
     sa.Column("status", sa.Text, nullable=False),
     sa.Column("created_at", Integer64, nullable=False),
     sa.Column("observed_address", sa.Text, nullable=False),
@@ -130,6 +134,8 @@ agents = sa.Table(
     sa.Column("disk_percent", Real),
     sa.Column("uptime_s", Integer64),
     sa.Column("reported_at_s", Integer64),
+    sa.Column("clock_skew_ms", Integer64),
+    sa.Column("token_id", sa.Text, index=True),
     postgresql_with={"fillfactor": 60},
     sqlite_strict=True,
 )
@@ -206,5 +212,57 @@ workers = sa.Table(
     metadata,
     sa.Column("id", sa.Text, primary_key=True),
     sa.Column("lease_at", Integer64, nullable=False),
+    sqlite_strict=True,
+)
+
+refusals = sa.Table(
+    "refusals",
+    metadata,
+    sa.Column("id", Integer64, sa.Identity(), primary_key=True),
+    # One row for a key and a reason, however often it comes back: existing agents ask every 5 s for ever.
+    sa.Column("key_id", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("token_id", sa.Text),
+    sa.Column("hostname", sa.Text, nullable=False),
+    sa.Column("observed_address", sa.Text, nullable=False),
+    sa.Column("first_at", Integer64, nullable=False),
+    sa.Column("last_at", Integer64, nullable=False, index=True),
+    sa.Column("count", Integer64, nullable=False),
+    sa.UniqueConstraint("key_id", "reason"),
+    sqlite_strict=True,
+)
+
+tombstones = sa.Table(
+    "tombstones",
+    metadata,
+    # Without a reference to agents: this is what stays of one, so that nothing resurrects it (rule 25).
+    sa.Column("agent_id", sa.Text, primary_key=True),
+    sa.Column("key_id", sa.Text, nullable=False, index=True),
+    sa.Column("hostname", sa.Text, nullable=False),
+    sa.Column("status", sa.Text, nullable=False),
+    sa.Column("deleted_at", Integer64, nullable=False),
+    sa.Column("actor", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("history", Document, nullable=False),
+    sqlite_strict=True,
+)
+
+counters = sa.Table(
+    "counters",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("value", Integer64, nullable=False),
+    sqlite_strict=True,
+)
+
+endings = sa.Table(
+    "endings",
+    metadata,
+    # Numbered by a counter whose row stays locked until the commit: the numbers have the order of the
+    # commits and no holes, so "everything after number N" can lose nothing.
+    sa.Column("number", Integer64, primary_key=True, autoincrement=False),
+    sa.Column("agent_id", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("at", Integer64, nullable=False),
     sqlite_strict=True,
 )
