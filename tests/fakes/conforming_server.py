@@ -53,6 +53,8 @@ def _existing_messages() -> dict[str, Any]:
         kept = [known for known in message.field if known.number < _EXTENSIONS_FROM]
         del message.field[:]
         message.field.extend(kept)
+        # Each optional field of ours sat alone in a oneof; those come after all others.
+        del message.oneof_decl[len({known.oneof_index for known in kept if known.HasField("oneof_index")}) :]
     del file.service[:]
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
