@@ -12,7 +12,7 @@ from typing import TypeVar
 import grpc
 
 from ct_ops_loadtest.figures import Tally
-from ct_ops_loadtest.virtual_agent import Target, VirtualAgent
+from ct_ops_loadtest.virtual_agent import NotServedError, Target, VirtualAgent
 
 R = TypeVar("R")
 
@@ -68,8 +68,8 @@ async def _each(
         async with turns:
             try:
                 return await do(agent)
-            except grpc.aio.AioRpcError as error:
-                tally.failures[f"{error.code().name}: {error.details()}"] += 1
+            except (grpc.aio.AioRpcError, NotServedError) as error:
+                tally.failures[_sentence(error)] += 1
                 return None
 
     return await asyncio.gather(*map(one, agents))
@@ -95,11 +95,17 @@ async def _beat(
     """Return what one agent's beating came to."""
     tally = Tally()
     try:
-        tally.round_trips_s = await agent.beat(
+        async for round_trip_s in agent.beat(
             stream, until_s=started_s + plan.duration_s, interval_s=plan.interval_s, offset_s=offset_s
-        )
-    except grpc.aio.AioRpcError as error:
-        tally.failures[f"{error.code().name}: {error.details()}"] += 1
-    except ConnectionError as error:
-        tally.failures[str(error)] += 1
+        ):
+            tally.round_trips_s.append(round_trip_s)
+    except (grpc.aio.AioRpcError, NotServedError) as error:
+        tally.failures[_sentence(error)] += 1
     return tally
+
+
+def _sentence(error: grpc.aio.AioRpcError | NotServedError) -> str:
+    """Return what failures of one sort have in common."""
+    if isinstance(error, grpc.aio.AioRpcError):
+        return f"{error.code().name}: {error.details()}"
+    return str(error)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
 import grpc
@@ -18,6 +19,10 @@ from ct_ops_proto.agent.v1 import ingest_pb2 as wire
 _SERVICE = "/agent.v1.IngestService"
 _OPTIONS = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0))
 _DEADLINE_S = 60.0
+
+
+class NotServedError(Exception):
+    """The server answered, but not with what an agent needs. Counted by its sentence."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,7 @@ class VirtualAgent:
 
         Raises:
             grpc.aio.AioRpcError: it was refused.
+            NotServedError: it was not approved.
         """
         credentials = grpc.ssl_channel_credentials(self._target.ca_pem)
         async with grpc.aio.secure_channel(self._target.address, credentials, _OPTIONS) as channel:
@@ -53,12 +59,17 @@ class VirtualAgent:
                 response_deserializer=wire.RegisterResponse.FromString,
             )
             self._reply = await call(self._request(), timeout=_DEADLINE_S)
+        if not self._reply.client_cert_pem:
+            raise NotServedError(
+                f"registered as {self._reply.status} without a leaf: use an auto-approving token"
+            )
 
     async def connect(self) -> grpc.aio.StreamStreamCall[bytes, bytes]:
         """Open the stream and wait for the first acknowledgement.
 
         Raises:
             grpc.aio.AioRpcError: it was refused.
+            NotServedError: the stream ended instead.
         """
         credentials = grpc.ssl_channel_credentials(
             self._target.ca_pem, self._key_pem(), self._reply.client_cert_pem.encode()
@@ -67,8 +78,7 @@ class VirtualAgent:
         stream: grpc.aio.StreamStreamCall[bytes, bytes] = self._channel.stream_stream(
             f"{_SERVICE}/Heartbeat"
         )()
-        await stream.write(self._frame(self._reply.jwt_token))
-        await stream.read()
+        await _exchange(stream, self._frame(self._reply.jwt_token))
         return stream
 
     async def beat(
@@ -78,22 +88,20 @@ class VirtualAgent:
         until_s: float,
         interval_s: float,
         offset_s: float,
-    ) -> list[float]:
-        """Send frames until ``until_s`` (monotonic) and return every round trip; 0 s interval: a closed loop.
+    ) -> AsyncIterator[float]:
+        """Send frames until ``until_s`` (monotonic) and yield every round trip; 0 s interval: a closed loop.
 
         Raises:
-            grpc.aio.AioRpcError: the stream ended.
+            grpc.aio.AioRpcError: the stream was refused or broke.
+            NotServedError: it ended in peace.
         """
-        frame, round_trips = self._frame(self._reply.agent_id), []
+        frame = self._frame(self._reply.agent_id)
         await asyncio.sleep(offset_s)
         while (sent_s := time.monotonic()) < until_s:
-            await stream.write(frame)
-            if await stream.read() is grpc.aio.EOF:
-                raise ConnectionError("the stream ended")
-            round_trips.append(time.monotonic() - sent_s)
+            await _exchange(stream, frame)
+            yield time.monotonic() - sent_s
             if interval_s:
                 await asyncio.sleep(max(0.0, sent_s + interval_s - time.monotonic()))
-        return round_trips
 
     async def close(self) -> None:
         """Close the connection."""
@@ -128,3 +136,16 @@ class VirtualAgent:
             timestamp_unix=int(time.time()), agent_version="loadtest", os="linux", os_version="loadtest",
             arch="amd64", disks=[disk], network_interfaces=[interface],
         ).SerializeToString()  # fmt: skip
+
+
+async def _exchange(stream: grpc.aio.StreamStreamCall[bytes, bytes], frame: bytes) -> None:
+    """Send a frame and wait for its acknowledgement, in a run that has an end."""
+    try:
+        async with asyncio.timeout(_DEADLINE_S):
+            if not stream.done():  # a stream that ended between two frames: only reading says why
+                await stream.write(frame)
+            reply = await stream.read()
+    except TimeoutError as error:
+        raise NotServedError(f"no acknowledgement within {_DEADLINE_S:g} s") from error
+    if reply is grpc.aio.EOF:
+        raise NotServedError("the stream ended")
