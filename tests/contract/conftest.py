@@ -24,7 +24,7 @@ async def store(store_url: str | None) -> AsyncIterator[StoreUnderTest]:
     """A new store of each sort."""
     if store_url is None:
         memory = MemoryStore()
-        yield StoreUnderTest(memory, memory, memory, memory, memory.age_lease)
+        yield StoreUnderTest(memory, memory, memory, memory, memory, memory.age_lease)
         return
     async with open_store(store_url) as opened:
         yield _under_test(opened)
@@ -38,4 +38,6 @@ def _under_test(store: Store) -> StoreUnderTest:
 
         await store.writer.run(write)
 
-    return StoreUnderTest(store.streams, store.presence, store.agents, store.enrolment, age_lease)
+    return StoreUnderTest(
+        store.streams, store.presence, store.agents, store.enrolment, store.endings, age_lease
+    )

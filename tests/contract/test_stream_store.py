@@ -46,7 +46,7 @@ async def test_an_open_stream_makes_its_agent_online_and_seen(store: StoreUnderT
 async def test_only_an_active_agent_opens_a_stream(store: StoreUnderTest, status: AgentStatus) -> None:
     """A refusal names the status that the row has."""
     await enrol(store, "a", status=status)
-    answer = await store.streams.open_stream(StreamOpening("a", "worker-1", None))
+    answer = await store.streams.open_stream(StreamOpening("a", "key-a", "worker-1", None))
 
     assert StreamRefused(status) == answer
     assert not (await store.agent("a")).online
@@ -54,7 +54,7 @@ async def test_only_an_active_agent_opens_a_stream(store: StoreUnderTest, status
 
 async def test_an_agent_that_does_not_exist_opens_no_stream(store: StoreUnderTest) -> None:
     """A refusal without a status says that there is no such agent."""
-    answer = await store.streams.open_stream(StreamOpening("nobody", "worker-1", None))
+    answer = await store.streams.open_stream(StreamOpening("nobody", "key-nobody", "worker-1", None))
 
     assert StreamRefused(None) == answer
 
@@ -65,7 +65,7 @@ async def test_streams_that_open_together_get_their_own_answers(store: StoreUnde
     await enrol(store, "pending", status=AgentStatus.PENDING)
     names = ["other", "nobody", "pending", "active"]
     answers = await asyncio.gather(
-        *(store.streams.open_stream(StreamOpening(name, "worker-1", None)) for name in names)
+        *(store.streams.open_stream(StreamOpening(name, f"key-{name}", "worker-1", None)) for name in names)
     )
 
     assert [1, None, AgentStatus.PENDING, 1] == [

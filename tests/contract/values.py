@@ -21,7 +21,7 @@ from ct_ops_server.fleet.model import (
     Tag,
     Vitals,
 )
-from ct_ops_server.fleet.ports import AgentStore, PresenceStore, StreamStore
+from ct_ops_server.fleet.ports import AgentStore, EndingStore, PresenceStore, StreamStore
 
 VITALS = Vitals(
     cpu_percent=12.5,
@@ -65,6 +65,7 @@ class StoreUnderTest:
     presence: PresenceStore
     agents: AgentStore
     enrolment: EnrolmentStore
+    endings: EndingStore
     age_lease: Callable[[str, timedelta], Awaitable[None]]
     """Make a worker's lease older than it is: the clock is the database's, so no test can turn it."""
 
@@ -117,7 +118,9 @@ async def enrol(store: StoreUnderTest, *agent_ids: str, status: AgentStatus = Ag
 
 async def open_stream(store: StoreUnderTest, agent_id: str, worker_id: str = "worker-1") -> int:
     """Open a stream; return its generation."""
-    opened = await store.streams.open_stream(StreamOpening(agent_id, worker_id, timedelta(seconds=30)))
+    opened = await store.streams.open_stream(
+        StreamOpening(agent_id, f"key-{agent_id}", worker_id, timedelta(seconds=30))
+    )
     assert isinstance(opened, StreamOpened)
     return opened.generation
 

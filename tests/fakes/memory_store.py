@@ -1,4 +1,4 @@
-"""A store in memory, for tests of flows: all four ports, the same contract suite as the real ones.
+"""A store in memory, for tests of flows: every port, the same contract suite as the real ones.
 
 Nothing here awaits, so every method is atomic by itself.
 """
@@ -23,6 +23,8 @@ from ct_ops_server.enrolment.ports import KeyAlreadyEnrolledError, TokenNotRedee
 from ct_ops_server.fleet.model import (
     Agent,
     AgentStatus,
+    DeletedAgent,
+    Ending,
     Facts,
     HeartbeatWrite,
     StatusChange,
@@ -54,6 +56,8 @@ class _Row:
     last_seen_at: datetime | None = None
     vitals: Vitals | None = None
     facts: Facts | None = None
+    clock_skew: timedelta | None = None
+    token_id: str | None = None
     history: list[StatusChange] = field(default_factory=list)
     leaves: list[LeafRecord] = field(default_factory=list)
 
@@ -70,13 +74,18 @@ class MemoryStore:
         self._digests: dict[bytes, str] = {}
         self._rows: dict[str, _Row] = {}
         self._leases: dict[str, datetime] = {}
+        self._deleted: list[tuple[str, DeletedAgent]] = []
+        self._endings: list[tuple[int, str, str, datetime]] = []
 
     # StreamStore
 
     async def open_stream(self, opening: StreamOpening) -> StreamOpened | StreamRefused:
         row = self._rows.get(opening.agent_id)
-        if row is None or row.status is not AgentStatus.ACTIVE:
-            return StreamRefused(None if row is None else row.status)
+        if row is None:
+            return StreamRefused(None)
+        key_replaced = row.application.key_id != opening.key_id
+        if row.status is not AgentStatus.ACTIVE or key_replaced:
+            return StreamRefused(row.status, key_replaced=key_replaced)
         row.generation += 1
         row.online, row.worker_id, row.last_seen_at = True, opening.worker_id, self._now()
         return StreamOpened(row.generation)
@@ -86,7 +95,7 @@ class MemoryStore:
         if row is None or (row.generation, row.status) != (write.generation, AgentStatus.ACTIVE):
             return False
         row.online, row.last_seen_at, row.vitals = True, self._now(), write.vitals
-        row.facts = write.facts or row.facts
+        row.facts, row.clock_skew = write.facts or row.facts, write.clock_skew
         return True
 
     async def close_stream(self, closing: StreamClosing) -> None:
@@ -97,6 +106,19 @@ class MemoryStore:
     async def agent_status(self, agent_id: str) -> AgentStatus | None:
         row = self._rows.get(agent_id)
         return None if row is None else row.status
+
+    # EndingStore
+
+    async def last_ending(self) -> int:
+        return len(self._endings)
+
+    async def endings_after(self, number: int) -> Sequence[Ending]:
+        now = self._now()
+        return [
+            Ending(each, agent_id, reason, now - at)
+            for each, agent_id, reason, at in self._endings
+            if each > number
+        ]
 
     # PresenceStore
 
@@ -147,7 +169,29 @@ class MemoryStore:
         if found in allowed_from:
             self._set_status(row, to)
             row.history.append(StatusChange(self._now(), to, actor, reason))
+            if to is AgentStatus.REVOKED:
+                self._end(row.id, "revoked")
         return found
+
+    async def delete_agent(self, agent_id: str, *, actor: str, reason: str) -> bool:
+        row = self._rows.pop(agent_id, None)
+        if row is None:
+            return False
+        left = DeletedAgent(
+            id=row.id,
+            hostname=row.application.hostname,
+            status=row.status,
+            deleted_at=self._now(),
+            actor=actor,
+            reason=reason,
+            history=tuple(row.history),
+        )
+        self._deleted.append((row.application.key_id, left))
+        self._end(agent_id, "unknown_agent")
+        return True
+
+    async def deleted_agents(self) -> Sequence[DeletedAgent]:
+        return [left for _, left in reversed(self._deleted)]
 
     async def status_history(self, agent_id: str) -> Sequence[StatusChange]:
         row = self._rows.get(agent_id)
@@ -238,7 +282,12 @@ class MemoryStore:
             vitals=row.vitals,
             facts=row.facts,
             leaf_not_after=leaf.not_after if leaf else None,
+            clock_skew=row.clock_skew,
+            token_id=row.token_id,
         )
+
+    def _end(self, agent_id: str, reason: str) -> None:
+        self._endings.append((len(self._endings) + 1, agent_id, reason, self._now()))
 
     def _is_online(self, row: _Row) -> bool:
         oldest = self._now() - LEASE_LIFETIME

@@ -35,11 +35,15 @@ from ct_ops_server.edge.local_app import build_local_app
 from ct_ops_server.edge.metrics import EdgeMetrics, StoreMetrics
 from ct_ops_server.edge.public_app import build_public_app
 from ct_ops_server.edge.tls import build_contexts
+from ct_ops_server.fleet import endings
+from ct_ops_server.fleet.bus import Bus
+from ct_ops_server.fleet.endings import EndingWatch
 from ct_ops_server.fleet.ports import StoreError
 from ct_ops_server.fleet.presence import Presence, PresencePolicy
 from ct_ops_server.fleet.sessions import Sessions
 from ct_ops_server.ownership import owned
 from ct_ops_server.public_address import advertised_addresses
+from ct_ops_server.store.listening import Listener
 
 _log = logging.getLogger("ct_ops_server")
 _DRAIN_S = 2.0
@@ -85,11 +89,12 @@ async def running_server(
         worker_id = secrets.token_hex(8)
         parts = _service_parts(core, callers, metrics, limits, worker_id)
         await stack.enter_async_context(_presence(core, worker_id, presence or PresencePolicy()))
+        bus = await stack.enter_async_context(_push_bus(core, callers, metrics))
         upstreams = stack.enter_context(_private_sockets())
         http_port = await stack.enter_async_context(_http_apps(core, upstreams, registry))
         door = _front_door(core, parts, upstreams)
         grpc_port = await stack.enter_async_context(_agent_port(core, parts, upstreams, door))
-        await stack.enter_async_context(_admin_socket(core, callers, grpc_port))
+        await stack.enter_async_context(_admin_socket(core, bus, grpc_port))
         yield Running(
             grpc_port=grpc_port,
             http_port=http_port,
@@ -131,6 +136,27 @@ async def _presence(core: Core, worker_id: str, policy: PresencePolicy) -> Async
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         await presence.stop()
+
+
+@asynccontextmanager
+async def _push_bus(core: Core, callers: Callers, metrics: EdgeMetrics) -> AsyncIterator[Bus]:
+    """Serve what commands of any process leave for this one to do."""
+    bus = Bus()
+    watch = EndingWatch(
+        core.store.endings,
+        callers,
+        observe=lambda age: metrics.revocation_seconds.observe(age.total_seconds()),
+    )
+    await watch.start()
+    bus.subscribe(endings.TOPIC, watch.catch_up, every=endings.CATCH_UP_EVERY)
+    listener = Listener(core.store.database, on_hint=bus.hint, on_missed=bus.hint_all)
+    tasks = [asyncio.create_task(run(), name=run.__qualname__) for run in (bus.run, listener.run)]
+    try:
+        yield bus
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 @contextmanager
@@ -199,11 +225,11 @@ async def _agent_port(
 
 
 @asynccontextmanager
-async def _admin_socket(core: Core, callers: Callers, grpc_port: int) -> AsyncIterator[None]:
+async def _admin_socket(core: Core, bus: Bus, grpc_port: int) -> AsyncIterator[None]:
     path = core.settings.data_dir / ADMIN_SOCKET
     path.unlink(missing_ok=True)  # we hold the data directory: whoever left it there is gone
     server = HttpServer(
-        core.admin_app(callers, grpc_port=grpc_port), _unix_socket(path), protocol=PeerChecked
+        core.admin_app(hint=bus.hint, grpc_port=grpc_port), _unix_socket(path), protocol=PeerChecked
     )
     server.start()
     try:

@@ -37,7 +37,6 @@ from ct_ops_server.edge.admin_app import AdminParts, build_admin_app
 from ct_ops_server.enrolment.service import Enrolment
 from ct_ops_server.enrolment.tokens import TokenDesk
 from ct_ops_server.fleet.agents import AgentDesk
-from ct_ops_server.fleet.ports import LiveAgents
 from ct_ops_server.public_address import advertised_addresses, host_of
 from ct_ops_server.store.installation import Installation
 from ct_ops_server.store.opening import Store, open_store
@@ -105,13 +104,13 @@ class Core:
             leaf_der, authorities=self.authorities, installation_id=self.installation.id, now=utc_now()
         )
 
-    def admin_app(self, live: LiveAgents, *, grpc_port: int) -> FastAPI:
-        """Return the admin API; ``live`` ends connections of this process."""
+    def admin_app(self, *, hint: Callable[[str], None], grpc_port: int) -> FastAPI:
+        """Return the admin API; ``hint`` tells the push bus of this process what was decided."""
         addresses = advertised_addresses(self.settings, grpc_port=grpc_port)
-        hint = ServerHint(self.keys.tls.pin, addresses)
+        server_hint = ServerHint(self.keys.tls.pin, addresses)
         parts = AdminParts(
-            tokens=TokenDesk(self.store.enrolment, hint=hint, random_bytes=secrets.token_bytes),
-            agents=AgentDesk(self.store.agents, live),
+            tokens=TokenDesk(self.store.enrolment, hint=server_hint, random_bytes=secrets.token_bytes),
+            agents=AgentDesk(self.store.agents, hint=hint),
             now=utc_now,
             token_warnings=(_PIN_IS_LEAF,) if self.keys.tls.pin_is_leaf else (),
         )

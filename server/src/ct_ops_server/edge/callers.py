@@ -111,6 +111,11 @@ class Callers:
             caller.end(reason, grace_s=self._end_grace_s)
         return len(connections)
 
+    def end_all(self, reason: str) -> None:
+        """End every connection that speaks for an agent."""
+        for agent_id in tuple(self._by_agent):
+            self.end(agent_id, reason)
+
     def end_rpcs(self, reason: str) -> None:
         """End every RPC of this process: it stops, and its agents shall reconnect."""
         for caller in tuple(self._by_peer.values()):

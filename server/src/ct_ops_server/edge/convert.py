@@ -27,7 +27,9 @@ from ct_ops_server.fleet.sessions import Greeting
 
 _LARGEST_INT = 2**63 - 1
 _YEAR_2000_S = 946_684_800
+_YEAR_2200_S = 7_258_118_400
 _DAY_S = 86_400
+_LONGEST_SKEW_MS = 200 * 366 * _DAY_S * 1_000
 _NAME_CHARS = 255
 _TEXT_CHARS = 512
 _DISKS = 256
@@ -70,7 +72,21 @@ def storable_time(unix_s: int, now: datetime) -> int:
 
 def frame_of(message: wire.HeartbeatRequest, now: datetime) -> Frame:
     """Return what a heartbeat frame says, storable."""
-    return Frame(vitals=_vitals(message, now), facts=_facts(message))
+    return Frame(vitals=_vitals(message, now), facts=_facts(message), clock_skew=_clock_skew(message, now))
+
+
+def _clock_skew(message: wire.HeartbeatRequest, now: datetime) -> timedelta | None:
+    """Return how far the agent's clock is ahead: as it measured it itself, else as its frame shows.
+
+    An existing agent says only when it sent the frame, in whole seconds; that finds the clock that is
+    minutes off, and a network that takes a second makes no difference to it.
+    """
+    if message.HasField("clock_skew_ms"):
+        skew_ms = min(max(message.clock_skew_ms, -_LONGEST_SKEW_MS), _LONGEST_SKEW_MS)
+        return timedelta(milliseconds=skew_ms)
+    if not _YEAR_2000_S <= message.timestamp_unix <= _YEAR_2200_S:
+        return None
+    return timedelta(seconds=message.timestamp_unix - int(now.timestamp()))
 
 
 def _vitals(message: wire.HeartbeatRequest, now: datetime) -> Vitals:
@@ -175,6 +191,7 @@ def greeting_of(leaf: LeafOfAgent, first: wire.HeartbeatRequest) -> Greeting:
     interval_s = min(first.hello.interval_s, _LONGEST_INTERVAL_S)
     return Greeting(
         agent_id=leaf.agent_id,
+        key_id=leaf.key_id,
         leaf_sha256=leaf.sha256,
         claimed_token=first.agent_id,
         interval=timedelta(seconds=interval_s) if interval_s else None,

@@ -36,6 +36,12 @@ class EdgeMetrics:
             buckets=_SECONDS,
             registry=registry,
         )
+        self.revocation_seconds = Histogram(
+            "ct_ops_revocation_seconds",
+            "From the decision about an agent to the end of its connections on this process",
+            buckets=_SECONDS,
+            registry=registry,
+        )
 
 
 class StoreMetrics:

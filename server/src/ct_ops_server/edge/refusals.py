@@ -82,6 +82,11 @@ _TABLE: dict[str, tuple[grpc.StatusCode, str]] = {
         grpc.StatusCode.UNAVAILABLE,
         "this connection is closing; connect again",
     ),
+    "reconnect": (grpc.StatusCode.UNAVAILABLE, "the server asks this agent to reconnect"),
+    "renew_leaf": (
+        grpc.StatusCode.UNAVAILABLE,
+        "less than a third of the certificate's life is left; reconnect and renew it",
+    ),
     "server_stopping": (grpc.StatusCode.UNAVAILABLE, "the server is stopping; reconnect"),
     # -- agent token
     "agent_token_missing": (
@@ -110,6 +115,10 @@ _TABLE: dict[str, tuple[grpc.StatusCode, str]] = {
         grpc.StatusCode.FAILED_PRECONDITION,
         "this agent was revoked by an operator; it will not be served again",
     ),
+    "key_replaced": (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "this agent has another key by now; if this host is a copy, remove its data directory",
+    ),
     "superseded": (grpc.StatusCode.ABORTED, "another stream of this agent has taken over"),
     # -- form
     "message_too_large": (
@@ -119,6 +128,14 @@ _TABLE: dict[str, tuple[grpc.StatusCode, str]] = {
     "first_frame_missing": (grpc.StatusCode.INVALID_ARGUMENT, "no heartbeat frame came in time"),
     "silent": (grpc.StatusCode.UNAVAILABLE, "no heartbeat frame came for three intervals; reconnect"),
     "message_malformed": (grpc.StatusCode.INVALID_ARGUMENT, "the message is no valid agent.v1 message"),
+    "proof_stale": (
+        grpc.StatusCode.UNAVAILABLE,
+        "the challenge that the key signed was used already or is too old; ask for another",
+    ),
+    "too_many_challenges": (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "too many challenges are open; try again in a minute",
+    ),
     "renewal_key": (
         grpc.StatusCode.INVALID_ARGUMENT,
         "a renewal keeps the key: the CSR's key is not that of the presented certificate",
@@ -150,6 +167,10 @@ _ENROLMENT = {
     Refusal.TOKEN_EXPIRED: grpc.StatusCode.UNAUTHENTICATED,
     Refusal.TOKEN_EXHAUSTED: grpc.StatusCode.UNAUTHENTICATED,
     Refusal.TOKEN_REVOKED: grpc.StatusCode.UNAUTHENTICATED,
+    Refusal.TOKEN_NETWORK: grpc.StatusCode.UNAUTHENTICATED,
+    Refusal.TOKEN_HOSTNAME: grpc.StatusCode.UNAUTHENTICATED,
+    Refusal.TOO_MANY_PENDING: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    Refusal.PROOF_INVALID: grpc.StatusCode.INVALID_ARGUMENT,
     Refusal.HOST_ALREADY_ENROLLED: grpc.StatusCode.ALREADY_EXISTS,
     Refusal.REVOKED: grpc.StatusCode.FAILED_PRECONDITION,
 }

@@ -41,9 +41,13 @@ _SENTENCES = {
     Refusal.TOKEN_EXPIRED: "invalid or expired enrolment token: it has expired; ask for a new one",
     Refusal.TOKEN_EXHAUSTED: "invalid or expired enrolment token: it has no use left; ask for a new one",
     Refusal.TOKEN_REVOKED: "invalid or expired enrolment token: it was revoked; ask for a new one",
+    Refusal.TOKEN_NETWORK: "this enrolment token may not be used from this network; ask for one that may",
+    Refusal.TOKEN_HOSTNAME: "this enrolment token is for hosts of other names; ask for one for this host",
+    Refusal.TOO_MANY_PENDING: "too many agents of this token wait for approval; approve or reject some first",
+    Refusal.PROOF_INVALID: "the key did not sign what it was asked to sign; is this agent speaking to another server?",
     Refusal.HOST_ALREADY_ENROLLED: (
-        "a host matching this hostname and address is already registered and online; "
-        "stop or revoke that agent before registering again"
+        "a host matching this hostname and address, or this machine id, is already registered and online; "
+        "stop, revoke or delete that agent before registering again"
     ),
     Refusal.REVOKED: "this agent was revoked by an operator; it will not be served again",
 }

@@ -11,11 +11,12 @@ the agent's state changes nothing and says so. Errors:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ct_ops_server.fleet.model import Agent, AgentStatus, StatusChange
-from ct_ops_server.fleet.ports import AgentStore, LiveAgents
+from ct_ops_server.fleet.endings import TOPIC
+from ct_ops_server.fleet.model import Agent, AgentStatus, DeletedAgent, StatusChange
+from ct_ops_server.fleet.ports import AgentStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +60,10 @@ class StatusConflictError(AgentError):
 class AgentDesk:
     """Where operators look agents up and decide about them."""
 
-    def __init__(self, store: AgentStore, live: LiveAgents) -> None:
+    def __init__(self, store: AgentStore, *, hint: Callable[[str], None]) -> None:
+        """Prepare the desk; ``hint`` tells the push bus of this process what was decided."""
         self._store = store
-        self._live = live
+        self._hint = hint
 
     async def list(self, status: AgentStatus | None = None) -> Sequence[Agent]:
         """Return agents by hostname."""
@@ -96,6 +98,22 @@ class AgentDesk:
         """Refuse an agent for good, and end its connections now."""
         return await self._decide(selector, _REVOKE, actor=actor, reason=reason)
 
+    async def delete(self, selector: str, *, actor: str, reason: str = "") -> Agent:
+        """Forget an agent; return it as it was.
+
+        Its host may enrol again with an enrolment token, unless the agent was revoked before: the key
+        of a revoked agent stays barred.
+        """
+        agent = await self.find(selector)
+        if not await self._store.delete_agent(agent.id, actor=actor, reason=reason):
+            raise AgentNotFoundError(selector)
+        self._hint(TOPIC)
+        return agent
+
+    async def deleted(self) -> Sequence[DeletedAgent]:
+        """Return what is kept of deleted agents, youngest deletion first."""
+        return await self._store.deleted_agents()
+
     async def _decide(self, selector: str, decision: _Decision, *, actor: str, reason: str) -> Agent:
         agent = await self.find(selector)
         found = await self._store.change_status(
@@ -105,6 +123,5 @@ class AgentDesk:
             raise AgentNotFoundError(selector)
         if found not in decision.allowed_from:
             raise StatusConflictError(f"cannot {decision.verb} {agent.hostname} ({agent.id}): it is {found}")
-        if decision.to is AgentStatus.REVOKED:
-            self._live.end(agent.id, "revoked")
+        self._hint(TOPIC)
         return await self.find(agent.id)

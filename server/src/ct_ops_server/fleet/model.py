@@ -69,6 +69,8 @@ class Frame(Struct, frozen=True):
 
     vitals: Vitals
     facts: Facts
+    clock_skew: timedelta | None = None
+    """The agent's clock minus ours, as the agent measured it; None when it did not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,10 @@ class Agent:
     vitals: Vitals | None = None
     facts: Facts | None = None
     leaf_not_after: datetime | None = None
+    clock_skew: timedelta | None = None
+    """Its clock minus the server's, at the latest heartbeat; None when it is not known."""
+    token_id: str | None = None
+    """The enrolment token that admitted it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +119,39 @@ class StatusChange:
 
 
 @dataclass(frozen=True, slots=True)
+class Ending:
+    """An agent whose connections must end, on every process."""
+
+    number: int
+    """In the order of the commits, without holes."""
+    agent_id: str
+    reason: str
+    """What the agent is told: a key of ``edge.refusals``."""
+    age: timedelta
+    """Since the decision was stored, by the database's clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeletedAgent:
+    """What is kept of an agent that an operator deleted."""
+
+    id: str
+    hostname: str
+    status: AgentStatus
+    """What it was when it was deleted: a revoked agent's key stays barred."""
+    deleted_at: datetime
+    actor: str
+    reason: str
+    history: tuple[StatusChange, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class StreamOpening:
     """A stream that wants to count as this agent's presence."""
 
     agent_id: str
+    key_id: str
+    """The key that the leaf certifies: it must still be the agent's."""
     worker_id: str
     interval: timedelta | None
     """The agent's declared heartbeat interval; existing agents never say it."""
@@ -134,6 +169,8 @@ class StreamRefused:
     """The agent's row does not admit a stream. ``status`` is None when there is no such agent."""
 
     status: AgentStatus | None
+    key_replaced: bool = False
+    """The agent has another key by now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +182,8 @@ class HeartbeatWrite:
     vitals: Vitals
     facts: Facts | None
     """None: the same as the frame before on this stream, nothing to write."""
+    clock_skew: timedelta | None = None
+    """The agent's clock minus the server's; None when it is not known."""
 
 
 @dataclass(frozen=True, slots=True)

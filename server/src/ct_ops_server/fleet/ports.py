@@ -1,7 +1,8 @@
 """What the fleet's flows need from the outside, as protocols.
 
-``store.streams``, ``store.presence`` and ``store.agents`` implement the first three on SQLite and
-PostgreSQL, ``tests/fakes`` in memory; all pass the same contract suite. ``edge.live`` implements the last.
+``store.streams``, ``store.presence``, ``store.agents`` and ``store.endings`` implement the stores on SQLite
+and PostgreSQL, ``tests/fakes`` in memory; all pass the same contract suite. ``edge.callers`` implements the
+last.
 
 Errors that every store method may raise:
 
@@ -19,6 +20,8 @@ from typing import Protocol
 from ct_ops_server.fleet.model import (
     Agent,
     AgentStatus,
+    DeletedAgent,
+    Ending,
     HeartbeatWrite,
     StatusChange,
     StreamClosing,
@@ -87,12 +90,28 @@ class AgentStore(Protocol):
         """Change the status in one statement and append to the history.
 
         Leaving ``active`` also raises the generation and marks the agent offline, so that no write of
-        an open stream can follow. Returns the status found before (unchanged when it was not in
+        an open stream can follow, and appends an ending. Returns the status found before (unchanged when it was not in
         ``allowed_from``), or None when there is no such agent.
         """
 
+    async def delete_agent(self, agent_id: str, *, actor: str, reason: str) -> bool:
+        """Delete the agent and what belongs to it, leaving a tombstone; False when there is none."""
+
+    async def deleted_agents(self) -> Sequence[DeletedAgent]:
+        """Youngest deletion first."""
+
     async def status_history(self, agent_id: str) -> Sequence[StatusChange]:
         """Oldest first."""
+
+
+class EndingStore(Protocol):
+    """Whose connections must end: appended by decisions, read by every process."""
+
+    async def last_ending(self) -> int:
+        """Return the number of the latest ending, 0 when there never was one."""
+
+    async def endings_after(self, number: int) -> Sequence[Ending]:
+        """Return the later ones that are still kept, in the order of their numbers."""
 
 
 class LiveAgents(Protocol):
@@ -100,3 +119,6 @@ class LiveAgents(Protocol):
 
     def end(self, agent_id: str, reason: str) -> int:
         """End every connection of this agent, telling it ``reason``; return how many there were."""
+
+    def end_all(self, reason: str) -> None:
+        """End every connection that speaks for an agent, telling it ``reason``."""

@@ -45,6 +45,7 @@ class Greeting:
     """What opens a stream: the verified leaf's identity, and the first frame's claims."""
 
     agent_id: str
+    key_id: str
     leaf_sha256: bytes
     claimed_token: str
     """The value of ``agent_id`` in the first frame: the agent token."""
@@ -72,10 +73,10 @@ class Sessions:
         if reason := self._token_fault(greeting):
             raise SessionRefusedError(reason)
         answer = await self._store.open_stream(
-            StreamOpening(greeting.agent_id, self._worker_id, greeting.interval)
+            StreamOpening(greeting.agent_id, greeting.key_id, self._worker_id, greeting.interval)
         )
         if isinstance(answer, StreamRefused):
-            raise SessionRefusedError(refusal_reason(answer.status))
+            raise SessionRefusedError(opening_refusal(answer))
         return Session(self._store, greeting.agent_id, answer.generation)
 
     async def why_not_served(self, agent_id: str) -> str:
@@ -121,6 +122,13 @@ def refusal_reason(status: AgentStatus | None) -> str:
             return "superseded"
 
 
+def opening_refusal(answer: StreamRefused) -> str:
+    """Return why a stream was not opened. A revoked agent hears that, whatever its key."""
+    if answer.status is AgentStatus.ACTIVE and answer.key_replaced:
+        return "key_replaced"
+    return refusal_reason(answer.status)
+
+
 class Session:
     """One open stream's writes."""
 
@@ -138,7 +146,9 @@ class Session:
             StoreError: nothing was stored.
         """
         facts = None if frame.facts == self._stored_facts else frame.facts
-        write = HeartbeatWrite(self._agent_id, self._generation, frame.vitals, facts)
+        write = HeartbeatWrite(
+            self._agent_id, self._generation, frame.vitals, facts, clock_skew=frame.clock_skew
+        )
         if not await self._store.record_heartbeat(write):
             raise SessionRefusedError(refusal_reason(await self._store.agent_status(self._agent_id)))
         self._stored_facts = frame.facts

@@ -9,11 +9,20 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ct_ops_server.fleet.model import Agent, AgentStatus, Facts, StatusChange, Tag
+from ct_ops_server.fleet.model import Agent, AgentStatus, DeletedAgent, Facts, StatusChange, Tag
 from ct_ops_server.store.database import Database
+from ct_ops_server.store.endings import append_ending
 from ct_ops_server.store.presence import is_online
-from ct_ops_server.store.schema import agent_facts, agent_tags, agents, leaves, now_ms, status_history
-from ct_ops_server.store.values import agent_from, facts_from, from_ms
+from ct_ops_server.store.schema import (
+    agent_facts,
+    agent_tags,
+    agents,
+    leaves,
+    now_ms,
+    status_history,
+    tombstones,
+)
+from ct_ops_server.store.values import agent_from, decode_history, encode_history, facts_from, from_ms
 from ct_ops_server.store.writer import GroupWriter
 
 _MOST_FOUND = 10
@@ -66,20 +75,36 @@ class SqlAgentStore:
             if found in allowed_from:
                 await _set_status(connection, agent_id, found, to)
                 await append_history(connection, agent_id, status=to, actor=actor, reason=reason)
+                if to is AgentStatus.REVOKED:
+                    await append_ending(connection, agent_id, "revoked")
             return found
 
         return await self._writer.run(change)
 
+    async def delete_agent(self, agent_id: str, *, actor: str, reason: str) -> bool:
+        """Delete the agent and what belongs to it, leaving a tombstone; False when there is none."""
+
+        async def delete(connection: AsyncConnection) -> bool:
+            if await _lock_status(connection, agent_id) is None:
+                return False
+            history = encode_history(await _read_history(connection, agent_id))
+            await _bury(connection, agent_id, actor=actor, reason=reason, history=history)
+            await connection.execute(agents.delete().where(agents.c.id == agent_id))
+            await append_ending(connection, agent_id, "unknown_agent")
+            return True
+
+        return await self._writer.run(delete)
+
+    async def deleted_agents(self) -> Sequence[DeletedAgent]:
+        """Youngest deletion first."""
+        statement = sa.select(tombstones).order_by(tombstones.c.deleted_at.desc(), tombstones.c.agent_id)
+        async with self._database.reading() as connection:
+            return [_deleted_agent(row) for row in await connection.execute(statement)]
+
     async def status_history(self, agent_id: str) -> Sequence[StatusChange]:
         """Oldest first."""
-        statement = (
-            sa.select(status_history)
-            .where(status_history.c.agent_id == agent_id)
-            .order_by(status_history.c.id)
-        )
         async with self._database.reading() as connection:
-            rows = (await connection.execute(statement)).all()
-        return [StatusChange(from_ms(row.at), AgentStatus(row.status), row.actor, row.reason) for row in rows]
+            return await _read_history(connection, agent_id)
 
 
 async def append_history(
@@ -88,6 +113,37 @@ async def append_history(
     """Add a line to an agent's status history, now."""
     line = {"agent_id": agent_id, "at": now_ms(), "status": status.value, "actor": actor, "reason": reason}
     await connection.execute(status_history.insert().values(line))
+
+
+async def _read_history(connection: AsyncConnection, agent_id: str) -> list[StatusChange]:
+    statement = (
+        sa.select(status_history).where(status_history.c.agent_id == agent_id).order_by(status_history.c.id)
+    )
+    rows = (await connection.execute(statement)).all()
+    return [StatusChange(from_ms(row.at), AgentStatus(row.status), row.actor, row.reason) for row in rows]
+
+
+async def _bury(connection: AsyncConnection, agent_id: str, *, actor: str, reason: str, history: str) -> None:
+    left = {"deleted_at": now_ms(), "actor": actor, "reason": reason, "history": history}
+    kept = ("id", "key_id", "hostname", "status")
+    source = sa.select(
+        *(agents.c[name] for name in kept),
+        *(sa.literal(value) if isinstance(value, str) else value for value in left.values()),
+    ).where(agents.c.id == agent_id)
+    columns = ["agent_id", *kept[1:], *left]
+    await connection.execute(tombstones.insert().from_select(columns, source))
+
+
+def _deleted_agent(row: sa.Row[Any]) -> DeletedAgent:
+    return DeletedAgent(
+        id=row.agent_id,
+        hostname=row.hostname,
+        status=AgentStatus(row.status),
+        deleted_at=from_ms(row.deleted_at),
+        actor=row.actor,
+        reason=row.reason,
+        history=decode_history(row.history),
+    )
 
 
 async def _lock_status(connection: AsyncConnection, agent_id: str) -> AgentStatus | None:

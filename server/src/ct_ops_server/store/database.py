@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ct_ops_server.store import engines, migrations
-from ct_ops_server.store.database_url import SqliteTarget, Target, parse_database_url
+from ct_ops_server.store.database_url import PostgresTarget, SqliteTarget, Target, parse_database_url
 from ct_ops_server.store.faults import store_error
 
 
@@ -66,6 +66,25 @@ class Database:
         """
         async with _as_store_errors(), self._reads.connect() as connection:
             yield connection
+
+    @property
+    def has_listeners(self) -> bool:
+        """Whether other processes can hint at what they committed: PostgreSQL can tell them."""
+        return isinstance(self._target, PostgresTarget)
+
+    @asynccontextmanager
+    async def listening(self) -> AsyncIterator[AsyncConnection]:
+        """A connection of its own for LISTEN, outside of every transaction.
+
+        Raises what the driver raises.
+        """
+        assert isinstance(self._target, PostgresTarget)
+        engine = engines.listen_engine(self._target)
+        try:
+            async with engine.connect() as connection:
+                yield await connection.execution_options(isolation_level="AUTOCOMMIT")
+        finally:
+            await engine.dispose()
 
     async def ping(self) -> None:
         """Return when the database answers.

@@ -48,6 +48,11 @@ def read_engine(target: Target) -> AsyncEngine:
     return _postgres_engine(target, connections=_READERS, pool_pre_ping=True)
 
 
+def listen_engine(target: PostgresTarget) -> AsyncEngine:
+    """Return an engine for the connection that listens for hints; to be disposed of after use."""
+    return _postgres_engine(target, connections=1)
+
+
 def migration_engine(target: Target) -> AsyncEngine:
     """Return an engine for changing the schema; to be disposed of after use."""
     if isinstance(target, SqliteTarget):

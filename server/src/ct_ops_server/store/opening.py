@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ct_ops_server.store.agents import SqlAgentStore
 from ct_ops_server.store.database import Database
+from ct_ops_server.store.endings import SqlEndingStore
 from ct_ops_server.store.enrolment import SqlEnrolmentStore
 from ct_ops_server.store.grouping import WriterLimits
 from ct_ops_server.store.installation import InstallationStore
@@ -27,6 +28,7 @@ class Store:
     agents: SqlAgentStore
     streams: SqlStreamStore
     presence: SqlPresenceStore
+    endings: SqlEndingStore
 
 
 @asynccontextmanager
@@ -63,4 +65,5 @@ def _assemble(database: Database, writer: GroupWriter) -> Store:
         agents=SqlAgentStore(database, writer),
         streams=SqlStreamStore(database, writer),
         presence=SqlPresenceStore(writer),
+        endings=SqlEndingStore(database),
     )

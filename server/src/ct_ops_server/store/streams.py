@@ -41,17 +41,20 @@ _VITALS: dict[str, Any] = {
     "os": sa.Text(),
     "os_version": sa.Text(),
     "arch": sa.Text(),
+    "clock_skew_ms": Integer64,
 }
 
 _ACTIVE = agents.c.status == AgentStatus.ACTIVE.value
-_opening = row_set("opening", agent_id=sa.Text(), worker_id=sa.Text(), interval_ms=Integer64)
+_opening = row_set(
+    "opening", agent_id=sa.Text(), key_id=sa.Text(), worker_id=sa.Text(), interval_ms=Integer64
+)
 _beat = row_set("beat", agent_id=sa.Text(), generation=Integer64, **_VITALS)
 _closing = row_set("closing", agent_id=sa.Text(), generation=Integer64)
 _facts = row_set("facts", agent_id=sa.Text(), disks=Document, interfaces=Document)
 
 _OPEN = (
     agents.update()
-    .where(agents.c.id == _opening.c.agent_id, _ACTIVE)
+    .where(agents.c.id == _opening.c.agent_id, agents.c.key_id == _opening.c.key_id, _ACTIVE)
     .values(
         generation=agents.c.generation + 1,
         online=True,
@@ -61,7 +64,7 @@ _OPEN = (
     )
     .returning(agents.c.id, agents.c.generation)
 )
-_FIND_STATUS = sa.select(agents.c.id, agents.c.status).where(
+_FIND_STATUS = sa.select(agents.c.id, agents.c.status, agents.c.key_id).where(
     agents.c.id.in_(sa.bindparam("ids", expanding=True))
 )
 _RECORD = (
@@ -92,6 +95,7 @@ class _BeatRow(Struct, frozen=True):
     os: str
     os_version: str
     arch: str
+    clock_skew_ms: int | None
 
 
 class _FactsRow(Struct, frozen=True):
@@ -114,6 +118,7 @@ class OpenStreams:
         rows = [
             {
                 "agent_id": opening.agent_id,
+                "key_id": opening.key_id,
                 "worker_id": opening.worker_id,
                 "interval_ms": _milliseconds(opening.interval),
             }
@@ -123,11 +128,11 @@ class OpenStreams:
             row.id: row.generation for row in await connection.execute(_OPEN, bind_rows("opening", rows))
         }
         missing = [opening.agent_id for opening in writes if opening.agent_id not in opened]
-        found = await _find_status(connection, missing)
+        found = await _find_rows(connection, missing)
         return [
             StreamOpened(opened[opening.agent_id])
             if opening.agent_id in opened
-            else StreamRefused(found.get(opening.agent_id))
+            else _refused(opening, found.get(opening.agent_id))
             for opening in writes
         ]
 
@@ -188,19 +193,25 @@ class SqlStreamStore:
     async def agent_status(self, agent_id: str) -> AgentStatus | None:
         """Return the status in the agent's row now; None when there is no such agent."""
         async with self._database.reading() as connection:
-            found = await _find_status(connection, [agent_id])
-        return found.get(agent_id)
+            found = await _find_rows(connection, [agent_id])
+        return AgentStatus(found[agent_id].status) if agent_id in found else None
 
 
-async def _find_status(connection: AsyncConnection, ids: Sequence[str]) -> dict[str, AgentStatus]:
+async def _find_rows(connection: AsyncConnection, ids: Sequence[str]) -> dict[str, Any]:
     if not ids:
         return {}
-    rows = await connection.execute(_FIND_STATUS, {"ids": ids})
-    return {row.id: AgentStatus(row.status) for row in rows}
+    rows = (await connection.execute(_FIND_STATUS, {"ids": ids})).all()
+    return {row.id: row for row in rows}
 
 
-def _milliseconds(interval: timedelta | None) -> int | None:
-    return None if interval is None else round(interval / timedelta(milliseconds=1))
+def _refused(opening: StreamOpening, row: Any) -> StreamRefused:
+    if row is None:
+        return StreamRefused(None)
+    return StreamRefused(AgentStatus(row.status), key_replaced=row.key_id != opening.key_id)
+
+
+def _milliseconds(duration: timedelta | None) -> int | None:
+    return None if duration is None else round(duration / timedelta(milliseconds=1))
 
 
 def _beat_row(write: HeartbeatWrite) -> _BeatRow:
@@ -217,4 +228,5 @@ def _beat_row(write: HeartbeatWrite) -> _BeatRow:
         vitals.os,
         vitals.os_version,
         vitals.arch,
+        _milliseconds(write.clock_skew),
     )

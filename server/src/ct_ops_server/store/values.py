@@ -9,11 +9,12 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
-from ct_ops_server.fleet.model import Agent, AgentStatus, Disk, Facts, Interface, Tag, Vitals
+from ct_ops_server.fleet.model import Agent, AgentStatus, Disk, Facts, Interface, StatusChange, Tag, Vitals
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _tags = msgspec.json.Decoder(list[tuple[str, str]])
+_history = msgspec.json.Decoder(list[tuple[int, str, str, str]])
 _disks = msgspec.json.Decoder(list[Disk])
 _interfaces = msgspec.json.Decoder(list[Interface])
 
@@ -53,6 +54,20 @@ def encode_strings(strings: Iterable[str]) -> str:
     return msgspec.json.encode(list(strings)).decode()
 
 
+def encode_history(changes: Iterable[StatusChange]) -> str:
+    """Return a status history as JSON."""
+    rows = [(to_ms(change.at), change.status.value, change.actor, change.reason) for change in changes]
+    return msgspec.json.encode(rows).decode()
+
+
+def decode_history(document: str) -> tuple[StatusChange, ...]:
+    """Return a status history from JSON."""
+    return tuple(
+        StatusChange(from_ms(at), AgentStatus(status), actor, reason)
+        for at, status, actor, reason in _history.decode(document)
+    )
+
+
 def agent_from(row: sa.Row[Any], tags: tuple[Tag, ...], facts: Facts | None) -> Agent:
     """Return an agent from its row (with ``is_online`` and ``leaf_not_after``) and what belongs to it."""
     return Agent(
@@ -70,6 +85,8 @@ def agent_from(row: sa.Row[Any], tags: tuple[Tag, ...], facts: Facts | None) -> 
         vitals=vitals_from(row),
         facts=facts,
         leaf_not_after=maybe_from_ms(row.leaf_not_after),
+        clock_skew=None if row.clock_skew_ms is None else row.clock_skew_ms * _MILLISECOND,
+        token_id=row.token_id,
     )
 
 

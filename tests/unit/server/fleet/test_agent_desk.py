@@ -2,72 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
+from contract.values import APPLICATION, create_token, new_agent
 from ct_ops_server.fleet.agents import (
     AgentAmbiguousError,
     AgentDesk,
     AgentNotFoundError,
     StatusConflictError,
 )
-from ct_ops_server.fleet.model import Agent, AgentStatus, StatusChange
+from ct_ops_server.fleet.model import AgentStatus, StatusChange
+from fakes.memory_store import MemoryStore
 
 NOW = datetime(2030, 1, 2, tzinfo=UTC)
 ACTIVE, PENDING, REVOKED = AgentStatus.ACTIVE, AgentStatus.PENDING, AgentStatus.REVOKED
 
 
-class Rows:
-    """Agents in memory, changed as the store's contract says."""
-
-    def __init__(self, **statuses: AgentStatus) -> None:
-        self.statuses = statuses
-        self.changes: list[StatusChange] = []
-
-    def _agent(self, agent_id: str) -> Agent:
-        return Agent(
-            agent_id, "same-name", self.statuses[agent_id], online=False, last_seen_at=None,
-            created_at=NOW, key_id="k", observed_address="192.0.2.1",
-        )  # fmt: skip
-
-    async def list_agents(self, *, status: AgentStatus | None = None) -> Sequence[Agent]:
-        return [self._agent(one) for one, its in self.statuses.items() if status in {None, its}]
-
-    async def find_agents(self, selector: str) -> Sequence[Agent]:
-        return [self._agent(one) for one in self.statuses if one.startswith(selector)]
-
-    async def change_status(
-        self, agent_id: str, *, allowed_from: frozenset[AgentStatus], to: AgentStatus, actor: str, reason: str
-    ) -> AgentStatus | None:
-        before = self.statuses.get(agent_id)
-        if before in allowed_from:
-            self.statuses[agent_id] = to
-            self.changes.append(StatusChange(NOW, to, actor, reason))
-        return before
-
-    async def status_history(self, agent_id: str) -> Sequence[StatusChange]:
-        return self.changes if agent_id in self.statuses else []
+def never_hinted(topic: str) -> None:
+    """Fail: nothing was to be decided."""
+    raise AssertionError(topic)
 
 
-class Live:
-    """Connections of this process: writes down whose were ended, and why."""
-
-    def __init__(self) -> None:
-        self.ended: list[tuple[str, str]] = []
-
-    def end(self, agent_id: str, reason: str) -> int:
-        self.ended.append((agent_id, reason))
-        return 1
+async def fleet(**statuses: AgentStatus) -> MemoryStore:
+    """Return a store with these agents, all of one hostname."""
+    store = MemoryStore(lambda: NOW)
+    token = await create_token(store)
+    for agent_id, status in statuses.items():
+        application = replace(APPLICATION, key_id=f"key-{agent_id}", hostname="same-name")
+        new = new_agent(agent_id, status=status, application=application)
+        await store.admit(new, token_id=token, leaf=None)
+    return store
 
 
 async def decide(decision: str, status: AgentStatus) -> tuple[AgentStatus, list[tuple[str, str]]]:
-    """Return the status after a decision, and whose connections it ended."""
-    live = Live()
-    desk = AgentDesk(Rows(a1=status), live)
+    """Return the status after a decision, and whose connections are to end, and why."""
+    store, hints = await fleet(a1=status), list[str]()
+    desk = AgentDesk(store, hint=hints.append)
     after = await getattr(desk, decision)("a1", actor="somebody", reason="because")
-    return after.status, live.ended
+    assert ["endings"] == hints
+    return after.status, [(ending.agent_id, ending.reason) for ending in await store.endings_after(0)]
 
 
 @pytest.mark.parametrize(
@@ -94,16 +70,17 @@ async def test_a_decision_that_does_not_fit_changes_nothing_and_ends_nobody(
     decision: str, status: AgentStatus
 ) -> None:
     """Above all, a revoked agent is not approved again by accident."""
-    rows, live = Rows(a1=status), Live()
+    store = await fleet(a1=status)
     with pytest.raises(StatusConflictError, match=f"cannot {decision} same-name"):
-        await getattr(AgentDesk(rows, live), decision)("a1", actor="somebody")
+        await getattr(AgentDesk(store, hint=never_hinted), decision)("a1", actor="somebody")
 
-    assert (status, [], []) == (rows.statuses["a1"], rows.changes, live.ended)
+    assert (status, 0) == (await store.agent_status("a1"), await store.last_ending())
+    assert 1 == len(await store.status_history("a1"))
 
 
 async def test_a_selector_must_mean_exactly_one_agent() -> None:
     """None and two are told apart, and two are named."""
-    desk = AgentDesk(Rows(a1=ACTIVE, a2=PENDING), Live())
+    desk = AgentDesk(await fleet(a1=ACTIVE, a2=PENDING), hint=never_hinted)
     with pytest.raises(AgentNotFoundError, match="'b'"):
         await desk.find("b")
     with pytest.raises(AgentAmbiguousError, match=r"a1 .*a2 .*use an id") as caught:
@@ -114,7 +91,23 @@ async def test_a_selector_must_mean_exactly_one_agent() -> None:
 
 async def test_who_decided_and_why_is_kept() -> None:
     """The history carries actor and reason."""
-    desk = AgentDesk(Rows(a1=PENDING), Live())
+    desk = AgentDesk(await fleet(a1=PENDING), hint=list[str]().append)
     await desk.revoke("a1", actor="somebody", reason="because")
+    latest = (await desk.history("a1"))[-1]
 
-    assert [StatusChange(NOW, REVOKED, "somebody", "because")] == await desk.history("a1")
+    assert StatusChange(NOW, REVOKED, "somebody", "because") == latest
+
+
+async def test_a_deleted_agent_leaves_who_did_it_and_its_history() -> None:
+    """Nobody can make an agent disappear without a trace; its connections end."""
+    store, hints = await fleet(a1=ACTIVE), list[str]()
+    desk = AgentDesk(store, hint=hints.append)
+    gone = await desk.delete("a1", actor="somebody", reason="scrapped")
+    (left,) = await desk.deleted()
+
+    assert ("a1", ["endings"]) == (gone.id, hints)
+    assert ("a1", "somebody", "scrapped", ACTIVE) == (left.id, left.actor, left.reason, left.status)
+    assert [ACTIVE] == [change.status for change in left.history]
+    assert ["unknown_agent"] == [ending.reason for ending in await store.endings_after(0)]
+    with pytest.raises(AgentNotFoundError):
+        await desk.delete("a1", actor="somebody")

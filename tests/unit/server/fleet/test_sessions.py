@@ -12,7 +12,7 @@ from ct_ops_server.fleet.sessions import Greeting, refusal_reason, token_fault
 
 NOW = datetime(2030, 1, 2, tzinfo=UTC)
 LEAF, OTHER_LEAF = b"leaf", b"other leaf"
-GREETING = Greeting("a1", LEAF, "token")
+GREETING = Greeting("a1", "key-a1", LEAF, "token")
 
 
 def claims(

@@ -42,7 +42,7 @@ async def enrol(store: Store, *names: str) -> dict[str, int]:
     generations = {}
     for name in names:
         await store.enrolment.admit(new_agent(name), token_id=token, leaf=None)
-        opened = await store.streams.open_stream(StreamOpening(name, "worker-1", None))
+        opened = await store.streams.open_stream(StreamOpening(name, f"key-{name}", "worker-1", None))
         assert isinstance(opened, StreamOpened)
         generations[name] = opened.generation
     return generations
@@ -139,7 +139,7 @@ async def test_every_kind_of_write_shares_one_group(store: Store) -> None:
     """Openings, heartbeats and closings of different agents are committed together."""
     generations = await enrol(store, "a", "b", "c")
     opened, stored, _ = await asyncio.gather(
-        store.streams.open_stream(StreamOpening("a", "worker-1", None)),
+        store.streams.open_stream(StreamOpening("a", "key-a", "worker-1", None)),
         store.streams.record_heartbeat(beat("b", generations["b"])),
         store.streams.close_stream(StreamClosing("c", generations["c"])),
     )
@@ -165,14 +165,14 @@ async def test_an_agent_that_moves_between_two_workers_is_always_somewhere(
     generations = await enrol(two_workers[0], *NAMES)
 
     async def move(store: Store, name: str) -> None:
-        opened = await store.streams.open_stream(StreamOpening(name, "worker", None))
+        opened = await store.streams.open_stream(StreamOpening(name, f"key-{name}", "worker", None))
         assert isinstance(opened, StreamOpened)
         await store.streams.record_heartbeat(beat(name, opened.generation, facts=FACTS))
 
     await asyncio.gather(*(move(store, name) for _ in range(10) for name in NAMES for store in two_workers))
 
     for name in NAMES:
-        opened = await two_workers[1].streams.open_stream(StreamOpening(name, "worker", None))
+        opened = await two_workers[1].streams.open_stream(StreamOpening(name, f"key-{name}", "worker", None))
         assert StreamOpened(generations[name] + 21) == opened
 
 
