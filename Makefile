@@ -44,10 +44,14 @@ proto: $(READY) ## Regenerate the messages from proto/
 golden: $(READY) ## Accept an addition to the wire
 	PYTHONPATH=tests $(BIN)/python tests/golden.py
 
+LOCK = $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-header
+
 .PHONY: lock
 lock: $(READY) ## Resolve the dependencies again
-	$(BIN)/uv pip compile --quiet --upgrade pyproject.toml --extra dev --universal --python-version 3.11 \
-		--generate-hashes --no-emit-index-url --no-header --output-file requirements/dev.lock
+	$(LOCK) --extra dev --upgrade --output-file requirements/dev.lock
+	$(LOCK) --extra agent --constraint requirements/dev.lock --upgrade --output-file requirements/agent.lock
+	$(LOCK) --extra server --constraint requirements/dev.lock --upgrade --output-file requirements/server.lock
 
 .PHONY: demo
 demo: $(READY) ## Enrol this host with a server on loopback and watch its vitals (ONCE=1: print once)
