@@ -28,7 +28,7 @@ ACTIVE = frozenset({AgentStatus.ACTIVE})
 async def admit_host(store: StoreUnderTest, agent_id: str, hostname: str) -> None:
     token = await create_token(store.enrolment, f"token-of-{agent_id}")
     application = replace(APPLICATION, key_id=f"key-{agent_id}", hostname=hostname)
-    await store.enrolment.admit(new_agent(agent_id, application=application), token_id=token, leaf=None)
+    await store.enrolment.admit(new_agent(agent_id, application=application, token_id=token), leaf=None)
 
 
 async def test_agents_are_listed_by_hostname_then_id(store: StoreUnderTest) -> None:
@@ -61,7 +61,7 @@ async def test_an_agent_is_shown_as_it_enrolled(store: StoreUnderTest) -> None:
     """Everything an operator sees about a new agent comes from its admission."""
     token = await create_token(store.enrolment)
     new = replace(new_agent("a", application=APPLICATION), evidence="same hostname as b")
-    await store.enrolment.admit(new, token_id=token, leaf=leaf("a", "01"))
+    await store.enrolment.admit(replace(new, token_id=token), leaf=leaf("a", "01"))
     agent = await store.agent("a")
 
     assert ("web-1", AgentStatus.ACTIVE, False) == (agent.hostname, agent.status, agent.online)
@@ -77,8 +77,8 @@ async def test_several_tags_belong_to_their_own_agents(store: StoreUnderTest) ->
     """Tags come by key; of two values of one key the last one said holds."""
     token = await create_token(store.enrolment)
     tags = (Tag("site", "b"), Tag("role", "db"), Tag("site", "a"))
-    await store.enrolment.admit(replace(new_agent("a"), tags=tags), token_id=token, leaf=None)
-    await store.enrolment.admit(replace(new_agent("b"), tags=()), token_id=token, leaf=None)
+    await store.enrolment.admit(replace(new_agent("a", token_id=token), tags=tags), leaf=None)
+    await store.enrolment.admit(replace(new_agent("b", token_id=token), tags=()), leaf=None)
 
     assert {"a": (Tag("role", "db"), Tag("site", "a")), "b": ()} == {
         agent.id: agent.tags for agent in await store.agents.list_agents()
@@ -121,7 +121,7 @@ async def test_a_verdict_is_stored_with_who_and_why(store: StoreUnderTest) -> No
     assert AgentStatus.PENDING == before
     assert AgentStatus.ACTIVE == (await store.agent("a")).status
     assert [
-        (AgentStatus.PENDING, "enrolment", "enrolment token"),
+        (AgentStatus.PENDING, "enrolment", "enrolment token token-of-a"),
         (AgentStatus.ACTIVE, "ada", "known host"),
     ] == [(line.status, line.actor, line.reason) for line in history]
 

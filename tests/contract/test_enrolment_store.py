@@ -21,7 +21,8 @@ from contract.values import (
     new_agent,
     open_stream,
 )
-from ct_ops_server.enrolment.model import Collision, TokenTerms
+from ct_ops_proto.enrolment_token import secret_digest
+from ct_ops_server.enrolment.model import Application, Collision, Findings, NewKey, TokenTerms
 from ct_ops_server.enrolment.ports import KeyAlreadyEnrolledError, TokenNotRedeemedError
 from ct_ops_server.fleet.model import AgentStatus, Tag
 from ct_ops_server.fleet.ports import WriteRefusedError
@@ -78,7 +79,7 @@ async def test_the_same_secret_makes_no_second_token(store: StoreUnderTest) -> N
 async def test_an_admission_spends_one_use_and_starts_the_history(store: StoreUnderTest) -> None:
     """The agent, its history and the spent use appear together."""
     token = await create_token(store.enrolment)
-    await store.enrolment.admit(new_agent("a"), token_id=token, leaf=None)
+    await store.enrolment.admit(new_agent("a", token_id=token), leaf=None)
 
     assert 1 == await uses(store)
     assert "a" == (await store.agent("a")).id
@@ -88,7 +89,7 @@ async def test_an_admission_spends_one_use_and_starts_the_history(store: StoreUn
 async def test_an_admission_may_bring_the_first_leaf(store: StoreUnderTest) -> None:
     """An agent that is active at once is never without its leaf."""
     token = await create_token(store.enrolment)
-    await store.enrolment.admit(new_agent("a"), token_id=token, leaf=leaf("a", "01"))
+    await store.enrolment.admit(new_agent("a", token_id=token), leaf=leaf("a", "01"))
     found = await store.enrolment.find_agent("key-a")
 
     assert found is not None
@@ -130,7 +131,7 @@ async def test_a_token_that_is_over_admits_nobody(store: StoreUnderTest, terms: 
     token = await create_token(store.enrolment, terms=terms)
 
     with pytest.raises(TokenNotRedeemedError):
-        await store.enrolment.admit(new_agent("a"), token_id=token, leaf=leaf("a", "01"))
+        await store.enrolment.admit(new_agent("a", token_id=token), leaf=leaf("a", "01"))
 
     assert 0 == await uses(store)
     assert [] == await store.agents.find_agents("a")
@@ -140,17 +141,17 @@ async def test_a_token_that_is_over_admits_nobody(store: StoreUnderTest, terms: 
 async def test_a_token_that_does_not_exist_admits_nobody(store: StoreUnderTest) -> None:
     """An id alone is no invitation."""
     with pytest.raises(TokenNotRedeemedError):
-        await store.enrolment.admit(new_agent("a"), token_id="nothing", leaf=None)
+        await store.enrolment.admit(new_agent("a", token_id="nothing"), leaf=None)
 
 
 async def test_a_key_is_enrolled_once_and_the_second_try_spends_nothing(store: StoreUnderTest) -> None:
     """Whoever comes second with a key hears so, even when the token's last use is gone."""
     token = await create_token(store.enrolment, terms=TokenTerms("one use", max_uses=1))
-    await store.enrolment.admit(new_agent("a"), token_id=token, leaf=None)
+    await store.enrolment.admit(new_agent("a", token_id=token), leaf=None)
     again = replace(new_agent("b"), application=new_agent("a").application)
 
     with pytest.raises(KeyAlreadyEnrolledError):
-        await store.enrolment.admit(again, token_id=token, leaf=None)
+        await store.enrolment.admit(replace(again, token_id=token), leaf=None)
 
     assert 1 == await uses(store)
     assert [] == await store.agents.find_agents("b")
@@ -161,7 +162,7 @@ async def test_two_hundred_registers_at_once_on_ten_uses_admit_ten(store: StoreU
     token = await create_token(store.enrolment, terms=TokenTerms("ten uses", max_uses=10))
     results = await asyncio.gather(
         *(
-            store.enrolment.admit(new_agent(f"a{n:03}"), token_id=token, leaf=leaf(f"a{n:03}", str(n)))
+            store.enrolment.admit(new_agent(f"a{n:03}", token_id=token), leaf=leaf(f"a{n:03}", str(n)))
             for n in range(200)
         ),
         return_exceptions=True,
@@ -181,7 +182,7 @@ async def test_one_key_registering_many_times_at_once_becomes_one_agent(store: S
     results = await asyncio.gather(
         *(
             store.enrolment.admit(
-                new_agent(f"a{number}", application=APPLICATION), token_id=token, leaf=leaf(f"a{number}", "1")
+                new_agent(f"a{number}", application=APPLICATION, token_id=token), leaf=leaf(f"a{number}", "1")
             )
             for number in range(8)
         ),
@@ -233,15 +234,21 @@ async def test_a_proven_agent_says_who_it_is_now(store: StoreUnderTest) -> None:
 
 
 async def collide(store: StoreUnderTest, **holders: tuple[str, bool]) -> Collision | None:
-    """Let agents hold the hostname "web-1", each from an address and live or not; then look."""
+    """Let agents hold the hostname "web-1", each from an address and live or not; then apply."""
     await store.presence.renew_lease("worker-1")
     token = await create_token(store.enrolment)
     for agent_id, (address, live) in holders.items():
         held = replace(APPLICATION, key_id=f"key-{agent_id}", observed_address=address)
-        await store.enrolment.admit(new_agent(agent_id, application=held), token_id=token, leaf=None)
+        await store.enrolment.admit(new_agent(agent_id, application=held, token_id=token), leaf=None)
         if live:
             await open_stream(store, agent_id)
-    return await store.enrolment.find_collision("web-1", "198.51.100.7")
+    return await collision_of(store, replace(APPLICATION, key_id="key-new"))
+
+
+async def collision_of(store: StoreUnderTest, application: Application) -> Collision | None:
+    """Return what stands in an application's way, which is looked for only beside a token."""
+    await store.enrolment.create_token("shown", secret_digest("tok_shown"), TokenTerms("shown"), actor="ada")
+    return (await store.enrolment.look_up(replace(application, token="tok_shown"))).collision
 
 
 async def test_a_hostname_that_nobody_holds_collides_with_nobody(store: StoreUnderTest) -> None:
@@ -268,4 +275,118 @@ async def test_a_revoked_holder_of_a_hostname_is_no_collision(store: StoreUnderT
     """Whoever was revoked is out of the way."""
     await enrol(store, "a", status=AgentStatus.REVOKED)
 
-    assert await store.enrolment.find_collision("host-a", "198.51.100.7") is None
+    assert await collision_of(store, replace(APPLICATION, key_id="key-new", hostname="host-a")) is None
+
+
+@pytest.mark.parametrize("live", [True, False])
+async def test_the_same_machine_under_another_name_is_a_twin(store: StoreUnderTest, live: bool) -> None:  # noqa: FBT001  a column
+    """A renamed copy is still the machine it was, wherever it calls from."""
+    await store.presence.renew_lease("worker-1")
+    token = await create_token(store.enrolment)
+    held = replace(APPLICATION, key_id="key-a", machine_id="f" * 64, observed_address="203.0.113.9")
+    await store.enrolment.admit(new_agent("a", application=held, token_id=token), leaf=None)
+    if live:
+        await open_stream(store, "a")
+    renamed = replace(APPLICATION, key_id="key-new", hostname="other", machine_id="f" * 64)
+    found = await collision_of(store, renamed)
+
+    assert Collision("a", live=live, same_address=False, same_machine=True) == found
+    assert live is found.is_live_twin
+
+
+async def test_machines_that_say_nothing_about_themselves_are_no_twins(store: StoreUnderTest) -> None:
+    """Existing agents know no machine id: two of them have nothing in common."""
+    token = await create_token(store.enrolment)
+    await store.enrolment.admit(new_agent("a", token_id=token), leaf=None)
+
+    assert await collision_of(store, replace(APPLICATION, key_id="key-new", hostname="other")) is None
+
+
+async def test_what_is_found_of_a_known_key_is_its_agent_and_the_token(store: StoreUnderTest) -> None:
+    """Nothing else matters about a key that is enrolled."""
+    await enrol(store, "a")
+    application = replace(APPLICATION, key_id="key-a", hostname="host-a", token="tok_none")
+    found = await store.enrolment.look_up(application)
+
+    assert found.known is not None
+    assert Findings(known=found.known) == found
+
+
+async def test_the_key_of_an_agent_deleted_while_revoked_is_barred(store: StoreUnderTest) -> None:
+    """Deletion is no way back for a revoked key; an agent deleted while active leaves its key free."""
+    await enrol(store, "a", "b")
+    await store.agents.change_status(
+        "a", allowed_from=frozenset({AgentStatus.ACTIVE}), to=AgentStatus.REVOKED, actor="ada", reason=""
+    )
+    for agent_id in ("a", "b"):
+        assert await store.agents.delete_agent(agent_id, actor="ada", reason="")
+    found = [await store.enrolment.look_up(replace(APPLICATION, key_id=f"key-{name}")) for name in "ab"]
+
+    assert [True, False] == [each.key_is_barred for each in found]
+
+
+async def test_an_id_is_never_given_out_twice(store: StoreUnderTest) -> None:
+    """Neither a stored agent's nor a deleted one's: a leaf may still name it."""
+    await enrol(store, "a", "b")
+    await store.agents.delete_agent("b", actor="ada", reason="")
+    for agent_id in ("a", "b"):
+        stolen = replace(APPLICATION, key_id="key-new", leaf_agent_id=agent_id)
+        found = await store.enrolment.look_up(stolen)
+        assert found.leaf_agent_is_taken
+        with pytest.raises(KeyAlreadyEnrolledError):
+            await store.enrolment.admit(new_agent(agent_id, application=stolen), leaf=None)
+
+    unknown = await store.enrolment.look_up(replace(APPLICATION, key_id="key-new", leaf_agent_id="c"))
+    assert not unknown.leaf_agent_is_taken
+
+
+async def test_an_agent_can_be_admitted_without_a_token(store: StoreUnderTest) -> None:
+    """One that was forgotten by a restore comes back pending; nothing is spent."""
+    await store.enrolment.admit(new_agent("a", status=AgentStatus.PENDING), leaf=None)
+
+    assert AgentStatus.PENDING is (await store.agent("a")).status
+    assert (await store.agent("a")).token_id is None
+
+
+async def test_a_key_is_followed_by_another_with_its_leaf(store: StoreUnderTest) -> None:
+    """The new key is the agent's, the old one nobody's, and the history says so."""
+    await enrol(store, "a")
+    key = NewKey("key-new", b"new der")
+    assert await store.enrolment.replace_key("a", "key-a", key, leaf("a", "02"))
+    found = await store.enrolment.find_agent("key-new")
+
+    assert found is not None
+    assert ("a", b"new der", "leaf 02") == (found.id, found.public_key_der, found.leaf_pem)
+    assert await store.enrolment.find_agent("key-a") is None
+    assert "agent" == (await store.agents.status_history("a"))[-1].actor
+    assert not await store.enrolment.replace_key("a", "key-a", NewKey("key-3", b"3"), leaf("a", "03"))
+
+
+async def test_a_key_cannot_follow_that_is_or_was_another_agents(store: StoreUnderTest) -> None:
+    """Nor can the agent that was revoked meanwhile have a new one."""
+    await enrol(store, "a", "b", "c")
+    for agent_id in ("b", "c"):
+        await store.agents.change_status(
+            agent_id,
+            allowed_from=frozenset({AgentStatus.ACTIVE}),
+            to=AgentStatus.REVOKED,
+            actor="ada",
+            reason="",
+        )
+    await store.agents.delete_agent("b", actor="ada", reason="")
+    for taken in ("key-b", "key-c"):
+        with pytest.raises(KeyAlreadyEnrolledError):
+            await store.enrolment.replace_key("a", "key-a", NewKey(taken, b""), leaf("a", "02"))
+
+    assert not await store.enrolment.replace_key("c", "key-c", NewKey("key-9", b""), leaf("c", "03"))
+
+
+async def test_leaves_that_expired_before_a_new_one_was_issued_are_forgotten(store: StoreUnderTest) -> None:
+    """An agent that renews for years does not leave forty leaves behind."""
+    await enrol(store, "a")
+    for serial, days in {"01": 0, "02": 60, "03": 200}.items():
+        await store.enrolment.record_leaf(leaf("a", serial, issued_at=ISSUED + timedelta(days=days)))
+    found = await store.enrolment.find_agent("key-a")
+
+    assert found is not None
+    assert "leaf 03" == found.leaf_pem

@@ -89,11 +89,15 @@ async def create_token(
 
 
 def new_agent(
-    agent_id: str, *, status: AgentStatus = AgentStatus.ACTIVE, application: Application | None = None
+    agent_id: str,
+    *,
+    status: AgentStatus = AgentStatus.ACTIVE,
+    application: Application | None = None,
+    token_id: str | None = None,
 ) -> NewAgent:
     """Return an agent with a key of its own."""
     applied = application or replace(APPLICATION, key_id=f"key-{agent_id}", hostname=f"host-{agent_id}")
-    return NewAgent(agent_id, status, applied, tags=(Tag("role", "web"),), evidence="")
+    return NewAgent(agent_id, status, applied, tags=(Tag("role", "web"),), evidence="", token_id=token_id)
 
 
 def leaf(agent_id: str, serial: str, *, issued_at: datetime = ISSUED) -> LeafRecord:
@@ -113,7 +117,7 @@ async def enrol(store: StoreUnderTest, *agent_ids: str, status: AgentStatus = Ag
     """Admit agents."""
     token = await create_token(store.enrolment, f"token-of-{agent_ids[0]}")
     for agent_id in agent_ids:
-        await store.enrolment.admit(new_agent(agent_id, status=status), token_id=token, leaf=None)
+        await store.enrolment.admit(new_agent(agent_id, status=status, token_id=token), leaf=None)
 
 
 async def open_stream(store: StoreUnderTest, agent_id: str, worker_id: str = "worker-1") -> int:

@@ -9,12 +9,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
+from ct_ops_proto.enrolment_token import secret_digest
 from ct_ops_server.enrolment.model import (
     Application,
     Collision,
     EnrolledAgent,
+    Findings,
     LeafRecord,
     NewAgent,
+    NewKey,
     TokenRecord,
     TokenState,
     TokenTerms,
@@ -232,31 +235,48 @@ class MemoryStore:
             public_key_der=row.application.public_key_der,
         )
 
-    async def find_collision(self, hostname: str, observed_address: str) -> Collision | None:
-        holders = [
-            Collision(row.id, self._is_online(row), row.application.observed_address == observed_address)
-            for row in sorted(self._rows.values(), key=lambda row: row.id)
-            if row.application.hostname == hostname and row.status is not AgentStatus.REVOKED
-        ]
-        return max(holders, key=lambda holder: (holder.live, holder.same_address), default=None)
+    async def look_up(self, application: Application) -> Findings:
+        known = await self.find_agent(application.key_id)
+        digest = secret_digest(application.token) if application.token else b""
+        token = await self.find_token(digest)
+        if known is not None:
+            return Findings(known=known, token=token)
+        return Findings(
+            token=token,
+            collision=None if token is None else self._collision(application),
+            key_is_barred=self._is_barred(application.key_id),
+            leaf_agent_is_taken=self._is_taken(application.leaf_agent_id),
+        )
 
-    async def admit(self, new: NewAgent, *, token_id: str, leaf: LeafRecord | None) -> None:
-        if await self.find_agent(new.application.key_id) is not None:
+    async def admit(self, new: NewAgent, *, leaf: LeafRecord | None) -> None:
+        if self._is_taken(new.id) or await self.find_agent(new.application.key_id) is not None:
             raise KeyAlreadyEnrolledError
-        token = self._tokens.get(token_id)
-        if token is None or token.state(self._now()) is not TokenState.ACTIVE:
-            raise TokenNotRedeemedError
-        self._tokens[token_id] = replace(token, uses=token.uses + 1)
+        if new.token_id is not None:
+            self._redeem(new.token_id)
         row = _Row(new.id, new.application, new.status, self._now(), _one_a_key(new.tags), new.evidence)
-        reason = new.evidence or "enrolment token"
+        row.token_id = new.token_id
+        reason = new.evidence or f"enrolment token {new.token_id}"
         row.history.append(StatusChange(self._now(), new.status, "enrolment", reason))
         row.leaves += [] if leaf is None else [leaf]
         self._rows[new.id] = row
+
+    async def replace_key(self, agent_id: str, old_key_id: str, key: NewKey, leaf: LeafRecord) -> bool:
+        if await self.find_agent(key.key_id) is not None or self._is_barred(key.key_id):
+            raise KeyAlreadyEnrolledError
+        row = self._rows.get(agent_id)
+        if row is None or (row.status, row.application.key_id) != (AgentStatus.ACTIVE, old_key_id):
+            return False
+        row.application = replace(row.application, key_id=key.key_id, public_key_der=key.public_key_der)
+        row.leaves.append(leaf)
+        reason = f"key {old_key_id[:16]}… followed by {key.key_id[:16]}…"
+        row.history.append(StatusChange(self._now(), row.status, "agent", reason))
+        return True
 
     async def record_leaf(self, leaf: LeafRecord) -> None:
         row = self._rows.get(leaf.agent_id)
         if row is None:
             raise WriteRefusedError("there is no such agent")
+        row.leaves = [kept for kept in row.leaves if kept.not_after >= leaf.issued_at]
         row.leaves.append(leaf)
 
     async def refresh_facts(self, agent_id: str, application: Application) -> None:
@@ -285,6 +305,37 @@ class MemoryStore:
             clock_skew=row.clock_skew,
             token_id=row.token_id,
         )
+
+    def _collision(self, application: Application) -> Collision | None:
+        twins = [
+            Collision(
+                row.id,
+                self._is_online(row),
+                (theirs.hostname, theirs.observed_address)
+                == (application.hostname, application.observed_address),
+                bool(application.machine_id) and theirs.machine_id == application.machine_id,
+            )
+            for row in sorted(self._rows.values(), key=lambda row: row.id)
+            if row.status is not AgentStatus.REVOKED
+            and (theirs := row.application)
+            and (
+                theirs.hostname == application.hostname
+                or (application.machine_id and theirs.machine_id == application.machine_id)
+            )
+        ]
+        return max(twins, key=lambda twin: (twin.is_live_twin, twin.live, twin.same_machine), default=None)
+
+    def _is_barred(self, key_id: str) -> bool:
+        return any(key == key_id and left.status is AgentStatus.REVOKED for key, left in self._deleted)
+
+    def _is_taken(self, agent_id: str | None) -> bool:
+        return agent_id in self._rows or any(left.id == agent_id for _, left in self._deleted)
+
+    def _redeem(self, token_id: str) -> None:
+        token = self._tokens.get(token_id)
+        if token is None or token.state(self._now()) is not TokenState.ACTIVE:
+            raise TokenNotRedeemedError
+        self._tokens[token_id] = replace(token, uses=token.uses + 1)
 
     def _end(self, agent_id: str, reason: str) -> None:
         self._endings.append((len(self._endings) + 1, agent_id, reason, self._now()))

@@ -22,4 +22,9 @@ def rotation_text(*, leaf_der: bytes, csr_der: bytes) -> bytes:
     The old key proves itself by the connection. The new one proves here that its holder wants to be
     the successor of this very leaf, so that nobody can name somebody else's key as his next.
     """
-    return _ROTATE + hashlib.sha256(leaf_der).digest() + hashlib.sha256(csr_der).digest()
+    return rotation_text_for(leaf_sha256=hashlib.sha256(leaf_der).digest(), csr_der=csr_der)
+
+
+def rotation_text_for(*, leaf_sha256: bytes, csr_der: bytes) -> bytes:
+    """Return `rotation_text` for a leaf of which only the digest is at hand."""
+    return _ROTATE + leaf_sha256 + hashlib.sha256(csr_der).digest()

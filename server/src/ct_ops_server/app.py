@@ -23,7 +23,6 @@ from prometheus_client import CollectorRegistry
 
 from ct_ops_server.config.schema import Settings
 from ct_ops_server.core import Core, open_core, utc_now
-from ct_ops_server.edge.agent_service import ServiceParts
 from ct_ops_server.edge.callers import Callers
 from ct_ops_server.edge.front_door import FrontDoor, Upstreams
 from ct_ops_server.edge.grpc_servers import start_agents, start_lobby
@@ -34,7 +33,9 @@ from ct_ops_server.edge.listener import connection_ceiling
 from ct_ops_server.edge.local_app import build_local_app
 from ct_ops_server.edge.metrics import EdgeMetrics, StoreMetrics
 from ct_ops_server.edge.public_app import build_public_app
+from ct_ops_server.edge.rpc import ServiceParts
 from ct_ops_server.edge.tls import build_contexts
+from ct_ops_server.enrolment.challenges import Challenges
 from ct_ops_server.fleet import endings
 from ct_ops_server.fleet.bus import Bus
 from ct_ops_server.fleet.endings import EndingWatch
@@ -108,6 +109,8 @@ def _service_parts(
 ) -> ServiceParts:
     return ServiceParts(
         enrolment=core.enrolment,
+        challenges=Challenges(random_bytes=secrets.token_bytes, monotonic_s=asyncio.get_running_loop().time),
+        server_certificates=core.keys.tls.verified_by,
         sessions=Sessions(core.store.streams, verifier=core.verifier, worker_id=worker_id, now=utc_now),
         callers=callers,
         held=HeldRefusals(

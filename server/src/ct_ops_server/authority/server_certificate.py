@@ -67,6 +67,13 @@ class ServerTls:
         """SHA-256 of ``ca_der``, 32 bytes: what enrolment tokens carry."""
         return hashlib.sha256(self.ca_der).digest()
 
+    @property
+    def verified_by(self) -> tuple[bytes, ...]:
+        """DER of everything that an agent may have verified this server by: the CA and the chain."""
+        chain = x509.load_pem_x509_certificates(self.chain_pem.encode())
+        ders = [certificate.public_bytes(serialization.Encoding.DER) for certificate in chain]
+        return tuple(dict.fromkeys((self.ca_der, *ders)))
+
 
 def load_configured_tls(cert_file: Path, key_file: Path, ca_file: Path | None) -> ServerTls:
     """Return the operator's certificate with what agents shall pin.

@@ -11,16 +11,17 @@ from __future__ import annotations
 
 import math
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 
 from ct_ops_proto.agent.v1 import ingest_pb2 as wire
 from ct_ops_proto.enrolment_token import MAX_ACCEPTED_BYTES, strip_hint
+from ct_ops_proto.machine_identity import is_machine_digest
 from ct_ops_server.authority.csr import parse_csr
 from ct_ops_server.authority.leaf_identity import LeafOfAgent
-from ct_ops_server.authority.public_key import parse_public_key
+from ct_ops_server.authority.public_key import PublicKey, parse_public_key
 from ct_ops_server.edge.refusals import refuse
-from ct_ops_server.enrolment.model import Application, Refusal, Registration
+from ct_ops_server.enrolment.model import Application, Refusal, Registration, Renewal
 from ct_ops_server.enrolment.service import refusal
 from ct_ops_server.fleet.model import Disk, Facts, Frame, Interface, Tag, Vitals
 from ct_ops_server.fleet.sessions import Greeting
@@ -152,8 +153,20 @@ def tags_of(tags: Sequence[wire.Tag]) -> tuple[Tag, ...]:
     return tuple(Tag(key, value) for key, value in latest.items() if key)
 
 
-def application_of(message: wire.RegisterRequest, *, proven_key_id: str | None, address: str) -> Application:
+def application_of(
+    message: wire.RegisterRequest,
+    *,
+    address: str,
+    leaf_agent_id: Callable[[PublicKey], str | None],
+    is_proven: Callable[[PublicKey], bool],
+) -> Application:
     """Return a Register as an application: its form is checked, its content is only claimed.
+
+    Args:
+        message: as it came.
+        address: where the front door saw it come from.
+        leaf_agent_id: tells which agent a valid leaf of this connection for that key names.
+        is_proven: tells whether this connection, or a signed challenge, proved that key.
 
     Raises:
         EnrolmentRefusedError: the token or the key is missing, or the token is absurdly long.
@@ -182,7 +195,9 @@ def application_of(message: wire.RegisterRequest, *, proven_key_id: str | None, 
         ip_addresses=addresses_of(platform.ip_addresses),
         claimed_tags=tags_of(message.tags),
         observed_address=address,
-        key_is_proven=key.key_id == proven_key_id,
+        key_is_proven=is_proven(key),
+        machine_id=message.machine_id if is_machine_digest(message.machine_id) else "",
+        leaf_agent_id=leaf_agent_id(key),
     )
 
 
@@ -198,7 +213,20 @@ def greeting_of(leaf: LeafOfAgent, first: wire.HeartbeatRequest) -> Greeting:
     )
 
 
-def registration_message(registration: Registration) -> wire.RegisterResponse:
+def renewal_message(renewal: Renewal, *, authority_pem: str) -> wire.RenewalResponse:
+    """Return what was renewed."""
+    not_after = renewal.leaf_not_after
+    if not_after is None:
+        return wire.RenewalResponse(agent_token=renewal.agent_token)
+    return wire.RenewalResponse(
+        agent_token=renewal.agent_token,
+        client_cert_pem=renewal.leaf_pem,
+        client_cert_not_after_unix=int(not_after.timestamp()),
+        agent_ca_cert_pem=authority_pem,
+    )
+
+
+def registration_message(registration: Registration, now: datetime) -> wire.RegisterResponse:
     """Return the reply to a Register that was not refused."""
     not_after = registration.leaf_not_after
     return wire.RegisterResponse(
@@ -209,4 +237,5 @@ def registration_message(registration: Registration) -> wire.RegisterResponse:
         client_cert_pem=registration.leaf_pem,
         agent_ca_cert_pem=registration.authority_pem,
         client_cert_not_after_unix=0 if not_after is None else int(not_after.timestamp()),
+        server_time_ms=int(now.timestamp() * 1000),
     )

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import grpc
 
-from ct_ops_server.edge.agent_service import AgentService, ServiceParts
+from ct_ops_server.edge.agent_service import agent_service
 from ct_ops_server.edge.limits import Limits
+from ct_ops_server.edge.rpc import ServiceParts
 
 
 async def start_grpc_server(
@@ -26,7 +27,7 @@ async def start_grpc_server(
     """Start a server on a UNIX socket."""
     limits = parts.limits
     server = grpc.aio.server(options=(*_common(limits, message_bytes, streams), *extra))
-    server.add_generic_rpc_handlers((AgentService(parts, message_bytes=message_bytes).handler(),))
+    server.add_generic_rpc_handlers((agent_service(parts, message_bytes=message_bytes),))
     server.add_insecure_port(f"unix:{path}")
     await server.start()
     return server

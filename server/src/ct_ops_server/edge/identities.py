@@ -1,21 +1,67 @@
 """What a caller's identity is good for, beyond being a valid leaf.
 
-``proven_key`` is the fresh proof of rule 12: a completed handshake proved the key of whatever leaf was
-presented, whatever its dates and its authority's state.
+Two fresh proofs of a key (rule 12): ``proven_key``, because a completed handshake proved the key of
+whatever leaf was presented, whatever its dates and its authority's state; and ``proves_register``, a
+signature over a nonce of ours, this server's certificate and the CSR.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol
+
+from ct_ops_proto.agent.v1 import ingest_pb2 as wire
+from ct_ops_proto.key_proof import signed_text
+from ct_ops_server.authority.key_signature import signed_by
 from ct_ops_server.authority.leaf_identity import Anonymous, AnonymousReason, KeyProven, LeafOfAgent
+from ct_ops_server.authority.public_key import PublicKey
 from ct_ops_server.edge.callers import Caller
 from ct_ops_server.edge.refusals import Refused, refuse
-from ct_ops_server.enrolment.service import Enrolment
+from ct_ops_server.enrolment.challenges import Challenges
+from ct_ops_server.enrolment.model import Refusal
+from ct_ops_server.enrolment.service import Enrolment, refusal
 from ct_ops_server.fleet.model import AgentStatus
+
+
+class Proving(Protocol):
+    """What a signed challenge is judged by."""
+
+    @property
+    def challenges(self) -> Challenges:
+        """The open challenges."""
+
+    @property
+    def server_certificates(self) -> Sequence[bytes]:
+        """DER of what an agent may have verified this server by."""
 
 
 def proven_key(caller: Caller) -> str | None:
     """Return the key id that the handshake proved; None when it proved none."""
     return None if isinstance(caller.identity, Anonymous) else caller.identity.key_id
+
+
+def proves_register(message: wire.RegisterRequest, key: PublicKey, proving: Proving) -> bool:
+    """Return whether the Register carries a signed challenge; one that is wrong is refused, not ignored.
+
+    The signature names the server it was made for, so that a proof made for a rogue server that relays
+    our nonce is worth nothing here.
+
+    Raises:
+        Refused: the nonce was used already, is too old, or another key's.
+        EnrolmentRefusedError: the signature is not this key's, or was made for another server.
+    """
+    if not message.HasField("proof"):
+        return False
+    nonce, signature = message.proof.nonce, message.proof.signature
+    if not proving.challenges.redeem(nonce, key.key_id):
+        raise refuse("proof_stale")
+    texts = (
+        signed_text(nonce=nonce, server_ca_der=certificate, csr_der=message.csr_der)
+        for certificate in proving.server_certificates
+    )
+    if not any(signed_by(key, signature, text) for text in texts):
+        raise refusal(Refusal.PROOF_INVALID)
+    return True
 
 
 async def refusal_of_identity(caller: Caller, enrolment: Enrolment) -> Refused:

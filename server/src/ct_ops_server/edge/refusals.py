@@ -140,6 +140,18 @@ _TABLE: dict[str, tuple[grpc.StatusCode, str]] = {
         grpc.StatusCode.INVALID_ARGUMENT,
         "a renewal keeps the key: the CSR's key is not that of the presented certificate",
     ),
+    "one_leaf_a_stream": (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "this stream has renewed its certificate already; reconnect with it",
+    ),
+    "rotation_unproven": (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "the new key did not sign that it follows the key of this connection",
+    ),
+    "rotation_key_taken": (
+        grpc.StatusCode.ALREADY_EXISTS,
+        "the new key belongs, or belonged, to another agent; make another one",
+    ),
     "agent_id_mismatch": (
         grpc.StatusCode.INVALID_ARGUMENT,
         "the message names another agent than the certificate",

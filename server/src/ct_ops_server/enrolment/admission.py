@@ -1,32 +1,38 @@
 """Admission: what a Register leads to, as one decision table. Pure.
 
-    key      proven  status   token                     a Register …
-    known    any     revoked  any                       … is told so
-    known    any     pending  any                       … is told to wait
-    known    yes     active   any, also none            … gets id, agent token and leaf
-    known    no      active   was ever issued here      … gets the stored leaf and a short bootstrap token
-    known    no      any      none, or never issued     … is answered like an unknown key
-    unknown  any     -        none                      … is refused: token_missing
-    unknown  any     -        never issued              … is refused: token_unknown
-    unknown  any     -        expired, exhausted, …     … is refused with that reason
-    unknown  any     -        good, live twin           … is refused: host_already_enrolled
-    unknown  any     -        good, same hostname       … waits for an operator, with the evidence
-    unknown  any     -        good                      … waits, or is active at once (auto-approve)
+``RULES`` *is* the table: read from the top, the first row that applies answers. docs/enrolment.md prints
+it from here. Words of the table:
 
-*Proven* means that the key itself was proven just now (TLS handshake or signed challenge, rule 12). A
-CSR proves nothing fresh: an existing agent's is byte-identical on every Register, so whoever saw one
-can replay it. What an unproven Register gets is worthless without the private key.
-
-A *live twin* is an online host with the same hostname and the same observed source address (rule 14);
-what an agent says about its own addresses never enters here.
+* *proven*: the key itself was proven just now, by the TLS handshake or by a signed challenge (rule 12).
+  A CSR proves nothing fresh: an existing agent's is byte-identical on every Register, so whoever saw one
+  can replay it. What an unproven Register gets is worthless without the private key.
+* *introduced*: proven, or beside a token that this server once issued, whatever became of it. Anybody
+  else is answered as if the key were unknown: nobody learns by asking which keys there are.
+* *our leaf*: the handshake proved the key with a valid leaf of an active authority of ours. An agent with
+  one that the store does not know was enrolled after the backup that the store was restored from.
+* *twin*: another agent, not revoked, with the same machine id, or with the same hostname. A *live twin*
+  is online and has the same machine id, or the same hostname at the same observed address (rule 14). What
+  an agent says about its own addresses never enters here.
 """
 
 from __future__ import annotations
 
+import ipaddress
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from fnmatch import fnmatchcase
 
-from ct_ops_server.enrolment.model import Collision, EnrolledAgent, Refusal, TokenRecord, TokenState
+from ct_ops_server.enrolment.model import (
+    Application,
+    Collision,
+    EnrolledAgent,
+    Findings,
+    Refusal,
+    TokenRecord,
+    TokenState,
+    TokenTerms,
+)
 from ct_ops_server.fleet.model import AgentStatus
 
 
@@ -61,13 +67,158 @@ class Admit:
 
 
 @dataclass(frozen=True, slots=True)
+class Restore:
+    """An agent of ours that the store has forgotten: back under its own id, as an operator decides."""
+
+    agent_id: str
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
 class Refuse:
     """Nobody is admitted."""
 
     reason: Refusal
 
 
-Verdict = Welcome | HandOverStored | Wait | Admit | Refuse
+Verdict = Welcome | HandOverStored | Wait | Admit | Restore | Refuse
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Everything that a verdict depends on."""
+
+    application: Application
+    findings: Findings
+    now: datetime
+
+    @property
+    def introduced(self) -> bool:
+        """Whether the applicant may learn what becomes of its key."""
+        return self.application.key_is_proven or self.findings.token is not None
+
+    def known_as(self, status: AgentStatus) -> bool:
+        """Whether the key is that of an agent with this status, and the applicant may know it."""
+        known = self.findings.known
+        return self.introduced and known is not None and known.status is status
+
+    @property
+    def known(self) -> EnrolledAgent:
+        """The agent that holds the key."""
+        assert self.findings.known is not None
+        return self.findings.known
+
+    @property
+    def token(self) -> TokenRecord:
+        """The token that was shown, as it is stored."""
+        assert self.findings.token is not None
+        return self.findings.token
+
+    def token_is(self, state: TokenState) -> bool:
+        """Whether the token is in this state."""
+        return self.token.state(self.now) is state
+
+    @property
+    def is_forgotten(self) -> bool:
+        """Whether a valid leaf of ours names an agent that is neither stored nor deleted."""
+        return self.application.leaf_agent_id is not None and not (
+            self.findings.known or self.findings.leaf_agent_is_taken
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One row. The texts are for people, ``applies`` and ``answer`` are what happens."""
+
+    key: str
+    proven: str
+    token: str
+    host: str
+    then: str
+    applies: Callable[[Case], bool]
+    answer: Callable[[Case], Verdict]
+
+
+def _refuse(reason: Refusal) -> Callable[[Case], Verdict]:
+    return lambda _case: Refuse(reason)
+
+
+def _dead_token(state: TokenState, reason: Refusal) -> Rule:
+    return Rule(
+        "unknown", "any", state.value, "any", f"refused: `{reason}`",
+        lambda case: case.token_is(state), _refuse(reason),
+    )  # fmt: skip
+
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        "revoked", "introduced", "any", "any", "refused: `revoked`",
+        lambda case: case.known_as(AgentStatus.REVOKED), _refuse(Refusal.REVOKED),
+    ),
+    Rule(
+        "deleted while revoked", "introduced", "any", "any", "refused: `revoked`",
+        lambda case: case.introduced and case.findings.key_is_barred, _refuse(Refusal.REVOKED),
+    ),
+    Rule(
+        "pending", "introduced", "any", "any", "waits for an operator",
+        lambda case: case.known_as(AgentStatus.PENDING), lambda case: Wait(case.known),
+    ),
+    Rule(
+        "active", "yes", "any, also none", "any", "welcome: id, agent token and leaf",
+        lambda case: case.known_as(AgentStatus.ACTIVE) and case.application.key_is_proven,
+        lambda case: Welcome(case.known),
+    ),
+    Rule(
+        "active", "no", "once issued here", "any", "the stored leaf, and an agent token for 10 minutes",
+        lambda case: case.known_as(AgentStatus.ACTIVE), lambda case: HandOverStored(case.known),
+    ),
+    Rule(
+        "unknown, in our leaf", "yes", "any, also none", "any",
+        "pending under its own id: enrolled after the backup",
+        lambda case: case.is_forgotten,
+        lambda case: Restore(str(case.application.leaf_agent_id), "enrolled after the backup"),
+    ),
+    Rule(
+        "unknown", "any", "none", "any", f"refused: `{Refusal.TOKEN_MISSING}`",
+        lambda case: not case.application.token, _refuse(Refusal.TOKEN_MISSING),
+    ),
+    Rule(
+        "unknown", "any", "not of this server", "any", f"refused: `{Refusal.TOKEN_UNKNOWN}`",
+        lambda case: case.findings.token is None, _refuse(Refusal.TOKEN_UNKNOWN),
+    ),
+    _dead_token(TokenState.REVOKED, Refusal.TOKEN_REVOKED),
+    _dead_token(TokenState.EXPIRED, Refusal.TOKEN_EXPIRED),
+    _dead_token(TokenState.EXHAUSTED, Refusal.TOKEN_EXHAUSTED),
+    Rule(
+        "unknown", "any", "good", "outside the token's networks", f"refused: `{Refusal.TOKEN_NETWORK}`",
+        lambda case: not network_allowed(case.token.terms, case.application.observed_address),
+        _refuse(Refusal.TOKEN_NETWORK),
+    ),
+    Rule(
+        "unknown", "any", "good", "not of the token's hostnames", f"refused: `{Refusal.TOKEN_HOSTNAME}`",
+        lambda case: not hostname_allowed(case.token.terms, case.application.hostname),
+        _refuse(Refusal.TOKEN_HOSTNAME),
+    ),
+    Rule(
+        "unknown", "any", "good", "has a live twin", f"refused: `{Refusal.HOST_ALREADY_ENROLLED}`",
+        lambda case: case.findings.collision is not None and case.findings.collision.is_live_twin,
+        _refuse(Refusal.HOST_ALREADY_ENROLLED),
+    ),
+    Rule(
+        "unknown", "any", "good, also with auto-approval", "has a twin", "pending, with the evidence",
+        lambda case: case.findings.collision is not None,
+        lambda case: Admit(case.token, AgentStatus.PENDING, _evidence(case.findings.collision)),
+    ),
+    Rule(
+        "unknown", "any", "good, with auto-approval", "is new", "active: id, agent token and leaf",
+        lambda case: case.token.terms.auto_approve, lambda case: Admit(case.token, AgentStatus.ACTIVE),
+    ),
+    Rule(
+        "unknown", "any", "good", "is new", "pending",
+        lambda _case: True, lambda case: Admit(case.token, AgentStatus.PENDING),
+    ),
+)  # fmt: skip
+"""The table. The last row applies to whatever is left, so there is always an answer."""
 
 _DEAD_TOKEN = {
     TokenState.EXPIRED: Refusal.TOKEN_EXPIRED,
@@ -76,23 +227,10 @@ _DEAD_TOKEN = {
 }
 
 
-def decide(
-    *,
-    known: EnrolledAgent | None,
-    proven: bool,
-    token_given: bool,
-    token: TokenRecord | None,
-    collision: Collision | None,
-    now: datetime,
-) -> Verdict:
-    """Return what a Register leads to. ``token`` is the stored one, None when there is no such token."""
-    if known is not None and (proven or token is not None):
-        return _known(known, proven=proven)
-    if token is None:
-        return Refuse(Refusal.TOKEN_UNKNOWN if token_given else Refusal.TOKEN_MISSING)
-    if (dead := dead_token(token.state(now))) is not None:
-        return Refuse(dead)
-    return _unknown(token, collision)
+def decide(application: Application, findings: Findings, *, now: datetime) -> Verdict:
+    """Return what a Register leads to, given what the store knows."""
+    case = Case(application, findings, now)
+    return next(rule.answer(case) for rule in RULES if rule.applies(case))
 
 
 def dead_token(state: TokenState) -> Refusal | None:
@@ -100,21 +238,27 @@ def dead_token(state: TokenState) -> Refusal | None:
     return _DEAD_TOKEN.get(state)
 
 
-def _known(agent: EnrolledAgent, *, proven: bool) -> Verdict:
-    match agent.status:
-        case AgentStatus.REVOKED:
-            return Refuse(Refusal.REVOKED)
-        case AgentStatus.PENDING:
-            return Wait(agent)
-        case AgentStatus.ACTIVE:
-            return Welcome(agent) if proven else HandOverStored(agent)
+def network_allowed(terms: TokenTerms, address: str) -> bool:
+    """Return whether a host at this address may use the token."""
+    source = ipaddress.ip_address(address)
+    return not terms.networks or any(source in ipaddress.ip_network(network) for network in terms.networks)
 
 
-def _unknown(token: TokenRecord, collision: Collision | None) -> Verdict:
-    if collision is None:
-        return Admit(token, AgentStatus.ACTIVE if token.terms.auto_approve else AgentStatus.PENDING)
-    if collision.live and collision.same_address:
-        return Refuse(Refusal.HOST_ALREADY_ENROLLED)
+def hostname_allowed(terms: TokenTerms, hostname: str) -> bool:
+    """Return whether a host of this name may use the token; case makes no difference."""
+    return not terms.hostname_pattern or fnmatchcase(hostname.casefold(), terms.hostname_pattern.casefold())
+
+
+def table_markdown() -> str:
+    """Return the table as docs/enrolment.md shows it."""
+    rows = [("the key is", "proven", "the token is", "the host", "so the Register is")]
+    rows.append(("---", "---", "---", "---", "---"))
+    rows += [(rule.key, rule.proven, rule.token, rule.host, rule.then) for rule in RULES]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _evidence(collision: Collision | None) -> str:
+    assert collision is not None
     state = "online" if collision.live else "offline"
-    evidence = f"agent {collision.agent_id} ({state}) has the same hostname; admin review required"
-    return Admit(token, AgentStatus.PENDING, evidence)
+    shared = "machine id" if collision.same_machine else "hostname"
+    return f"agent {collision.agent_id} ({state}) has the same {shared}; admin review required"

@@ -100,6 +100,10 @@ class Application:
     observed_address: str
     key_is_proven: bool
     """The TLS handshake (or a signed challenge) proved this very key, now (rule 12)."""
+    machine_id: str = ""
+    """Digest of the host's machine id (``ct_ops_proto.machine_identity``); empty: not said."""
+    leaf_agent_id: str | None = None
+    """The agent that a *valid leaf of ours* for this very key names; None without one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,23 +138,54 @@ class EnrolledAgent:
 
 @dataclass(frozen=True, slots=True)
 class Collision:
-    """Another, not revoked agent with this hostname."""
+    """Another, not revoked agent with this hostname or this machine id."""
 
     agent_id: str
     live: bool
     same_address: bool
-    """It registered from the address that this application comes from."""
+    """It has this hostname, and registered from the address that this application comes from."""
+    same_machine: bool = False
+    """It has this machine id."""
+
+    @property
+    def is_live_twin(self) -> bool:
+        """Whether it is this host, alive: whoever applies is a copy or an impostor (rule 14)."""
+        return self.live and (self.same_address or self.same_machine)
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What the store knows about an application, read at one moment."""
+
+    known: EnrolledAgent | None = None
+    token: TokenRecord | None = None
+    """The token that was shown; None when it is none of this server's."""
+    collision: Collision | None = None
+    """The most serious one. Only looked for when the key is unknown."""
+    key_is_barred: bool = False
+    """An agent with this key was deleted while it was revoked."""
+    leaf_agent_is_taken: bool = False
+    """The agent that the leaf names is stored with another key, or was deleted."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewAgent:
-    """An agent about to be inserted."""
+    """An agent about to be inserted. Without a token (None), nothing is spent."""
 
     id: str
     status: AgentStatus
     application: Application
     tags: tuple[Tag, ...]
     evidence: str
+    token_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key that is to follow another."""
+
+    key_id: str
+    public_key_der: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +199,15 @@ class LeafRecord:
     issued_at: datetime
     not_after: datetime
     authority_sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """New credentials for an agent that is connected. Empty and None: not renewed."""
+
+    agent_token: str = field(repr=False)
+    leaf_pem: str = ""
+    leaf_not_after: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

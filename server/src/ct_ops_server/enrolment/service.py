@@ -1,4 +1,4 @@
-"""One Register, from an application to a registration; and the renewal of a leaf.
+"""One Register, from an application to a registration; and the renewal of what it gave.
 
 ``admission`` decides; this module reads what the decision needs, and does what it says. Whatever is
 given out was committed before: a lost reply costs a repetition, never a second token use.
@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 from ct_ops_proto.enrolment_token import secret_digest
 from ct_ops_server.authority.agent_token import Audience, TokenSigner
 from ct_ops_server.authority.ca import LEAF_LIFETIME, Authority, IssuedLeaf
-from ct_ops_server.authority.public_key import parse_spki
+from ct_ops_server.authority.public_key import PublicKey, parse_spki
 from ct_ops_server.enrolment import admission
 from ct_ops_server.enrolment.model import (
     Application,
@@ -23,10 +23,17 @@ from ct_ops_server.enrolment.model import (
     EnrolmentRefusedError,
     LeafRecord,
     NewAgent,
+    NewKey,
     Refusal,
     Registration,
+    Renewal,
 )
-from ct_ops_server.enrolment.ports import EnrolmentStore, KeyAlreadyEnrolledError, TokenNotRedeemedError
+from ct_ops_server.enrolment.ports import (
+    EnrolmentStore,
+    KeyAlreadyEnrolledError,
+    TokenNotRedeemedError,
+    TooManyPendingError,
+)
 from ct_ops_server.fleet.model import AgentStatus
 
 _AGENT_TOKEN_LIFETIME = timedelta(hours=24)
@@ -99,9 +106,32 @@ class Enrolment:
         agent = await self._store.find_agent(key_id)
         if agent is None or agent.id != agent_id or agent.status is not AgentStatus.ACTIVE:
             return None
-        leaf = self._issue(agent.public_key_der, agent.id)
-        await self._store.record_leaf(self._record(leaf, agent.id))
-        return leaf
+        return await self._issue_and_record(agent.public_key_der, agent.id)
+
+    def renew_token(self, agent_id: str, leaf_sha256: bytes) -> Renewal:
+        """Return a new agent token for an agent whose open stream proves that it is active."""
+        return Renewal(agent_token=self._agent_token(agent_id, leaf_sha256))
+
+    async def renew_leaf(self, agent_id: str, key: PublicKey) -> Renewal:
+        """Issue a new leaf, and a token for it, to an agent whose open stream proves that it is active.
+
+        Raises:
+            StoreError: the store did not answer; nothing was given out.
+        """
+        return self._renewed(agent_id, await self._issue_and_record(key.spki_der, agent_id))
+
+    async def replace_key(self, agent_id: str, old_key_id: str, key: PublicKey) -> Renewal | None:
+        """Let ``key``, which was proven, follow the agent's key; None when the old one is not its key any more.
+
+        Raises:
+            KeyAlreadyEnrolledError: the new key is, or was, another agent's.
+            StoreError: the store did not answer; nothing was given out.
+        """
+        leaf = self._issue(key.spki_der, agent_id)
+        replaced = await self._store.replace_key(
+            agent_id, old_key_id, NewKey(key.key_id, key.spki_der), self._record(leaf, agent_id)
+        )
+        return self._renewed(agent_id, leaf) if replaced else None
 
     async def status_of_key(self, key_id: str) -> AgentStatus | None:
         """Return the status of the agent that holds this key, None when there is none.
@@ -118,20 +148,8 @@ class Enrolment:
         return self._authority.pem
 
     async def _decide_and_do(self, application: Application) -> Registration:
-        known = await self._store.find_agent(application.key_id)
-        token = await self._store.find_token(secret_digest(application.token)) if application.token else None
-        collision = None
-        if known is None and token is not None:
-            collision = await self._store.find_collision(application.hostname, application.observed_address)
-        verdict = admission.decide(
-            known=known,
-            proven=application.key_is_proven,
-            token_given=bool(application.token),
-            token=token,
-            collision=collision,
-            now=self._now(),
-        )
-        match verdict:
+        findings = await self._store.look_up(application)
+        match admission.decide(application, findings, now=self._now()):
             case admission.Refuse(reason):
                 raise refusal(reason)
             case admission.Wait(agent):
@@ -140,24 +158,27 @@ class Enrolment:
                 return await self._welcome(agent, application)
             case admission.HandOverStored(agent):
                 return await self._hand_over(agent)
-            case admission.Admit():
-                return await self._admit(verdict, application)
+            case admission.Restore(agent_id, evidence):
+                forgotten = NewAgent(agent_id, AgentStatus.PENDING, application, (), evidence)
+                return await self._insert(forgotten)
+            case admission.Admit(token, status, evidence):
+                tags = token.terms.tags
+                new = NewAgent(self._new_agent_id(), status, application, tags, evidence, token.id)
+                return await self._insert(new)
 
-    async def _admit(self, verdict: admission.Admit, application: Application) -> Registration:
-        agent_id = self._new_agent_id()
-        new = NewAgent(agent_id, verdict.status, application, verdict.token.terms.tags, verdict.evidence)
+    async def _insert(self, new: NewAgent) -> Registration:
         leaf = None
-        if verdict.status is AgentStatus.ACTIVE:
-            leaf = self._issue(application.public_key_der, agent_id)
+        if new.status is AgentStatus.ACTIVE:
+            leaf = self._issue(new.application.public_key_der, new.id)
         try:
-            await self._store.admit(
-                new, token_id=verdict.token.id, leaf=None if leaf is None else self._record(leaf, agent_id)
-            )
+            await self._store.admit(new, leaf=None if leaf is None else self._record(leaf, new.id))
         except TokenNotRedeemedError:
-            raise await self._why_not_redeemed(application.token) from None
+            raise await self._why_not_redeemed(new.application.token) from None
+        except TooManyPendingError:
+            raise refusal(Refusal.TOO_MANY_PENDING) from None
         if leaf is None:
-            return _waiting(agent_id)
-        return self._active(agent_id, leaf.pem, leaf.sha256, leaf.not_after)
+            return _waiting(new.id)
+        return self._active(new.id, leaf.pem, leaf.sha256, leaf.not_after)
 
     async def _why_not_redeemed(self, token: str) -> EnrolmentRefusedError:
         record = await self._store.find_token(secret_digest(token))
@@ -183,9 +204,26 @@ class Enrolment:
             issued_by_us = agent.leaf_authority_sha256 == self._authority.sha256
             if (fresh and issued_by_us) or not may_sign:
                 return agent.leaf_pem, agent.leaf_sha256, agent.leaf_not_after
-        leaf = self._issue(agent.public_key_der, agent.id)
-        await self._store.record_leaf(self._record(leaf, agent.id))
+        leaf = await self._issue_and_record(agent.public_key_der, agent.id)
         return leaf.pem, leaf.sha256, leaf.not_after
+
+    async def _issue_and_record(self, public_key_der: bytes, agent_id: str) -> IssuedLeaf:
+        leaf = self._issue(public_key_der, agent_id)
+        await self._store.record_leaf(self._record(leaf, agent_id))
+        return leaf
+
+    def _renewed(self, agent_id: str, leaf: IssuedLeaf) -> Renewal:
+        token = self._agent_token(agent_id, leaf.sha256)
+        return Renewal(agent_token=token, leaf_pem=leaf.pem, leaf_not_after=leaf.not_after)
+
+    def _agent_token(self, agent_id: str, leaf_sha256: bytes, *, bootstrap: bool = False) -> str:
+        return self._signer.issue(
+            agent_id,
+            now=self._now(),
+            leaf_sha256=leaf_sha256,
+            audience=Audience.BOOTSTRAP if bootstrap else Audience.AGENT,
+            lifetime=_BOOTSTRAP_LIFETIME if bootstrap else _AGENT_TOKEN_LIFETIME,
+        )
 
     def _issue(self, public_key_der: bytes, agent_id: str) -> IssuedLeaf:
         return self._authority.issue_leaf(
@@ -212,18 +250,11 @@ class Enrolment:
         *,
         bootstrap: bool = False,
     ) -> Registration:
-        token = self._signer.issue(
-            agent_id,
-            now=self._now(),
-            leaf_sha256=leaf_sha256,
-            audience=Audience.BOOTSTRAP if bootstrap else Audience.AGENT,
-            lifetime=_BOOTSTRAP_LIFETIME if bootstrap else _AGENT_TOKEN_LIFETIME,
-        )
         return Registration(
             agent_id=agent_id,
             status=AgentStatus.ACTIVE,
             message="enrolled",
-            agent_token=token,
+            agent_token=self._agent_token(agent_id, leaf_sha256, bootstrap=bootstrap),
             leaf_pem=leaf_pem,
             authority_pem=self._authority.pem,
             leaf_not_after=not_after,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from google.protobuf.message import DecodeError
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ct_ops_proto.agent.v1 import ingest_pb2 as wire
 from ct_ops_server.edge import convert
 from ct_ops_server.edge.refusals import Refused
-from ct_ops_server.enrolment.model import EnrolmentRefusedError, Refusal
+from ct_ops_server.enrolment.model import Application, EnrolmentRefusedError, Refusal
 from ct_ops_server.fleet.model import Frame
 from wire_client import Host
 
@@ -128,20 +128,65 @@ def test_the_last_value_of_a_claimed_tag_wins_and_empty_keys_are_nothing() -> No
     assert len(convert.tags_of(many)) == 64
 
 
-def test_an_application_is_proven_only_by_its_own_key() -> None:
-    """A leaf of another key on the connection proves nothing about this one."""
-    message = Host("web-1").request("tok_x")
-    stranger = convert.application_of(message, proven_key_id="0" * 64, address="192.0.2.9")
-    itself = convert.application_of(message, proven_key_id=stranger.key_id, address="192.0.2.9")
+def applied(message: wire.RegisterRequest, *, proven: bool = False) -> Application:
+    """Return the application of a connection that proved its key, or not."""
+    return convert.application_of(
+        message, address="192.0.2.9", is_proven=lambda _key: proven, leaf_agent_id=lambda _key: None
+    )
 
-    assert (False, True) == (stranger.key_is_proven, itself.key_is_proven)
-    assert itself.observed_address == "192.0.2.9"
+
+def test_what_proves_a_key_and_names_an_agent_is_asked_about_the_registers_own_key() -> None:
+    """A leaf of another key on the connection proves nothing about this one."""
+    asked: list[str] = []
+    application = convert.application_of(
+        Host("web-1").request("tok_x"),
+        address="192.0.2.9",
+        is_proven=lambda key: asked.append(key.key_id) is None,
+        leaf_agent_id=lambda key: f"agent of {key.key_id}",
+    )
+
+    assert [application.key_id] == asked
+    assert (True, f"agent of {application.key_id}") == (application.key_is_proven, application.leaf_agent_id)
+    assert application.observed_address == "192.0.2.9"
+
+
+@pytest.mark.parametrize(
+    ("said", "kept"), [("f" * 64, "f" * 64), ("f" * 63, ""), ("F" * 64, ""), ("\0" * 64, "")]
+)
+def test_a_machine_id_is_a_digest_or_nothing(said: str, kept: str) -> None:
+    """A raw machine id, or anything else, is not kept."""
+    message = Host("web-1").request("tok_x")
+    message.machine_id = said
+
+    assert kept == applied(message).machine_id
+
+
+@pytest.mark.parametrize(
+    ("said_ms", "sent_at_s", "skew"),
+    [
+        (-1_500, 0, timedelta(milliseconds=-1_500)),
+        (0, 1, timedelta(0)),
+        (None, int(NOW.timestamp()) + 90, timedelta(seconds=90)),
+        (None, 0, None),
+        (None, 2**62, None),
+        (2**63 - 1, 0, timedelta(days=200 * 366)),
+    ],
+)
+def test_clock_skew_is_what_the_agent_measured_or_what_its_frame_shows(
+    said_ms: int | None, sent_at_s: int, skew: timedelta | None
+) -> None:
+    """Storable whatever it says."""
+    message = wire.HeartbeatRequest(timestamp_unix=sent_at_s)
+    if said_ms is not None:
+        message.clock_skew_ms = said_ms
+
+    assert skew == convert.frame_of(message, NOW).clock_skew
 
 
 def test_an_absurdly_long_token_is_refused_before_it_is_hashed() -> None:
     """As unknown: nobody ever issued it."""
     with pytest.raises(EnrolmentRefusedError) as caught:
-        convert.application_of(Host("web-1").request("t" * 1_025), proven_key_id=None, address="")
+        applied(Host("web-1").request("t" * 1_025))
 
     assert Refusal.TOKEN_UNKNOWN is caught.value.reason
 
@@ -149,13 +194,13 @@ def test_an_absurdly_long_token_is_refused_before_it_is_hashed() -> None:
 def test_a_hostname_of_nothing_but_control_characters_is_none() -> None:
     """Refused with a sentence, for nobody could find such a host again."""
     with pytest.raises(Refused) as caught:
-        convert.application_of(Host("\0\x1b\n").request("tok_x"), proven_key_id=None, address="")
+        applied(Host("\0\x1b\n").request("tok_x"))
 
     assert caught.value.reason == "hostname_missing"
 
 
 def test_the_secret_is_not_in_an_applications_repr() -> None:
     """A traceback or a log line about it gives nothing away."""
-    application = convert.application_of(Host("web-1").request("tok_secret"), proven_key_id=None, address="")
+    application = applied(Host("web-1").request("tok_secret"))
 
     assert "tok_secret" not in repr(application)

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ct_ops_server.enrolment.admission import Admit, HandOverStored, Refuse, Verdict, Wait, Welcome, decide
+from contract.values import APPLICATION
+from ct_ops_server.enrolment.admission import (
+    RULES,
+    Admit,
+    Case,
+    HandOverStored,
+    Refuse,
+    Restore,
+    Verdict,
+    Wait,
+    Welcome,
+    decide,
+    table_markdown,
+)
 from ct_ops_server.enrolment.model import (
     Collision,
     EnrolledAgent,
+    Findings,
     Refusal,
     TokenRecord,
     TokenState,
@@ -50,8 +67,19 @@ def verdict(
     given: bool = True,
     token: TokenRecord | None = None,
     collision: Collision | None = None,
+    **more: object,
 ) -> Verdict:
-    return decide(known=known, proven=proven, token_given=given, token=token, collision=collision, now=NOW)
+    """Decide; ``more`` replaces fields of the application (``leaf_agent_id``…) and of the findings."""
+    names = {each.name for each in fields(Findings)}
+    application = replace(
+        APPLICATION,
+        token="tok_shown" if given else "",
+        key_is_proven=proven,
+        **{name: value for name, value in more.items() if name not in names},
+    )
+    findings = Findings(known=known, token=token, collision=collision)
+    findings = replace(findings, **{name: value for name, value in more.items() if name in names})
+    return decide(application, findings, now=NOW)
 
 
 @pytest.mark.parametrize("proven", [True, False])
@@ -150,6 +178,134 @@ def test_a_good_token_admits_at_once_or_after_approval(
     good = token(auto_approve=auto_approve)
 
     assert Admit(good, status) == verdict(token=good)
+
+
+@pytest.mark.parametrize("presented", [None, GOOD, REVOKED])
+def test_a_key_deleted_while_revoked_is_told_that_it_is_revoked(presented: TokenRecord | None) -> None:
+    """Deleting a revoked agent does not let its key back in, with whatever token."""
+    found = verdict(token=presented, proven=presented is None, key_is_barred=True)
+
+    assert Refuse(Refusal.REVOKED) == found
+
+
+def test_attack_probing_for_barred_keys_gets_the_answer_of_an_unknown_one() -> None:
+    """Without a token of ours nobody learns which keys were revoked."""
+    assert Refuse(Refusal.TOKEN_UNKNOWN) == verdict(key_is_barred=True)
+
+
+def test_an_agent_that_a_restore_forgot_comes_back_pending_under_its_own_id() -> None:
+    """A valid leaf of ours is proof that it was admitted; whether it still should be, an operator says."""
+    found = verdict(given=False, proven=True, leaf_agent_id="a9")
+
+    assert Restore("a9", "enrolled after the backup") == found
+
+
+def test_a_deleted_agent_does_not_come_back_by_its_leaf() -> None:
+    """What an operator deleted stays deleted; it may apply with a token like anybody."""
+    found = verdict(given=False, proven=True, leaf_agent_id="a9", leaf_agent_is_taken=True)
+
+    assert Refuse(Refusal.TOKEN_MISSING) == found
+
+
+@pytest.mark.parametrize(
+    ("networks", "address", "allowed"),
+    [
+        (("198.51.100.0/24",), "198.51.100.7", True),
+        (("198.51.100.0/24",), "203.0.113.9", False),
+        (("192.0.2.0/24", "2001:db8::/32"), "2001:db8::7", True),
+        (("192.0.2.0/24",), "2001:db8::7", False),
+        ((), "203.0.113.9", True),
+    ],
+)
+def test_a_token_may_be_for_certain_networks(
+    networks: tuple[str, ...],
+    address: str,
+    allowed: bool,  # noqa: FBT001  a column
+) -> None:
+    """What counts is the address that the front door saw, never one that the agent names."""
+    terms = replace(GOOD.terms, networks=networks)
+    found = verdict(token=replace(GOOD, terms=terms), observed_address=address)
+
+    assert allowed is isinstance(found, Admit)
+    assert allowed or Refuse(Refusal.TOKEN_NETWORK) == found
+
+
+@pytest.mark.parametrize(
+    ("pattern", "hostname", "allowed"),
+    [("web-*", "WEB-1", True), ("web-?", "web-12", False), ("", "anything", True), ("*.lab", "a.lab", True)],
+)
+def test_a_token_may_be_for_certain_hostnames(
+    pattern: str,
+    hostname: str,
+    allowed: bool,  # noqa: FBT001  a column
+) -> None:
+    """Shell-style, and names have no case."""
+    terms = replace(GOOD.terms, hostname_pattern=pattern)
+    found = verdict(token=replace(GOOD, terms=terms), hostname=hostname)
+
+    assert allowed is isinstance(found, Admit)
+    assert allowed or Refuse(Refusal.TOKEN_HOSTNAME) == found
+
+
+def test_a_live_machine_is_refused_under_whatever_name() -> None:
+    """A copy that was renamed is still a copy."""
+    twin = Collision("a2", live=True, same_address=False, same_machine=True)
+
+    assert Refuse(Refusal.HOST_ALREADY_ENROLLED) == verdict(token=GOOD, collision=twin)
+
+
+def test_a_host_that_was_installed_anew_waits_with_the_evidence() -> None:
+    """The same machine, offline, with a new key: also with an auto-approve token an operator looks."""
+    twin = Collision("a2", live=False, same_address=False, same_machine=True)
+    found = verdict(token=GOOD, collision=twin)
+
+    assert Admit(GOOD, AgentStatus.PENDING, found.evidence if isinstance(found, Admit) else "") == found
+    assert isinstance(found, Admit)
+    assert "machine id" in found.evidence
+
+
+_tokens = st.none() | st.sampled_from([GOOD, EXPIRED, EXHAUSTED, REVOKED])
+_cases = st.builds(
+    lambda given, proven, leaf, known, token, collision, barred, taken: Case(
+        replace(APPLICATION, token="t" * given, key_is_proven=proven, leaf_agent_id=leaf),
+        Findings(known, token if given else None, collision, barred, taken),
+        NOW,
+    ),
+    st.booleans(),
+    st.booleans(),
+    st.none() | st.just("a9"),
+    st.none() | st.sampled_from([agent(status) for status in AgentStatus]),
+    _tokens,
+    st.none() | st.builds(Collision, st.just("a2"), st.booleans(), st.booleans(), st.booleans()),
+    st.booleans(),
+    st.booleans(),
+)
+
+
+@given(_cases)
+def test_every_case_has_an_answer_and_none_gives_more_than_it_should(case: Case) -> None:
+    """Whatever comes: no full credentials without proof or a good token, none for a revoked key."""
+    found = decide(case.application, case.findings, now=NOW)
+    known, token = case.findings.known, case.findings.token
+    revoked = (known is not None and known.status is AgentStatus.REVOKED) or case.findings.key_is_barred
+
+    if isinstance(found, Welcome):
+        assert case.application.key_is_proven
+        assert found.agent.status is AgentStatus.ACTIVE
+    if isinstance(found, Admit):
+        assert token is not None
+        assert token.state(NOW) is TokenState.ACTIVE
+    if isinstance(found, Restore):
+        assert not case.findings.leaf_agent_is_taken
+    assert isinstance(found, Refuse) or not (revoked and case.introduced)
+
+
+def test_the_table_has_a_row_for_every_rule() -> None:
+    """What people read is what decides."""
+    lines = table_markdown().splitlines()
+
+    assert len(RULES) + 2 == len(lines)
+    assert all(rule.then in line for rule, line in zip(RULES, lines[2:], strict=True))
 
 
 def test_a_revoked_token_says_so_before_it_says_expired_or_exhausted() -> None:

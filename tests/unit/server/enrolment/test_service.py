@@ -68,10 +68,12 @@ async def desk(tmp_path: Path) -> Desk:
 
 
 def application(host: Host, token: str = TOKEN, *, proven: bool = False) -> Application:
-    message = host.request(token)
-    unproven = application_of(message, proven_key_id=None, address="192.0.2.1")
-    key_id = unproven.key_id if proven else None
-    return application_of(message, proven_key_id=key_id, address="192.0.2.1")
+    return application_of(
+        host.request(token),
+        address="192.0.2.1",
+        is_proven=lambda _key: proven,
+        leaf_agent_id=lambda _key: None,
+    )
 
 
 async def test_a_new_host_gets_a_leaf_and_a_token_for_a_day(desk: Desk) -> None:

@@ -32,8 +32,8 @@ async def fleet(**statuses: AgentStatus) -> MemoryStore:
     token = await create_token(store)
     for agent_id, status in statuses.items():
         application = replace(APPLICATION, key_id=f"key-{agent_id}", hostname="same-name")
-        new = new_agent(agent_id, status=status, application=application)
-        await store.admit(new, token_id=token, leaf=None)
+        new = new_agent(agent_id, status=status, application=application, token_id=token)
+        await store.admit(new, leaf=None)
     return store
 
 

@@ -41,7 +41,7 @@ async def enrol(store: Store, *names: str) -> dict[str, int]:
     token = await create_token(store.enrolment)
     generations = {}
     for name in names:
-        await store.enrolment.admit(new_agent(name), token_id=token, leaf=None)
+        await store.enrolment.admit(new_agent(name, token_id=token), leaf=None)
         opened = await store.streams.open_stream(StreamOpening(name, f"key-{name}", "worker-1", None))
         assert isinstance(opened, StreamOpened)
         generations[name] = opened.generation

@@ -1,0 +1,162 @@
+"""The Heartbeat stream: frames in, a reply for each after its commit.
+
+A stream is refused only after its first frame was read: some clients see a bare end otherwise (rule 10).
+``Conversation`` is one stream of an agent whose session is open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from ct_ops_proto.agent.v1 import ingest_pb2 as wire
+from ct_ops_server.authority.leaf_identity import LeafOfAgent
+from ct_ops_server.edge import convert
+from ct_ops_server.edge.pace import FramePace, allowed_silence_s
+from ct_ops_server.edge.refusals import refuse
+from ct_ops_server.edge.renewals import FEATURE, StreamRenewals, has_expired, is_sent_to_renew
+from ct_ops_server.edge.rpc import RpcGround
+from ct_ops_server.fleet.ports import StoreError
+from ct_ops_server.fleet.sessions import Session
+
+if TYPE_CHECKING:
+    from ct_ops_server.edge.rpc import Context
+
+_log = logging.getLogger("ct_ops_server.agent_service")
+
+
+class HeartbeatRpc:
+    """The handler; bytes in, bytes out."""
+
+    def __init__(self, ground: RpcGround) -> None:
+        self._ground = ground
+        self._parts = ground.parts
+
+    async def serve(self, _requests: object, context: Context) -> None:
+        """Serve one stream from its first frame to its end."""
+        async with self._ground.ended("Heartbeat", context) as caller:
+            first = await self._first_frame(context)
+            if first is None:
+                return
+            leaf = await self._ground.verified_leaf(caller)
+            session = await self._parts.sessions.open(convert.greeting_of(leaf, first))
+            _log.info("agent %s connected from %s", leaf.agent_id, caller.address)
+            self._parts.metrics.streams.inc()
+            try:
+                await Conversation(self._ground, leaf, session, first, context).run()
+            finally:
+                self._parts.metrics.streams.dec()
+                await _close(session, leaf.agent_id)
+
+    async def _first_frame(self, context: Context) -> wire.HeartbeatRequest | None:
+        try:
+            async with asyncio.timeout(self._parts.limits.first_frame_s):
+                raw = await _read(context)
+        except TimeoutError:
+            raise refuse("first_frame_missing") from None
+        return None if raw is None else self._ground.parse(raw, wire.HeartbeatRequest)
+
+
+class Conversation:
+    """One open stream."""
+
+    def __init__(
+        self,
+        ground: RpcGround,
+        leaf: LeafOfAgent,
+        session: Session,
+        first: wire.HeartbeatRequest,
+        context: Context,
+    ) -> None:
+        self._ground = ground
+        self._parts = ground.parts
+        self._leaf = leaf
+        self._session = session
+        self._first = first
+        self._context = context
+        self._renewals = StreamRenewals(ground.parts.enrolment, leaf)
+        self._opened_at = ground.parts.now()
+        self._now_s = asyncio.get_running_loop().time
+
+    async def run(self) -> None:
+        """Store and acknowledge frames until the agent half-closes."""
+        limits = self._parts.limits
+        pace = FramePace(per_second=limits.frames_per_second, burst=limits.frames_burst, now_s=self._now_s)
+        await self._take(self._first)
+        declared_s = float(self._first.hello.interval_s)
+        gap_s, read_at_s = declared_s, self._now_s()
+        while (raw := await self._next_frame(gap_s)) is not None:
+            now_s = self._now_s()
+            gap_s, read_at_s = declared_s or now_s - read_at_s, now_s
+            frame = self._ground.parse(raw, wire.HeartbeatRequest)
+            if frame.agent_id and frame.agent_id not in {self._leaf.agent_id, self._first.agent_id}:
+                raise refuse("agent_id_mismatch")
+            await self._take(frame)
+            if (wait_s := pace.take()) > 0:
+                await asyncio.sleep(wait_s)
+
+    async def _take(self, frame: wire.HeartbeatRequest) -> None:
+        """Store one frame, answer it, and see whether the leaf still carries the stream."""
+        await self._store(frame)
+        await self._context.write((await self._reply(frame)).SerializeToString())
+        now, not_after = self._parts.now(), self._leaf.not_after
+        if has_expired(not_after, now):
+            raise refuse("leaf_expired")
+        if not self._renews_itself and is_sent_to_renew(not_after, opened_at=self._opened_at, now=now):
+            raise refuse("renew_leaf")
+
+    async def _next_frame(self, interval_s: float) -> bytes | None:
+        """Return the next frame. A host that hangs keeps its connection open: silence ends the stream."""
+        limits = self._parts.limits
+        allowed_s = allowed_silence_s(
+            interval_s=interval_s, floor_s=limits.silence_s, unknown_s=limits.silence_unknown_s
+        )
+        try:
+            async with asyncio.timeout(allowed_s):
+                return await _read(self._context)
+        except TimeoutError:
+            raise refuse("silent") from None
+
+    async def _store(self, frame: wire.HeartbeatRequest) -> None:
+        arrived_s = self._now_s()
+        await self._session.record(convert.frame_of(frame, self._parts.now()))
+        self._parts.metrics.heartbeats.inc()
+        self._parts.metrics.heartbeat_seconds.observe(self._now_s() - arrived_s)
+
+    async def _reply(self, frame: wire.HeartbeatRequest) -> wire.HeartbeatResponse:
+        reply = wire.HeartbeatResponse(ok=True)
+        if not self._speaks_ours:
+            return reply
+        reply.server_time_ms = int(self._parts.now().timestamp() * 1000)
+        if frame is self._first:
+            reply.welcome.features.append(FEATURE)
+            reply.welcome.store_id = self._parts.store_id
+            reply.welcome.server_time_ms = reply.server_time_ms
+            reply.welcome.max_batch_bytes = self._ground.message_bytes
+        if frame.HasField("renewal"):
+            reply.renewed.CopyFrom(await self._renewals.answer(frame.renewal))
+        return reply
+
+    @property
+    def _speaks_ours(self) -> bool:
+        return self._first.HasField("hello")
+
+    @property
+    def _renews_itself(self) -> bool:
+        return FEATURE in self._first.hello.features
+
+
+async def _read(context: Context) -> bytes | None:
+    """Return the next message; None when the agent has half-closed."""
+    raw: object = await context.read()
+    return raw if isinstance(raw, bytes) else None
+
+
+async def _close(session: Session, agent_id: str) -> None:
+    try:
+        await session.close()
+    except StoreError as error:  # presence is put right by the sweep
+        _log.warning("the end of agent %s's stream is not stored: %s", agent_id, error)
+    else:
+        _log.info("agent %s disconnected", agent_id)

@@ -1,0 +1,142 @@
+"""What every RPC shares: who calls, how a message is read, and how a refusal leaves.
+
+Handlers get raw bytes, because gRPC ends a stream like an orderly close when a message exceeds its own
+limit: sizes are checked here, with a sentence, and gRPC's limit is a backstop. Every RPC starts from its
+``Caller``, which the front door put into the live table; what a message says about the sender is a claim.
+
+Every refusal leaves through ``ended``: status, sentence, trailing metadata, one log line, one counter.
+"""
+
+from __future__ import annotations
+
+import logging
+from asyncio import CancelledError
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, TypeVar
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+
+from ct_ops_server.authority.errors import AuthorityError
+from ct_ops_server.authority.leaf_identity import LeafOfAgent
+from ct_ops_server.authority.public_key import KeyRefusedError
+from ct_ops_server.edge.callers import Caller, Callers
+from ct_ops_server.edge.held_refusals import HeldRefusals
+from ct_ops_server.edge.identities import refusal_of_identity
+from ct_ops_server.edge.limits import Limits
+from ct_ops_server.edge.metrics import EdgeMetrics
+from ct_ops_server.edge.refusals import Refused, refuse, refuse_enrolment, refuse_key
+from ct_ops_server.enrolment.challenges import Challenges
+from ct_ops_server.enrolment.model import EnrolmentRefusedError
+from ct_ops_server.enrolment.service import Enrolment
+from ct_ops_server.fleet.ports import StoreError, StoreUnavailableError
+from ct_ops_server.fleet.sessions import SessionRefusedError, Sessions
+
+if TYPE_CHECKING:
+    Context = grpc.aio.ServicerContext[bytes, bytes]
+
+_log = logging.getLogger("ct_ops_server.agent_service")
+_SERVER_TIME_KEY = "ct-ops-server-time-ms"
+_AnyMessage = TypeVar("_AnyMessage", bound=Message)
+
+
+@dataclass(frozen=True)
+class ServiceParts:
+    """What the service is made of."""
+
+    enrolment: Enrolment
+    challenges: Challenges
+    server_certificates: tuple[bytes, ...]
+    """DER of what an agent may have verified this server by: its CA, or its own certificate."""
+    sessions: Sessions
+    callers: Callers
+    held: HeldRefusals
+    limits: Limits
+    metrics: EdgeMetrics
+    store_id: bytes
+    now: Callable[[], datetime]
+
+
+class RpcGround:
+    """What the handlers of one gRPC server stand on, with its size limit for messages."""
+
+    def __init__(self, parts: ServiceParts, *, message_bytes: int) -> None:
+        self.parts = parts
+        self.message_bytes = message_bytes
+
+    @asynccontextmanager
+    async def ended(self, method: str, context: Context) -> AsyncIterator[Caller]:
+        """Run an RPC's body as a caller's RPC; turn every way to refuse it into gRPC's."""
+        caller = self.parts.callers.find(context.peer())
+        try:
+            if caller is None:
+                raise refuse("connection_unknown")
+            with caller.rpc():
+                yield caller
+        except CancelledError:
+            if caller is None or caller.ended is None:
+                raise
+            await self._abort(method, context, caller, refuse(caller.ended))
+        except (Refused, SessionRefusedError, StoreError) as refusal:
+            await self._abort(method, context, caller, as_refused(refusal))
+        except AuthorityError as error:
+            _log.error("nothing can be signed: %s", error)
+            await self._abort(method, context, caller, refuse("authority_unavailable"))
+
+    def parse(self, raw: bytes, kind: Callable[[], _AnyMessage]) -> _AnyMessage:
+        """Return the message in ``raw``.
+
+        Raises:
+            Refused: it is too large, or none.
+        """
+        if len(raw) > self.message_bytes:
+            raise refuse(
+                "message_too_large",
+                f"the message has {len(raw)} bytes; this server accepts {self.message_bytes}",
+            )
+        message = kind()
+        try:
+            message.ParseFromString(raw)
+        except DecodeError:
+            raise refuse("message_malformed") from None
+        return message
+
+    async def verified_leaf(self, caller: Caller) -> LeafOfAgent:
+        """Return the caller's valid leaf.
+
+        Raises:
+            Refused: it presented something else; says what.
+            StoreError: the store did not answer.
+        """
+        if isinstance(caller.identity, LeafOfAgent):
+            return caller.identity
+        raise await refusal_of_identity(caller, self.parts.enrolment)
+
+    async def _abort(self, method: str, context: Context, caller: Caller | None, refusal: Refused) -> None:
+        self.parts.metrics.refusals.labels(method=method, reason=refusal.reason).inc()
+        if method != "Register":
+            who = "an unknown connection" if caller is None else caller.agent_id or caller.address
+            _log.info("%s of %s refused: %s", method, who, refusal.sentence)
+        # The server's clock goes with every refusal: an agent whose own is wrong can find out.
+        server_time = (_SERVER_TIME_KEY, str(int(self.parts.now().timestamp() * 1000)))
+        await context.abort(refusal.code, refusal.sentence, (*refusal.metadata, server_time))
+
+
+def as_refused(error: Exception) -> Refused:
+    """Return the wire's form of whatever stopped an RPC."""
+    match error:
+        case Refused():
+            return error
+        case EnrolmentRefusedError():
+            return refuse_enrolment(error)
+        case KeyRefusedError():
+            return refuse_key(error)
+        case SessionRefusedError():
+            return refuse(error.reason)
+        case StoreUnavailableError():
+            return refuse("store_unavailable")
+        case _:
+            return refuse("write_refused")
