@@ -19,6 +19,7 @@ import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import click
 import psutil
@@ -89,14 +90,15 @@ def measure(environ: dict[str, str], agents: int, seconds: float) -> dict[str, o
         process.wait(30)
 
 
-def run(environ: dict[str, str], module: str, *arguments: str) -> dict[str, object]:
-    """Return what a command prints as JSON."""
+def run(environ: dict[str, str], module: str, *arguments: str) -> dict[str, Any]:
+    """Return what a command prints as JSON: an object."""
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments], env=environ, capture_output=True, text=True, check=False
     )
     if not done.stdout:
         raise SystemExit(done.stderr)
-    return json.loads(done.stdout)
+    printed: dict[str, Any] = json.loads(done.stdout)
+    return printed
 
 
 def cpu_s(process: psutil.Process) -> float:

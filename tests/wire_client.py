@@ -12,6 +12,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import grpc
 from cryptography import x509
@@ -23,6 +24,10 @@ from cryptography.x509.oid import NameOID
 from ct_ops_proto.agent.v1 import ingest_pb2 as wire
 from ct_ops_proto.agent.v1.ingest_pb2_grpc import IngestServiceStub
 
+if TYPE_CHECKING:
+    from ct_ops_proto.agent.v1.ingest_pb2_grpc import IngestServiceAsyncStub  # exists in the stubs only
+
+HeartbeatStream = grpc.aio.StreamStreamCall[wire.HeartbeatRequest, wire.HeartbeatResponse]
 PrivateKey = Ed25519PrivateKey | ec.EllipticCurvePrivateKey
 
 
@@ -67,11 +72,11 @@ class Host:
             csr_der=make_csr(self.key),
         )
 
-    def first_frame(self, **values: object) -> wire.HeartbeatRequest:
-        """Return the first frame of a stream."""
-        return wire.HeartbeatRequest(
-            agent_id=self.agent_token, cpu_percent=12.5, os_version="TestOS", **values
-        )  # type: ignore[arg-type]
+    def first_frame(self, values: wire.HeartbeatRequest | None = None) -> wire.HeartbeatRequest:
+        """Return the first frame of a stream, with other values when there are any."""
+        frame = wire.HeartbeatRequest(agent_id=self.agent_token, cpu_percent=12.5, os_version="TestOS")
+        frame.MergeFrom(values or wire.HeartbeatRequest())
+        return frame
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,7 @@ class Wire:
     ca_pem: str
 
     @asynccontextmanager
-    async def connect(self, host: Host | None = None) -> AsyncIterator[IngestServiceStub]:
+    async def connect(self, host: Host | None = None) -> AsyncIterator[IngestServiceAsyncStub]:
         """Connect, presenting the host's leaf when it has one."""
         pair = {}
         if host is not None and host.leaf_pem:
@@ -95,11 +100,18 @@ class Wire:
     async def register(self, host: Host, token: str) -> wire.RegisterResponse:
         """Register and keep what came back."""
         async with self.connect(host) as stub:
-            response: wire.RegisterResponse = await stub.Register(host.request(token), timeout=20)
+            response = await stub.Register(host.request(token), timeout=20)
         host.agent_id = response.agent_id
         host.agent_token = response.jwt_token or host.agent_token
         host.leaf_pem = response.client_cert_pem or host.leaf_pem
         return response
+
+
+async def next_reply(stream: HeartbeatStream) -> wire.HeartbeatResponse:
+    """Return the stream's next reply; a stream that has ended instead is a test that failed."""
+    reply = await stream.read()
+    assert isinstance(reply, wire.HeartbeatResponse), f"{await stream.code()}: {await stream.details()}"
+    return reply
 
 
 def reason_of(error: grpc.aio.AioRpcError) -> str:

@@ -11,7 +11,7 @@ import pytest
 from ct_ops_proto.agent.v1 import ingest_pb2 as wire
 from ct_ops_server.config.schema import Settings
 from real_server import RealServer, real_server
-from wire_client import Host, make_csr, raw_public_pem, reason_of
+from wire_client import Host, make_csr, next_reply, raw_public_pem, reason_of
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]], within_s: float = 5.0) -> None:
@@ -28,14 +28,14 @@ async def refused(call: Awaitable[object]) -> grpc.aio.AioRpcError:
     return refusal.value
 
 
-async def heartbeat_once(server: RealServer, host: Host, **values: object) -> wire.HeartbeatResponse:
+async def heartbeat_once(
+    server: RealServer, host: Host, values: wire.HeartbeatRequest | None = None
+) -> wire.HeartbeatResponse:
     """Open a stream, send one frame, return its reply, and half-close."""
     async with server.wire.connect(host) as stub:
         stream = stub.Heartbeat()
-        await stream.write(host.first_frame(**values))
-        reply: wire.HeartbeatResponse = await stream.read()
-        if reply is grpc.aio.EOF:
-            raise AssertionError(f"{await stream.code()}: {await stream.details()}")
+        await stream.write(host.first_frame(values))
+        reply = await next_reply(stream)
         await stream.done_writing()
         await stream.read()
         return reply
@@ -116,7 +116,7 @@ async def test_a_late_close_does_not_mark_a_reconnected_host_offline(server: Rea
         await first.done_writing()
         await first.read()
         await second.write(wire.HeartbeatRequest(agent_id=host.agent_id))
-        reply = await second.read()
+        reply = await next_reply(second)
         shown = await server.agent(host)
 
         assert reply.ok
@@ -260,15 +260,15 @@ async def test_a_second_live_host_with_the_same_name_and_address_is_refused(serv
 async def test_nul_and_absurd_values_are_cleaned_and_disturb_nobody(server: RealServer) -> None:
     """One agent's nonsense is stored as what can be stored; its neighbour's frame in the same group too."""
     odd, neighbour = await server.enrolled("odd"), await server.enrolled("neighbour")
-    nonsense = {
-        "memory_percent": float("nan"),
-        "disk_percent": float("inf"),
-        "uptime_seconds": 2**63 - 1,
-        "timestamp_unix": -(2**63),
-        "agent_version": "1\x00\x1b[2J",
-        "disks": [wire.DiskInfo(mount_point="/\x00", total_bytes=2**64 - 1)],
-    }
-    replies = await asyncio.gather(heartbeat_once(server, odd, **nonsense), heartbeat_once(server, neighbour))
+    nonsense = wire.HeartbeatRequest(
+        memory_percent=float("nan"),
+        disk_percent=float("inf"),
+        uptime_seconds=2**63 - 1,
+        timestamp_unix=-(2**63),
+        agent_version="1\x00\x1b[2J",
+        disks=[wire.DiskInfo(mount_point="/\x00", total_bytes=2**64 - 1)],
+    )
+    replies = await asyncio.gather(heartbeat_once(server, odd, nonsense), heartbeat_once(server, neighbour))
     shown = await server.agent(odd)
 
     assert [reply.ok for reply in replies] == [True, True]
@@ -285,7 +285,7 @@ async def test_an_oversized_message_gets_a_sentence(server: RealServer) -> None:
     host = await server.enrolled("big-2")
     async with server.wire.connect(host) as stub:
         stream = stub.Heartbeat()
-        await stream.write(host.first_frame(agent_version="x" * 1_100_000))
+        await stream.write(host.first_frame(wire.HeartbeatRequest(agent_version="x" * 1_100_000)))
         agents = await refused(stream.read())
 
     assert [reason_of(lobby), reason_of(agents)] == ["message_too_large"] * 2

@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 from ct_ops_proto.agent.v1 import ingest_pb2 as wire
 from ct_ops_server.authority.sealing import load_key, load_or_create_secret
 from real_server import RealServer, real_server, settings_for, tighter
-from wire_client import Host, insecure_context, reason_of
+from wire_client import Host, insecure_context, next_reply, reason_of
 
 
 async def ends(reader: asyncio.StreamReader, within_s: float = 5) -> bool:
@@ -88,7 +88,7 @@ async def test_attack_a_flood_of_silent_connections_is_refused_and_agents_are_se
             flood = [await asyncio.open_connection("127.0.0.1", server.wire.port) for _ in range(20)]
             closed = await asyncio.gather(*(ends(reader, 1) for reader, _ in flood))
             await stream.write(wire.HeartbeatRequest(agent_id=host.agent_id))
-            reply = await stream.read()
+            reply = await next_reply(stream)
             for _, writer in flood:
                 writer.close()
             await stream.done_writing()
