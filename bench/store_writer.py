@@ -148,10 +148,10 @@ async def enrol(store: Store) -> dict[str, int]:
     names = [f"{number:08x}-bench-agent" for number in range(AGENTS)]
     await store.enrolment.create_token("bench", b"bench", TokenTerms("bench"), actor="bench")
     await asyncio.gather(
-        *(store.enrolment.admit(new_agent(name), token_id="bench", leaf=None) for name in names)
+        *(store.enrolment.admit(new_agent(name, token_id="bench"), leaf=None) for name in names)
     )
     opened = await asyncio.gather(
-        *(store.streams.open_stream(StreamOpening(name, "bench", None)) for name in names)
+        *(store.streams.open_stream(StreamOpening(name, f"key-{name}", "bench", None)) for name in names)
     )
     return {
         name: stream.generation

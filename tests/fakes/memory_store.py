@@ -316,8 +316,8 @@ class MemoryStore:
                 bool(application.machine_id) and theirs.machine_id == application.machine_id,
             )
             for row in sorted(self._rows.values(), key=lambda row: row.id)
+            for theirs in [row.application]
             if row.status is not AgentStatus.REVOKED
-            and (theirs := row.application)
             and (
                 theirs.hostname == application.hostname
                 or (application.machine_id and theirs.machine_id == application.machine_id)

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ct_ops_proto.agent.v1 import ingest_pb2 as wire
+from ct_ops_server.authority.public_key import PublicKey
 from ct_ops_server.edge import convert
 from ct_ops_server.edge.refusals import Refused
 from ct_ops_server.enrolment.model import Application, EnrolmentRefusedError, Refusal
@@ -138,10 +139,15 @@ def applied(message: wire.RegisterRequest, *, proven: bool = False) -> Applicati
 def test_what_proves_a_key_and_names_an_agent_is_asked_about_the_registers_own_key() -> None:
     """A leaf of another key on the connection proves nothing about this one."""
     asked: list[str] = []
+
+    def is_proven(key: PublicKey) -> bool:
+        asked.append(key.key_id)
+        return True
+
     application = convert.application_of(
         Host("web-1").request("tok_x"),
         address="192.0.2.9",
-        is_proven=lambda key: asked.append(key.key_id) is None,
+        is_proven=is_proven,
         leaf_agent_id=lambda key: f"agent of {key.key_id}",
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -24,6 +24,7 @@ from ct_ops_server.enrolment.admission import (
     table_markdown,
 )
 from ct_ops_server.enrolment.model import (
+    Application,
     Collision,
     EnrolledAgent,
     Findings,
@@ -67,18 +68,13 @@ def verdict(
     given: bool = True,
     token: TokenRecord | None = None,
     collision: Collision | None = None,
-    **more: object,
+    key_is_barred: bool = False,
+    leaf_agent_is_taken: bool = False,
+    applied: Application = APPLICATION,
 ) -> Verdict:
-    """Decide; ``more`` replaces fields of the application (``leaf_agent_id``…) and of the findings."""
-    names = {each.name for each in fields(Findings)}
-    application = replace(
-        APPLICATION,
-        token="tok_shown" if given else "",
-        key_is_proven=proven,
-        **{name: value for name, value in more.items() if name not in names},
-    )
-    findings = Findings(known=known, token=token, collision=collision)
-    findings = replace(findings, **{name: value for name, value in more.items() if name in names})
+    """Decide about ``applied``, with or without a token in it."""
+    application = replace(applied, token="tok_shown" if given else "", key_is_proven=proven)
+    findings = Findings(known, token, collision, key_is_barred, leaf_agent_is_taken)
     return decide(application, findings, now=NOW)
 
 
@@ -195,14 +191,16 @@ def test_attack_probing_for_barred_keys_gets_the_answer_of_an_unknown_one() -> N
 
 def test_an_agent_that_a_restore_forgot_comes_back_pending_under_its_own_id() -> None:
     """A valid leaf of ours is proof that it was admitted; whether it still should be, an operator says."""
-    found = verdict(given=False, proven=True, leaf_agent_id="a9")
+    found = verdict(given=False, proven=True, applied=replace(APPLICATION, leaf_agent_id="a9"))
 
     assert Restore("a9", "enrolled after the backup") == found
 
 
 def test_a_deleted_agent_does_not_come_back_by_its_leaf() -> None:
     """What an operator deleted stays deleted; it may apply with a token like anybody."""
-    found = verdict(given=False, proven=True, leaf_agent_id="a9", leaf_agent_is_taken=True)
+    found = verdict(
+        given=False, proven=True, applied=replace(APPLICATION, leaf_agent_id="a9"), leaf_agent_is_taken=True
+    )
 
     assert Refuse(Refusal.TOKEN_MISSING) == found
 
@@ -224,7 +222,7 @@ def test_a_token_may_be_for_certain_networks(
 ) -> None:
     """What counts is the address that the front door saw, never one that the agent names."""
     terms = replace(GOOD.terms, networks=networks)
-    found = verdict(token=replace(GOOD, terms=terms), observed_address=address)
+    found = verdict(token=replace(GOOD, terms=terms), applied=replace(APPLICATION, observed_address=address))
 
     assert allowed is isinstance(found, Admit)
     assert allowed or Refuse(Refusal.TOKEN_NETWORK) == found
@@ -241,7 +239,7 @@ def test_a_token_may_be_for_certain_hostnames(
 ) -> None:
     """Shell-style, and names have no case."""
     terms = replace(GOOD.terms, hostname_pattern=pattern)
-    found = verdict(token=replace(GOOD, terms=terms), hostname=hostname)
+    found = verdict(token=replace(GOOD, terms=terms), applied=replace(APPLICATION, hostname=hostname))
 
     assert allowed is isinstance(found, Admit)
     assert allowed or Refuse(Refusal.TOKEN_HOSTNAME) == found
