@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import httpx
 from ct_ops_server.app import running_server
 from ct_ops_server.config.load import load_settings
 from ct_ops_server.config.schema import Settings
+from ct_ops_server.core import utc_now
 from ct_ops_server.edge.limits import Limits
 from ct_ops_server.fleet.presence import PresencePolicy
 from wire_client import Host, Wire
@@ -82,9 +83,11 @@ class RealServer:
 
 
 @asynccontextmanager
-async def real_server(settings: Settings, limits: Limits = LIMITS) -> AsyncIterator[RealServer]:
-    """Run a server for as long as the block lasts."""
-    async with running_server(settings, limits=limits, presence=PRESENCE) as running:
+async def real_server(
+    settings: Settings, limits: Limits = LIMITS, now: Callable[[], datetime] = utc_now
+) -> AsyncIterator[RealServer]:
+    """Run a server for as long as the block lasts, by a clock that the test may hold."""
+    async with running_server(settings, limits=limits, presence=PRESENCE, now=now) as running:
         ca_pem = (settings.data_dir / "server-ca.crt").read_text()
         yield RealServer(settings, Wire(running.grpc_port, ca_pem), running.http_port)
 

@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry
@@ -69,6 +70,7 @@ async def running_server(
     limits: Limits | None = None,
     presence: PresencePolicy | None = None,
     announce: Callable[[str], None] = _log.info,
+    now: Callable[[], datetime] = utc_now,
 ) -> AsyncIterator[Running]:
     """Run a server for as long as the block lasts.
 
@@ -84,7 +86,7 @@ async def running_server(
     async with AsyncExitStack() as stack:
         stack.enter_context(owned(settings.data_dir))
         core = await stack.enter_async_context(
-            open_core(settings, observer=StoreMetrics(registry), announce=announce)
+            open_core(settings, observer=StoreMetrics(registry), announce=announce, now=now)
         )
         callers = Callers(end_grace_s=limits.end_grace_s)
         worker_id = secrets.token_hex(8)
@@ -111,7 +113,7 @@ def _service_parts(
         enrolment=core.enrolment,
         challenges=Challenges(random_bytes=secrets.token_bytes, monotonic_s=asyncio.get_running_loop().time),
         server_certificates=core.keys.tls.verified_by,
-        sessions=Sessions(core.store.streams, verifier=core.verifier, worker_id=worker_id, now=utc_now),
+        sessions=Sessions(core.store.streams, verifier=core.verifier, worker_id=worker_id, now=core.now),
         callers=callers,
         held=HeldRefusals(
             first_s=limits.held_refusal_s,
@@ -122,7 +124,7 @@ def _service_parts(
         limits=limits,
         metrics=metrics,
         store_id=core.installation.store_id,
-        now=utc_now,
+        now=core.now,
     )
 
 

@@ -64,14 +64,14 @@ class Keys:
     made: tuple[str, ...]
 
 
-def open_keys(settings: Settings) -> Keys:
+def open_keys(settings: Settings, *, now: datetime) -> Keys:
     """Load the authority's keys, making for a newcomer what is missing.
 
     Raises:
         AuthorityError: something is there and cannot be used.
     """
     secret = load_or_create_secret(settings.secret_file)
-    authority = load_or_create_authority(settings.data_dir, secret, now=utc_now())
+    authority = load_or_create_authority(settings.data_dir, secret, now=now)
     signing = load_or_create_signing_key(
         configured=settings.jwt_key_file, existing=EXISTING_FILE, data_dir=settings.data_dir, secret=secret
     )
@@ -79,7 +79,7 @@ def open_keys(settings: Settings) -> Keys:
         tls = load_configured_tls(settings.tls_cert, settings.tls_key, settings.tls_ca)
     else:
         hosts = [host_of(address) for address in settings.public_addresses]
-        tls = load_or_create_tls(settings.data_dir, secret, names=local_names(hosts), now=utc_now())
+        tls = load_or_create_tls(settings.data_dir, secret, names=local_names(hosts), now=now)
     return Keys(authority, signing, tls, (*secret.made, *authority.made, *signing.made, *tls.made))
 
 
@@ -97,11 +97,12 @@ class Core:
     verifier: TokenVerifier
     jwks: Mapping[str, Any]
     enrolment: Enrolment
+    now: Callable[[], datetime]
 
     def identify(self, leaf_der: bytes | None) -> LeafIdentity:
         """Decide what a presented leaf makes of its bearer, now."""
         return identify(
-            leaf_der, authorities=self.authorities, installation_id=self.installation.id, now=utc_now()
+            leaf_der, authorities=self.authorities, installation_id=self.installation.id, now=self.now()
         )
 
     def admin_app(self, *, hint: Callable[[str], None], grpc_port: int) -> FastAPI:
@@ -111,7 +112,7 @@ class Core:
         parts = AdminParts(
             tokens=TokenDesk(self.store.enrolment, hint=server_hint, random_bytes=secrets.token_bytes),
             agents=AgentDesk(self.store.agents, hint=hint),
-            now=utc_now,
+            now=self.now,
             token_warnings=(_PIN_IS_LEAF,) if self.keys.tls.pin_is_leaf else (),
         )
         return build_admin_app(parts)
@@ -123,6 +124,7 @@ async def open_core(
     *,
     observer: WriterObserver | None = None,
     announce: Callable[[str], None] = lambda _: None,
+    now: Callable[[], datetime] = utc_now,
 ) -> AsyncIterator[Core]:
     """Open the installation; the caller holds the data directory.
 
@@ -130,14 +132,14 @@ async def open_core(
         AuthorityError, DatabaseUrlError, SchemaNewerError: something must be put right first.
         StoreError: the database does not answer.
     """
-    keys = open_keys(settings)
+    keys = open_keys(settings, now=now())
     for sentence in keys.made:
         announce(f"made {sentence}")
     async with open_store(settings.database_url, observer=observer) as store:
-        yield await _assemble(settings, store, keys)
+        yield await _assemble(settings, store, keys, now)
 
 
-async def _assemble(settings: Settings, store: Store, keys: Keys) -> Core:
+async def _assemble(settings: Settings, store: Store, keys: Keys, now: Callable[[], datetime]) -> Core:
     rows = store.installation
     installation = await rows.open()
     await rows.remember_authority(keys.authority.sha256, keys.authority.pem)
@@ -163,9 +165,10 @@ async def _assemble(settings: Settings, store: Store, keys: Keys) -> Core:
             authority=keys.authority,
             signer=TokenSigner(keys.signing),
             installation_id=installation.id,
-            now=utc_now,
+            now=now,
             new_agent_id=lambda: secrets.token_hex(_AGENT_ID_BYTES),
         ),
+        now=now,
     )
 
 

@@ -33,6 +33,8 @@ def agent_view(agent: Agent) -> dict[str, Any]:
         "claimed_tags": {tag.key: tag.value for tag in agent.claimed_tags},
         "evidence": agent.evidence,
         "leaf_not_after": rfc3339(agent.leaf_not_after),
+        "clock_skew_s": None if agent.clock_skew is None else agent.clock_skew.total_seconds(),
+        "token_id": agent.token_id,
         "vitals": None if agent.vitals is None else msgspec.to_builtins(agent.vitals),
         "disks": None if agent.facts is None else msgspec.to_builtins(agent.facts.disks),
         "interfaces": None if agent.facts is None else msgspec.to_builtins(agent.facts.interfaces),
