@@ -6,10 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from ct_ops_agent.logs import configure_logging, mask
+from ct_ops_agent.logs import configure_logging
 
 TOKEN = "tok_" + "a2" * 16
-AGENT_TOKEN = "eyJhbGciOi.eyJzdWIiOi.c2lnbmF0dXJl"
 
 
 @pytest.fixture
@@ -38,13 +37,3 @@ def test_a_token_in_a_traceback_is_masked(log: io.StringIO) -> None:
 
     assert TOKEN not in log.getvalue()
     assert "ValueError: invalid literal" in log.getvalue()
-
-
-def test_an_agent_token_is_masked() -> None:
-    """The JWT that a server issued is a secret as well."""
-    assert "bearer <hidden>!" == mask(f"bearer {AGENT_TOKEN}!")
-
-
-def test_ordinary_words_stay() -> None:
-    """Only what looks like one of our tokens is replaced."""
-    assert "tok_ token_expired tok_short" == mask("tok_ token_expired tok_short")

@@ -11,6 +11,7 @@ import sys
 import click
 
 from ct_ops_server.cli.exits import Exit, Stop, errors_as_exits
+from ct_ops_server.cli.logs import configure_logging
 from ct_ops_server.config.load import load_settings
 from ct_ops_server.config.schema import Settings
 
@@ -24,7 +25,7 @@ def serve() -> None:
 
     with errors_as_exits():
         settings = load_settings(os.environ)
-        _log_to_stderr(settings.log_level)
+        configure_logging(settings.log_level)
         for notice in settings.notices:
             _log.warning("%s", notice)
         try:
@@ -51,11 +52,3 @@ async def _serve(settings: Settings) -> None:
         sys.stdout.flush()
         await stopping.wait()
         _log.info("stopping")
-
-
-def _log_to_stderr(level: str) -> None:
-    logging.basicConfig(
-        level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr
-    )
-    for noisy in ("alembic", "httpx", "uvicorn"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
