@@ -182,7 +182,7 @@ def summarize(outcome: "Outcome") -> str:
     return (
         f"{verb} agent {outcome.identity.agent_id} at {outcome.route.addresses[0]}; heartbeat acknowledged.\n"
         f"cpu {vitals.cpu_percent:.0f} %, memory {vitals.memory_percent:.0f} %, root disk {vitals.disk_percent:.0f} %, "
-        f"{len(vitals.disks)} disks, {len(vitals.interfaces)} interfaces, up {vitals.uptime_seconds // 3600} h"
+        f"disks {len(vitals.disks)}, interfaces {len(vitals.interfaces)}, up {vitals.uptime_seconds // 3600} h"
     )
 
 
