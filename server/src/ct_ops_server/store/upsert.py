@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -32,6 +33,14 @@ def insert_if_absent(
     connection: AsyncConnection, table: sa.Table, values: dict[str, Any], *, key: str
 ) -> Insert:
     """Return an insert that does nothing when a row with the same ``key`` exists."""
+    return _insert(connection, table).values(values).on_conflict_do_nothing(index_elements=[key])
+
+
+def insert_many_if_absent(
+    connection: AsyncConnection, table: sa.Table, names: Sequence[str], *, key: str, **constants: Any
+) -> Insert:
+    """Return an insert for many rows with the columns ``names``, skipping those whose ``key`` exists."""
+    values = {name: sa.bindparam(name) for name in names} | constants
     return _insert(connection, table).values(values).on_conflict_do_nothing(index_elements=[key])
 
 

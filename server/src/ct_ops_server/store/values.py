@@ -9,11 +9,13 @@ from typing import Any
 import msgspec
 import sqlalchemy as sa
 
+from ct_ops_server.enrolment.model import Application, EnrolledAgent, LeafRecord, TokenRecord, TokenTerms
 from ct_ops_server.fleet.model import Agent, AgentStatus, Disk, Facts, Interface, StatusChange, Tag, Vitals
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _tags = msgspec.json.Decoder(list[tuple[str, str]])
+_strings = msgspec.json.Decoder(list[str])
 _history = msgspec.json.Decoder(list[tuple[int, str, str, str]])
 _disks = msgspec.json.Decoder(list[Disk])
 _interfaces = msgspec.json.Decoder(list[Interface])
@@ -65,6 +67,70 @@ def decode_history(document: str) -> tuple[StatusChange, ...]:
     return tuple(
         StatusChange(from_ms(at), AgentStatus(status), actor, reason)
         for at, status, actor, reason in _history.decode(document)
+    )
+
+
+def claims_of(application: Application) -> dict[str, Any]:
+    """Return the columns that come from what a host says about itself, and from where."""
+    return {
+        "hostname": application.hostname,
+        "os": application.os,
+        "os_version": application.os_version,
+        "arch": application.arch,
+        "agent_version": application.agent_version,
+        "claimed_addresses": encode_strings(application.ip_addresses),
+        "claimed_tags": encode_tags(application.claimed_tags),
+        "observed_address": application.observed_address,
+        "machine_id": application.machine_id or None,
+    }
+
+
+def leaf_values(leaf: LeafRecord) -> dict[str, Any]:
+    """Return the columns of a leaf."""
+    return {
+        "serial": leaf.serial,
+        "agent_id": leaf.agent_id,
+        "pem": leaf.pem,
+        "sha256": leaf.sha256,
+        "issued_at": to_ms(leaf.issued_at),
+        "not_after": to_ms(leaf.not_after),
+        "authority_sha256": leaf.authority_sha256,
+    }
+
+
+def token_from(row: Any) -> TokenRecord:
+    """Return an enrolment token from its row."""
+    return TokenRecord(
+        id=row.id,
+        terms=TokenTerms(
+            label=row.label,
+            auto_approve=bool(row.auto_approve),
+            max_uses=row.max_uses,
+            expires_at=maybe_from_ms(row.expires_at),
+            tags=decode_tags(row.tags),
+            networks=tuple(_strings.decode(row.networks)),
+            hostname_pattern=row.hostname_pattern,
+        ),
+        uses=row.uses,
+        created_at=from_ms(row.created_at),
+        created_by=row.created_by,
+        revoked_at=maybe_from_ms(row.revoked_at),
+        revoked_by=row.revoked_by or "",
+        revoked_reason=row.revoked_reason or "",
+    )
+
+
+def enrolled_agent_from(row: Any) -> EnrolledAgent:
+    """Return an agent from its row joined with its youngest leaf."""
+    return EnrolledAgent(
+        id=row.id,
+        status=AgentStatus(row.status),
+        leaf_pem=row.pem,
+        leaf_sha256=row.sha256,
+        leaf_issued_at=maybe_from_ms(row.issued_at),
+        leaf_not_after=maybe_from_ms(row.not_after),
+        leaf_authority_sha256=row.authority_sha256,
+        public_key_der=row.public_key_der,
     )
 
 

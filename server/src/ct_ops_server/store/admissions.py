@@ -1,0 +1,224 @@
+"""Admissions: all of a group with a handful of statements, and never more than a token allows.
+
+Under the lock of its row a token's free uses are counted, given to the applications in order, and
+spent by as many as were inserted: no number of parallel Registers, on whatever number of workers,
+admits more than the token says, or one key twice.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ct_ops_server.enrolment.model import LeafRecord, NewAgent
+from ct_ops_server.enrolment.ports import KeyAlreadyEnrolledError, TokenNotRedeemedError, TooManyPendingError
+from ct_ops_server.fleet.model import AgentStatus
+from ct_ops_server.store.grouping import Failed
+from ct_ops_server.store.rowset import bind_rows, row_set
+from ct_ops_server.store.schema import (
+    Integer64,
+    agent_tags,
+    agents,
+    leaves,
+    now_ms,
+    status_history,
+    tokens,
+    tombstones,
+)
+from ct_ops_server.store.upsert import insert_many_if_absent
+from ct_ops_server.store.values import claims_of, leaf_values
+
+ADMISSION_ACTOR = "enrolment"
+"""Who the first line of an agent's history names."""
+
+_MOST_PENDING = 1_000
+"""Agents of one token that may wait for approval at the same time (rule 16)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """An agent to be inserted, with its first leaf if it has one."""
+
+    new: NewAgent
+    leaf: LeafRecord | None
+
+
+@dataclass(slots=True)
+class _Allowance:
+    """What is left of a token, in this transaction."""
+
+    uses: int | None
+    """None: any number."""
+    pending: int
+    """Agents that may still be left waiting."""
+
+
+_wanted = row_set("wanted", number=Integer64, key_id=sa.Text(), agent_id=sa.Text())
+_spent = row_set("spent", token_id=sa.Text(), uses=Integer64)
+
+_TAKEN = sa.select(_wanted.c.number).where(
+    sa.or_(
+        sa.exists().where(agents.c.key_id == _wanted.c.key_id),
+        sa.exists().where(agents.c.id == _wanted.c.agent_id),
+        sa.exists().where(tombstones.c.agent_id == _wanted.c.agent_id),
+        sa.exists().where(
+            tombstones.c.key_id == _wanted.c.key_id, tombstones.c.status == AgentStatus.REVOKED.value
+        ),
+    )
+)
+_INSERTED = sa.select(agents.c.id).where(agents.c.id == _wanted.c.agent_id)
+_LOCK_TOKENS = (
+    sa.select(tokens.c.id, tokens.c.max_uses, tokens.c.uses)
+    .where(
+        tokens.c.id.in_(sa.select(_spent.c.token_id)),
+        tokens.c.revoked_at.is_(None),
+        sa.or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > now_ms()),
+    )
+    .order_by(tokens.c.id)
+    .with_for_update()
+)
+_PENDING = (
+    sa.select(agents.c.token_id, sa.func.count().label("waiting"))
+    .where(agents.c.token_id.in_(sa.select(_spent.c.token_id)), agents.c.status == AgentStatus.PENDING.value)
+    .group_by(agents.c.token_id)
+)
+_SPEND = tokens.update().where(tokens.c.id == _spent.c.token_id).values(uses=tokens.c.uses + _spent.c.uses)
+
+
+class AdmitAgents:
+    """The kind of all admissions; submitted under the key's id, so that a group has each key once."""
+
+    name = "admission"
+
+    async def apply(
+        self, connection: AsyncConnection, writes: Sequence[Admission]
+    ) -> Sequence[Failed | None]:
+        """Store the admissions, one outcome each."""
+        outcomes = await _judge(connection, writes)
+        chosen = [write for number, write in enumerate(writes) if number not in outcomes]
+        inserted = await _insert_agents(connection, [write.new for write in chosen])
+        made = [write for write in chosen if write.new.id in inserted]
+        await _insert_belongings(connection, made)
+        await _spend(connection, made)
+        return [
+            None
+            if write.new.id in inserted and number not in outcomes
+            else outcomes.get(number, Failed(KeyAlreadyEnrolledError()))
+            for number, write in enumerate(writes)
+        ]
+
+
+async def _judge(connection: AsyncConnection, writes: Sequence[Admission]) -> dict[int, Failed]:
+    """Return who is not admitted, and why. A key that is enrolled hears that before anything of its token."""
+    taken = set(await connection.scalars(_TAKEN, _bind_wanted([write.new for write in writes])))
+    outcomes = {number: Failed(KeyAlreadyEnrolledError()) for number in taken}
+    allowances = await _lock_tokens(connection, {write.new.token_id for write in writes} - {None})
+    for number, write in enumerate(writes):
+        if number not in outcomes and write.new.token_id is not None:
+            error = _claim(allowances.get(write.new.token_id), write.new.status)
+            if error is not None:
+                outcomes[number] = Failed(error)
+    return outcomes
+
+
+def _claim(allowance: _Allowance | None, status: AgentStatus) -> Exception | None:
+    """Take one use; return why there is none."""
+    if allowance is None or allowance.uses == 0:
+        return TokenNotRedeemedError()
+    if status is AgentStatus.PENDING:
+        if allowance.pending <= 0:
+            return TooManyPendingError()
+        allowance.pending -= 1
+    if allowance.uses is not None:
+        allowance.uses -= 1
+    return None
+
+
+async def _lock_tokens(connection: AsyncConnection, ids: set[Any]) -> Mapping[str, _Allowance]:
+    """Return what is left of each live token; nobody else spends of it before the commit."""
+    if not ids:
+        return {}
+    bound = _bind_spent(dict.fromkeys(ids, 0))
+    rows = (await connection.execute(_LOCK_TOKENS, bound)).all()
+    waiting = {row.token_id: row.waiting for row in await connection.execute(_PENDING, bound)}
+    return {
+        row.id: _Allowance(
+            None if row.max_uses is None else max(0, row.max_uses - row.uses),
+            _MOST_PENDING - waiting.get(row.id, 0),
+        )
+        for row in rows
+    }
+
+
+async def _insert_agents(connection: AsyncConnection, agents_to_be: Sequence[NewAgent]) -> set[str]:
+    """Insert; return the ids of those that are there now: another worker may have been faster with a key."""
+    if not agents_to_be:
+        return set()
+    rows = [_agent_row(new) for new in agents_to_be]
+    insert = insert_many_if_absent(connection, agents, list(rows[0]), key="key_id", created_at=now_ms())
+    await connection.execute(insert, rows)
+    return set(await connection.scalars(_INSERTED, _bind_wanted(agents_to_be)))
+
+
+async def _insert_belongings(connection: AsyncConnection, made: Sequence[Admission]) -> None:
+    """Insert tags, the first line of the history, and the leaves."""
+    tags = [
+        {"agent_id": write.new.id, "key": key, "value": value}
+        for write in made
+        # One value a key: of several, the last one said.
+        for key, value in {tag.key: tag.value for tag in write.new.tags}.items()
+    ]
+    first_leaves = [leaf_values(write.leaf) for write in made if write.leaf is not None]
+    history = [_history_row(write.new) for write in made]
+    if tags:
+        await connection.execute(agent_tags.insert(), tags)
+    if history:
+        await connection.execute(status_history.insert().values(at=now_ms()), history)
+    if first_leaves:
+        await connection.execute(leaves.insert(), first_leaves)
+
+
+async def _spend(connection: AsyncConnection, made: Sequence[Admission]) -> None:
+    spent = Counter(write.new.token_id for write in made if write.new.token_id is not None)
+    if spent:
+        await connection.execute(_SPEND, _bind_spent(spent))
+
+
+def _agent_row(new: NewAgent) -> dict[str, Any]:
+    application = new.application
+    return claims_of(application) | {
+        "id": new.id,
+        "key_id": application.key_id,
+        "public_key_der": application.public_key_der,
+        "status": new.status.value,
+        "evidence": new.evidence,
+        "generation": 0,
+        "online": False,
+        "token_id": new.token_id,
+    }
+
+
+def _history_row(new: NewAgent) -> dict[str, Any]:
+    return {
+        "agent_id": new.id,
+        "status": new.status.value,
+        "actor": ADMISSION_ACTOR,
+        "reason": new.evidence or f"enrolment token {new.token_id}",
+    }
+
+
+def _bind_wanted(agents_to_be: Sequence[NewAgent]) -> dict[str, str]:
+    rows = [
+        {"number": number, "key_id": new.application.key_id, "agent_id": new.id}
+        for number, new in enumerate(agents_to_be)
+    ]
+    return bind_rows("wanted", rows)
+
+
+def _bind_spent(uses: Mapping[Any, int]) -> dict[str, str]:
+    return bind_rows("spent", [{"token_id": each, "uses": uses[each]} for each in sorted(uses)])
