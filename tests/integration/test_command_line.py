@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -180,3 +182,74 @@ def _until_online(environ: Mapping[str, str]) -> None:
             return
         time.sleep(0.1)
     raise AssertionError("the agent did not come online")
+
+
+AS_NOBODY = """
+import concurrent.futures.thread, importlib, os, pkgutil, sys
+import ct_ops_server
+# Everything is imported first: this very Python may lie in a folder that nobody else may read.
+for module in pkgutil.walk_packages(ct_ops_server.__path__, "ct_ops_server."):
+    if "__main__" not in module.name and "migrations" not in module.name:
+        importlib.import_module(module.name)
+os.setgroups([])
+os.setgid(65534)
+os.setuid(65534)
+os.chdir("/")
+ct_ops_server.cli.main(sys.argv[1:])
+"""
+
+
+def as_nobody(environ: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a server command as a user that owns nothing."""
+    command = [sys.executable, "-c", AS_NOBODY, *arguments]
+    return subprocess.run(command, env=dict(environ), capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.fixture
+def open_environ() -> Iterator[dict[str, str]]:
+    """An environment in a folder that everybody may enter: only the data directory itself is closed."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can run a command as somebody else")
+    with tempfile.TemporaryDirectory(prefix="ct-ops-open-") as folder:
+        Path(folder).chmod(0o755)
+        yield environment(Path(folder))
+
+
+def test_another_users_command_is_refused_with_and_without_a_server(open_environ: dict[str, str]) -> None:
+    """Exit 77, and what to do: neither the socket nor the data directory is everybody's."""
+    with server(open_environ):
+        beside_a_server = as_nobody(open_environ, "agent", "list")
+    alone = as_nobody(open_environ, "agent", "list")
+
+    assert [77, 77] == [beside_a_server.returncode, alone.returncode], beside_a_server.stderr + alone.stderr
+    assert "sudo" in beside_a_server.stderr
+    assert "Traceback" not in beside_a_server.stderr + alone.stderr
+
+
+def test_a_data_directory_that_cannot_be_made_is_refused(open_environ: dict[str, str]) -> None:
+    """A newcomer who is not root hears which setting to change."""
+    environ = open_environ | {"INGEST_DATA_DIR": "/ct-ops-of-nobody"}
+    done = as_nobody(environ, "serve")
+
+    assert 77 == done.returncode, done.stderr
+    assert "INGEST_DATA_DIR" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("path", ["/.well-known/ct-ops/ca.pem", "/.well-known/jwks.json"])
+def test_curl_reaches_the_public_app_on_the_agents_port(environ: dict[str, str], path: str) -> None:
+    """It offers HTTP/2 and HTTP/1.1, as it always does, and is not sent to gRPC."""
+    curl = shutil.which("curl")
+    if curl is None:
+        pytest.skip("curl is not installed; test_front_door offers both protocols without it")
+    with server(environ) as process:
+        ca = f"{environ['INGEST_DATA_DIR']}/server-ca.crt"
+        url = f"https://localhost:{_port(process)}{path}"
+        done = subprocess.run(
+            [curl, "--silent", "--show-error", "--fail", "--cacert", ca, "--write-out", "%{http_version}", url],
+            capture_output=True, text=True, timeout=20, check=False,
+        )  # fmt: skip
+
+    assert 0 == done.returncode, done.stderr
+    assert done.stdout.endswith("1.1")
+    assert ("BEGIN CERTIFICATE" in done.stdout) or ('"keys"' in done.stdout)

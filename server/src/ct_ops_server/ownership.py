@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ct_ops_server.authority.errors import AuthorityError
 from ct_ops_server.authority.files import open_private_directory
 
 _LOCK = "server.lock"
@@ -65,7 +66,7 @@ def owned(data_dir: Path, *, patience_s: float = 0.0) -> Iterator[None]:
         AuthorityError: it is a symlink or no directory, or belongs to somebody else.
     """
     try:
-        open_private_directory(data_dir)
+        _make(data_dir)
         descriptor = os.open(data_dir / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         raise DataDirForbiddenError(
@@ -76,6 +77,15 @@ def owned(data_dir: Path, *, patience_s: float = 0.0) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _make(data_dir: Path) -> None:
+    try:
+        open_private_directory(data_dir)
+    except AuthorityError as error:
+        if isinstance(error.__cause__, PermissionError):
+            raise error.__cause__ from error  # not permitted for this user, as everything below it
+        raise
 
 
 def _lock(descriptor: int, data_dir: Path, patience_s: float) -> None:

@@ -26,35 +26,34 @@ def key_file_problems(settings: Settings) -> list[Problem]:
 
 
 def _tls_problems(settings: Settings) -> list[Problem]:
+    """Look at every file that is named, also when another one is missing: all problems at once."""
     cert, key, authority = settings.tls_cert, settings.tls_key, settings.tls_ca
-    if cert is None or key is None:
-        return _half_set(settings)
-    chain = _certificates(_CERT, cert)
-    private = _private_key(key)
-    found = [chain, private] if authority is None else [chain, private, _certificates(_CA, authority)]
-    problems = [result for result in found if isinstance(result, Problem)]
-    if (
-        isinstance(chain, list)
-        and not isinstance(private, Problem)
-        and chain[0].public_key() != private.public_key()
-    ):
-        problems.append(
-            Problem(_KEY, f"does not belong to the certificate in {cert}", "Name the key it was made for")
-        )
-    return problems
+    chain = None if cert is None else _certificates(_CERT, cert)
+    private = None if key is None else _private_key(key)
+    ca = None if authority is None else _certificates(_CA, authority)
+    problems = [result for result in (chain, private, ca) if isinstance(result, Problem)]
+    if isinstance(chain, list) and not (private is None or isinstance(private, Problem)):
+        problems += _mismatch(chain, private, cert)
+    return [*_half_set(settings), *problems]
+
+
+def _mismatch(chain: list[x509.Certificate], private: PrivateKeyTypes, cert: Path | None) -> list[Problem]:
+    if chain[0].public_key() == private.public_key():
+        return []
+    return [Problem(_KEY, f"does not belong to the certificate in {cert}", "Name the key it was made for")]
 
 
 def _half_set(settings: Settings) -> list[Problem]:
     problems = []
-    if settings.tls_cert is not None:
+    if settings.tls_cert is not None and settings.tls_key is None:
         problems.append(
             Problem(_KEY, f"is not set, but {_CERT} is", "Set both, or neither to have them made")
         )
-    if settings.tls_key is not None:
+    if settings.tls_key is not None and settings.tls_cert is None:
         problems.append(
             Problem(_CERT, f"is not set, but {_KEY} is", "Set both, or neither to have them made")
         )
-    if settings.tls_ca is not None:
+    if settings.tls_ca is not None and settings.tls_cert is None:
         problems.append(
             Problem(_CA, f"means nothing without {_CERT} and {_KEY}", "Set those too, or remove it")
         )
