@@ -130,12 +130,10 @@ def tree_cpu_s(pid: int | None) -> float:
 
 
 def _postmaster() -> int:
-    """Return the process id of the PostgreSQL that was started for this run."""
-    return max(
-        each.pid
-        for each in psutil.process_iter(["name"])
-        if each.info["name"] == "postgres" and (each.parent() is None or each.parent().name() != "postgres")
-    )
+    """Return the process id of the PostgreSQL that was started for this run: the youngest one."""
+    processes = [each for each in psutil.process_iter(["name"]) if each.info["name"] == "postgres"]
+    pids = {each.pid for each in processes}
+    return max(each.pid for each in processes if each.ppid() not in pids)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from urllib.parse import quote
 import click
 
 from ct_ops_server.cli.exits import errors_as_exits
-from ct_ops_server.cli.output import agent_lines, agents_table, print_json
+from ct_ops_server.cli.output import agent_lines, agents_table, deleted_table, print_json
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _reason = click.option("--reason", default="", help="Why; kept in the agent's history.")
@@ -22,9 +22,14 @@ def agent() -> None:
 
 @agent.command("list")
 @click.option("--status", type=click.Choice(["pending", "active", "revoked"]), help="Only these.")
+@click.option("--deleted", is_flag=True, help="What is kept of deleted agents: who, when and why.")
 @_json
-def list_agents(*, status: str | None, as_json: bool) -> None:
+def list_agents(*, status: str | None, deleted: bool, as_json: bool) -> None:
     """List the agents with their latest vitals."""
+    if deleted:
+        gone = _ask("GET", "/v1/deleted-agents")
+        print_json(gone) if as_json else click.echo(deleted_table(gone))
+        return
     found = _ask("GET", f"/v1/agents?status={status}" if status else "/v1/agents")
     print_json(found) if as_json else click.echo(agents_table(found))
 
@@ -62,6 +67,30 @@ def reject(agent_name: str, reason: str, *, as_json: bool) -> None:
 def revoke(agent_name: str, reason: str, *, as_json: bool) -> None:
     """Refuse an agent for good and end its connections now."""
     _decide("revoke", agent_name, reason, as_json=as_json)
+
+
+@agent.command()
+@_AGENT
+@_reason
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_json
+def delete(agent_name: str, reason: str, *, yes: bool, as_json: bool) -> None:
+    """Forget an agent: its host may enrol again with a token.
+
+    To keep a host out, revoke it instead; the key of an agent that was revoked stays barred also after
+    it is deleted.
+    """
+    from ct_ops_server.cli.admin import actor  # noqa: PLC0415  keeps --help light
+
+    found = _ask("GET", _path(agent_name))
+    if not yes:
+        click.confirm(f"Delete {found['hostname']} ({found['id']}, {found['status']})?", abort=True, err=True)
+    body = {"actor": actor(), "reason": reason}
+    deleted = _ask("DELETE", f"/v1/agents/{found['id']}", body)
+    if as_json:
+        print_json(deleted)
+    else:
+        click.echo(f"{deleted['hostname']} ({deleted['id']}) is deleted")
 
 
 def _decide(decision: str, agent_name: str, reason: str, *, as_json: bool) -> None:

@@ -51,6 +51,15 @@ def agents_table(agents: Sequence[Mapping[str, Any]], now: datetime | None = Non
     return table(headings, [_agent_row(agent, moment) for agent in agents])
 
 
+def deleted_table(agents: Sequence[Mapping[str, Any]]) -> str:
+    """Return what is kept of deleted agents as a table."""
+    if not agents:
+        return "no agent was ever deleted"
+    headings = ("ID", "HOSTNAME", "WAS", "DELETED", "BY", "REASON")
+    columns = ("id", "hostname", "status", "deleted_at", "deleted_by", "reason")
+    return table(headings, [tuple(agent[column] or "-" for column in columns) for agent in agents])
+
+
 def _agent_row(agent: Mapping[str, Any], now: datetime) -> tuple[str, ...]:
     vitals = agent["vitals"]
     shares = ("cpu_percent", "memory_percent", "disk_percent")

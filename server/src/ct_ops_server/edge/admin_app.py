@@ -20,7 +20,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from ct_ops_server.edge.admin_views import agent_view, change_view, token_view
+from ct_ops_server.edge.admin_views import agent_view, change_view, deleted_view, token_view
 from ct_ops_server.enrolment.model import TokenTerms
 from ct_ops_server.enrolment.tokens import TokenDesk
 from ct_ops_server.fleet.agents import AgentDesk, AgentError, AgentNotFoundError
@@ -96,6 +96,10 @@ def _add_agents(app: FastAPI, parts: AdminParts) -> None:
         "revoke": parts.agents.revoke,
     }
 
+    @app.get("/v1/deleted-agents")
+    async def list_deleted() -> list[dict[str, Any]]:
+        return [deleted_view(agent) for agent in await parts.agents.deleted()]
+
     @app.get("/v1/agents")
     async def list_agents(status: AgentStatus | None = None) -> list[dict[str, Any]]:
         return [agent_view(agent) for agent in await parts.agents.list(status)]
@@ -108,6 +112,7 @@ def _add_agents(app: FastAPI, parts: AdminParts) -> None:
 
     for name, decide in decisions.items():
         app.post(f"/v1/agents/{{selector}}/{name}", name=name)(_decision(decide))
+    app.delete("/v1/agents/{selector}", name="delete")(_decision(parts.agents.delete))
 
 
 def _decision(decide: Callable[..., Awaitable[Agent]]) -> Callable[..., Awaitable[dict[str, Any]]]:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from ct_ops_server.enrolment.model import TokenRecord
-from ct_ops_server.fleet.model import Agent, StatusChange
+from ct_ops_server.fleet.model import Agent, DeletedAgent, StatusChange
 
 
 def rfc3339(moment: datetime | None) -> str | None:
@@ -38,6 +38,19 @@ def agent_view(agent: Agent) -> dict[str, Any]:
         "vitals": None if agent.vitals is None else msgspec.to_builtins(agent.vitals),
         "disks": None if agent.facts is None else msgspec.to_builtins(agent.facts.disks),
         "interfaces": None if agent.facts is None else msgspec.to_builtins(agent.facts.interfaces),
+    }
+
+
+def deleted_view(agent: DeletedAgent) -> dict[str, Any]:
+    """Return what is kept of a deleted agent as an object."""
+    return {
+        "id": agent.id,
+        "hostname": agent.hostname,
+        "status": agent.status.value,
+        "deleted_at": rfc3339(agent.deleted_at),
+        "deleted_by": agent.actor,
+        "reason": agent.reason,
+        "history": [change_view(change) for change in agent.history],
     }
 
 

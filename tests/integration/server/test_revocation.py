@@ -1,0 +1,255 @@
+"""Revocation and deletion: prompt, on every process that serves the database, and never undone."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+
+from ct_ops_proto.agent.v1 import ingest_pb2 as wire
+from ct_ops_server.config.schema import Settings
+from real_server import RealServer, real_server
+from wire_client import HeartbeatStream, Host, Wire, next_reply, reason_of
+
+REVOKED = (grpc.StatusCode.FAILED_PRECONDITION, "revoked")
+
+
+@asynccontextmanager
+async def connected(address: Wire, host: Host) -> AsyncIterator[HeartbeatStream]:
+    """Yield a stream whose first frame was acknowledged."""
+    async with address.connect(host) as stub:
+        stream = stub.Heartbeat()
+        await stream.write(host.first_frame())
+        await next_reply(stream)
+        yield stream
+        stream.cancel()
+
+
+async def ending_of(call: Awaitable[object]) -> tuple[grpc.StatusCode, str]:
+    """Return how an RPC was refused."""
+    with pytest.raises(grpc.aio.AioRpcError) as refusal:
+        await call
+    return refusal.value.code(), reason_of(refusal.value)
+
+
+async def refusal_of_stream(address: Wire, host: Host) -> tuple[grpc.StatusCode, str]:
+    """Return how a new stream is refused."""
+    async with address.connect(host) as stub:
+        stream = stub.Heartbeat()
+        await stream.write(host.first_frame())
+        return await ending_of(stream.read())
+
+
+# ---- one process ---------------------------------------------------------------------------------
+
+
+async def test_a_revoked_agent_is_told_at_once_and_stays_out(server: RealServer) -> None:
+    """Its stream ends with the reason within a second; a new stream and a Register hear the same."""
+    host = await server.enrolled("web-1")
+    async with connected(server.wire, host) as stream:
+        began = time.monotonic()
+        await server.decide(host, "revoke")
+        ended = await ending_of(stream.read())
+        took_s = time.monotonic() - began
+
+    assert REVOKED == ended
+    assert took_s < 1.0
+    assert REVOKED == await refusal_of_stream(server.wire, host)
+    assert REVOKED == await ending_of(server.wire.register(host, await server.token()))
+
+
+async def test_attack_a_heartbeat_after_revocation_does_not_undo_it(server: RealServer) -> None:
+    """Frames that are under way when the decision falls find a generation that is gone."""
+    host = await server.enrolled("web-1")
+    async with connected(server.wire, host) as stream:
+        reading = asyncio.ensure_future(ending_of(read_to_the_end(stream)))
+        sending = asyncio.ensure_future(beat_without_end(stream, host))
+        await server.decide(host, "revoke")
+        ended = await reading
+        sending.cancel()
+    shown = await server.agent(host)
+
+    assert REVOKED == ended
+    assert ("revoked", False) == (shown["status"], shown["online"])
+
+
+async def beat_without_end(stream: HeartbeatStream, host: Host) -> None:
+    """Send frames until the stream takes no more."""
+    with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+        while True:
+            await stream.write(wire.HeartbeatRequest(agent_id=host.agent_id, cpu_percent=1))
+            await asyncio.sleep(0)
+
+
+async def read_to_the_end(stream: HeartbeatStream) -> None:
+    """Read until the stream ends; raise what it ended with."""
+    while await stream.read() is not grpc.aio.EOF:
+        pass
+
+
+async def test_a_deleted_agent_is_gone_and_may_enrol_again(server: RealServer) -> None:
+    """Its stream ends as unknown; with a token it is a new agent, with a new id."""
+    host = await server.enrolled("web-1")
+    path = f"/v1/agents/{host.agent_id}"
+    async with connected(server.wire, host) as stream:
+        await server.ask("DELETE", path, {"actor": "test", "reason": "scrapped"})
+        ended = await ending_of(stream.read())
+    without_token = await ending_of(server.wire.register(host, ""))
+    again = Host("web-1", host.key, host.leaf_pem)
+    response = await server.wire.register(again, await server.token())
+
+    assert (grpc.StatusCode.NOT_FOUND, "unknown_agent") == ended
+    assert (grpc.StatusCode.INVALID_ARGUMENT, "token_missing") == without_token
+    assert "active" == response.status
+    assert host.agent_id != again.agent_id
+
+
+async def test_attack_a_revoked_agent_does_not_come_back_by_being_deleted(server: RealServer) -> None:
+    """Its key stays barred: an operator who tidies up lets nobody in."""
+    host = await server.enrolled("web-1")
+    await server.decide(host, "revoke")
+    await server.ask("DELETE", f"/v1/agents/{host.agent_id}", {"actor": "test"})
+
+    assert REVOKED == await ending_of(server.wire.register(host, await server.token()))
+
+
+async def test_the_time_from_decision_to_ending_is_exported(server: RealServer) -> None:
+    """A histogram that an operator can put an alarm on."""
+    host = await server.enrolled("web-1")
+    async with connected(server.wire, host) as stream:
+        await server.decide(host, "revoke")
+        await ending_of(stream.read())
+    metrics = (await server.get("/metrics")).text
+
+    assert "ct_ops_revocation_seconds_count 1.0" in metrics
+    assert 'ct_ops_revocation_seconds_bucket{le="1.0"} 1.0' in metrics
+
+
+async def test_a_revocation_survives_a_restart(settings: Settings) -> None:
+    """What was decided is in the database, not in a process."""
+    async with real_server(settings) as before:
+        host = await before.enrolled("web-1")
+        await before.decide(host, "revoke")
+    async with real_server(settings) as after:
+        assert REVOKED == await refusal_of_stream(after.wire, host)
+
+
+# ---- two processes on one PostgreSQL -----------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Node:
+    """A server process."""
+
+    environ: dict[str, str]
+    wire: Wire
+    http_port: int
+
+    def ctl(self, *arguments: str) -> Any:
+        """Return what a command on this node prints as JSON."""
+        command = [sys.executable, "-m", "ct_ops_server", *arguments, "--json"]
+        done = subprocess.run(
+            command, env=self.environ, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert 0 == done.returncode, done.stderr
+        return json.loads(done.stdout)
+
+    async def revocations(self) -> float:
+        """Return how many endings this node has counted."""
+        async with httpx.AsyncClient() as client:
+            text = (await client.get(f"http://127.0.0.1:{self.http_port}/metrics")).text
+        found = re.search(r"^ct_ops_revocation_seconds_count (\S+)$", text, re.MULTILINE)
+        assert found is not None
+        return float(found[1])
+
+
+@contextmanager
+def node(data_dir: Path, database_url: str) -> Iterator[Node]:
+    """Run ``ct-ops-server serve`` in a process of its own."""
+    environ = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(data_dir.parent),
+        "DATABASE_URL": database_url,
+        "INGEST_DATA_DIR": str(data_dir),
+        "INGEST_GRPC_HOST": "127.0.0.1",
+        "INGEST_GRPC_PORT": "0",
+        "INGEST_HTTP_PORT": "0",
+    }
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ct_ops_server", "serve"], env=environ, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        said = dict(re.findall(r"(\w+)=(\S+)", process.stdout.readline()))
+        ca_pem = (data_dir / "server-ca.crt").read_text()
+        yield Node(environ, Wire(int(said["grpc_port"]), ca_pem), int(said["http_port"]))
+    finally:
+        process.terminate()
+        process.wait(15)
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+@pytest.fixture
+def nodes(tmp_path: Path, postgres_url: str) -> Iterator[tuple[Node, Node]]:
+    """Two servers with the same keys on one database."""
+    with node(tmp_path / "one", postgres_url) as one:
+        shutil.copytree(
+            tmp_path / "one", tmp_path / "two", ignore=shutil.ignore_patterns("*.sock", "*.lock", "*.db*")
+        )
+        with node(tmp_path / "two", postgres_url) as two:
+            yield one, two
+
+
+async def test_a_revocation_ends_streams_on_every_process_within_a_second(
+    nodes: tuple[Node, Node],
+) -> None:
+    """Decided on one node, done on both: the agent's streams on either end with the reason."""
+    one, two = nodes
+    token = one.ctl("token", "create", "--label", "x", "--auto-approve")["token"]
+    hosts = [Host("on-one"), Host("on-two")]
+    for host in hosts:
+        await one.wire.register(host, token)
+    async with connected(one.wire, hosts[0]) as here, connected(two.wire, hosts[1]) as there:
+        seconds = []
+        for host, stream in zip(hosts, (here, there), strict=True):
+            ended = asyncio.ensure_future(ending_of(stream.read()))
+            await asyncio.to_thread(one.ctl, "agent", "revoke", host.agent_id)
+            decided = time.monotonic()
+            assert REVOKED == await ended
+            seconds.append(time.monotonic() - decided)
+    assert max(seconds) < 1.0
+    assert [1.0, 1.0] == [await one.revocations(), await two.revocations()]
+    for each in nodes:
+        assert REVOKED == await refusal_of_stream(each.wire, hosts[1])
+
+
+async def test_a_deletion_ends_the_stream_on_the_other_process(nodes: tuple[Node, Node]) -> None:
+    """As unknown: what an agent does then is its own affair."""
+    one, two = nodes
+    token = one.ctl("token", "create", "--label", "x", "--auto-approve")["token"]
+    host = Host("on-two")
+    await one.wire.register(host, token)
+    async with connected(two.wire, host) as stream:
+        transport = httpx.AsyncHTTPTransport(uds=f"{one.environ['INGEST_DATA_DIR']}/admin.sock")
+        async with httpx.AsyncClient(transport=transport) as client:
+            path = f"http://ct-ops/v1/agents/{host.agent_id}"
+            response = await client.request("DELETE", path, json={"actor": "test"})
+        assert 200 == response.status_code
+        async with asyncio.timeout(1):
+            assert (grpc.StatusCode.NOT_FOUND, "unknown_agent") == await ending_of(stream.read())
