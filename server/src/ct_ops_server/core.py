@@ -20,6 +20,7 @@ from fastapi import FastAPI
 from ct_ops_proto.enrolment_token import ServerHint
 from ct_ops_server.authority.agent_token import TokenSigner, TokenVerifier
 from ct_ops_server.authority.ca import Authority, load_or_create_authority
+from ct_ops_server.authority.errors import AuthorityError
 from ct_ops_server.authority.host_names import local_names
 from ct_ops_server.authority.jwks import (
     EXISTING_FILE,
@@ -38,7 +39,7 @@ from ct_ops_server.enrolment.service import Enrolment
 from ct_ops_server.enrolment.tokens import TokenDesk
 from ct_ops_server.fleet.agents import AgentDesk
 from ct_ops_server.public_address import advertised_addresses, host_of
-from ct_ops_server.store.installation import Installation
+from ct_ops_server.store.installation import Installation, TrustState
 from ct_ops_server.store.opening import Store, open_store
 from ct_ops_server.store.writer import WriterObserver
 
@@ -142,6 +143,7 @@ async def open_core(
 async def _assemble(settings: Settings, store: Store, keys: Keys, now: Callable[[], datetime]) -> Core:
     rows = store.installation
     installation = await rows.open()
+    await _refuse_a_second_authority(store, keys.authority, settings)
     await rows.remember_authority(keys.authority.sha256, keys.authority.pem)
     await rows.remember_signing_key(key_name(keys.signing.public_key), _public_pem(keys.signing))
     authorities = await rows.authorities()
@@ -170,6 +172,22 @@ async def _assemble(settings: Settings, store: Store, keys: Keys, now: Callable[
         ),
         now=now,
     )
+
+
+async def _refuse_a_second_authority(store: Store, ours: Authority, settings: Settings) -> None:
+    """Keep two servers with different agent CAs from retiring each other's for ever.
+
+    With nobody else running, another CA is a replacement: agents of the old one prove their keys and get
+    new leaves from this one.
+    """
+    known = await store.installation.authorities()
+    active = [stored.sha256 for stored in known if stored.state is TrustState.ACTIVE]
+    if active and active != [ours.sha256] and await store.presence.some_worker_lives():
+        raise AuthorityError(
+            settings.data_dir / "agent-ca.crt",
+            "is not the agent CA of the server that is running on this database. Copy agent-ca.crt, agent-ca.key "
+            "and the secret from that server's data directory into this one.",
+        )
 
 
 def _public_pem(signing: SigningKey) -> str:

@@ -253,3 +253,20 @@ async def test_a_deletion_ends_the_stream_on_the_other_process(nodes: tuple[Node
         assert 200 == response.status_code
         async with asyncio.timeout(1):
             assert (grpc.StatusCode.NOT_FOUND, "unknown_agent") == await ending_of(stream.read())
+
+
+def test_a_second_server_with_an_agent_ca_of_its_own_does_not_start(
+    tmp_path: Path, postgres_url: str
+) -> None:
+    """It would retire the first one's, whose agents would then be strangers: it says what to copy."""
+    with node(tmp_path / "one", postgres_url) as one:
+        done = subprocess.run(
+            [sys.executable, "-m", "ct_ops_server", "serve"],
+            env=one.environ | {"INGEST_DATA_DIR": str(tmp_path / "two")},
+            capture_output=True, text=True, timeout=30, check=False,
+        )  # fmt: skip
+
+    assert 78 == done.returncode
+    assert "agent-ca.crt" in done.stderr
+    assert "Copy" in done.stderr
+    assert "Traceback" not in done.stderr

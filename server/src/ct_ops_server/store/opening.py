@@ -64,6 +64,6 @@ def _assemble(database: Database, writer: GroupWriter) -> Store:
         enrolment=SqlEnrolmentStore(database, writer),
         agents=SqlAgentStore(database, writer),
         streams=SqlStreamStore(database, writer),
-        presence=SqlPresenceStore(writer),
+        presence=SqlPresenceStore(database, writer),
         endings=SqlEndingStore(database),
     )

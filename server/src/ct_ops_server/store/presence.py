@@ -11,6 +11,7 @@ from datetime import timedelta
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ct_ops_server.store.database import Database
 from ct_ops_server.store.schema import agents, now_ms, workers
 from ct_ops_server.store.upsert import upsert
 from ct_ops_server.store.writer import GroupWriter
@@ -26,15 +27,24 @@ def younger_than(age: timedelta) -> sa.ColumnElement[bool]:
 
 def is_online() -> sa.ColumnElement[bool]:
     """Return the condition that an agent's row means "online" at this moment."""
-    some_worker_lives = sa.select(sa.literal(1)).where(younger_than(LEASE_LIFETIME)).exists()
-    return sa.and_(agents.c.online, some_worker_lives)
+    return sa.and_(agents.c.online, _some_worker_lives())
+
+
+def _some_worker_lives() -> sa.Exists:
+    return sa.select(sa.literal(1)).where(younger_than(LEASE_LIFETIME)).exists()
 
 
 class SqlPresenceStore:
     """``fleet.ports.PresenceStore``."""
 
-    def __init__(self, writer: GroupWriter) -> None:
+    def __init__(self, database: Database, writer: GroupWriter) -> None:
+        self._database = database
         self._writer = writer
+
+    async def some_worker_lives(self) -> bool:
+        """Tell whether a server is running on this database."""
+        async with self._database.reading() as connection:
+            return bool(await connection.scalar(sa.select(_some_worker_lives())))
 
     async def renew_lease(self, worker_id: str) -> None:
         """Insert or renew this worker's lease."""
