@@ -88,7 +88,7 @@ async def real_server(
 ) -> AsyncIterator[RealServer]:
     """Run a server for as long as the block lasts, by a clock that the test may hold."""
     async with running_server(settings, limits=limits, presence=PRESENCE, now=now) as running:
-        ca_pem = (settings.data_dir / "server-ca.crt").read_text()
+        ca_pem = (settings.tls_ca or settings.data_dir / "server-ca.crt").read_text()
         yield RealServer(settings, Wire(running.grpc_port, ca_pem), running.http_port)
 
 

@@ -22,9 +22,11 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
+from ct_ops_server.authority.server_certificate import ServerTls
 from ct_ops_server.config.schema import Settings
 from ct_ops_server.core import Core, open_core, utc_now
 from ct_ops_server.edge.callers import Callers
+from ct_ops_server.edge.certificates import CertificateFollower
 from ct_ops_server.edge.front_door import FrontDoor, Upstreams
 from ct_ops_server.edge.grpc_servers import start_agents, start_lobby
 from ct_ops_server.edge.held_refusals import HeldRefusals
@@ -35,7 +37,7 @@ from ct_ops_server.edge.local_app import build_local_app
 from ct_ops_server.edge.metrics import EdgeMetrics, StoreMetrics
 from ct_ops_server.edge.public_app import build_public_app
 from ct_ops_server.edge.rpc import ServiceParts
-from ct_ops_server.edge.tls import build_contexts
+from ct_ops_server.edge.tls import TlsContexts, build_contexts
 from ct_ops_server.enrolment.challenges import Challenges
 from ct_ops_server.fleet import endings
 from ct_ops_server.fleet.bus import Bus
@@ -97,6 +99,7 @@ async def running_server(
         http_port = await stack.enter_async_context(_http_apps(core, upstreams, registry))
         door = _front_door(core, parts, upstreams)
         grpc_port = await stack.enter_async_context(_agent_port(core, parts, upstreams, door))
+        await stack.enter_async_context(_certificates_followed(core, door))
         await stack.enter_async_context(_admin_socket(core, bus, grpc_port))
         yield Running(
             grpc_port=grpc_port,
@@ -112,7 +115,8 @@ def _service_parts(
     return ServiceParts(
         enrolment=core.enrolment,
         challenges=Challenges(random_bytes=secrets.token_bytes, monotonic_s=asyncio.get_running_loop().time),
-        server_certificates=core.keys.tls.verified_by,
+        served_tls=core.keys.tls,
+        web_certificate=core.keys.web_certificate,
         sessions=Sessions(core.store.streams, verifier=core.verifier, worker_id=worker_id, now=core.now),
         callers=callers,
         held=HeldRefusals(
@@ -179,7 +183,7 @@ def _private_sockets() -> Iterator[Upstreams]:
 async def _http_apps(core: Core, upstreams: Upstreams, registry: CollectorRegistry) -> AsyncIterator[int]:
     settings = core.settings
     local = build_local_app(jwks=core.jwks, registry=registry, readiness=lambda: _readiness(core))
-    public = build_public_app(ca_pem=core.keys.tls.ca_pem, jwks=core.jwks)
+    public = build_public_app(ca_pem=lambda: core.keys.tls.current.ca_pem, jwks=core.jwks)
     family = socket.AF_INET6 if ":" in settings.http_host else socket.AF_INET
     tcp = socket.create_server((settings.http_host, settings.http_port), family=family)
     servers = (HttpServer(local, tcp), HttpServer(public, _unix_socket(upstreams.http)))
@@ -203,15 +207,34 @@ async def _readiness(core: Core) -> Mapping[str, str]:
 
 
 def _front_door(core: Core, parts: ServiceParts, upstreams: Upstreams) -> FrontDoor:
-    tls = core.keys.tls
     return FrontDoor(
-        contexts=build_contexts(chain=tls.cert_file, key=tls.key_file, authorities_pem=core.authorities_pem),
+        contexts=_contexts(core, core.keys.tls.current),
         identify=core.identify,
         upstreams=upstreams,
         callers=parts.callers,
         limits=parts.limits,
         metrics=parts.metrics,
     )
+
+
+def _contexts(core: Core, tls: ServerTls) -> TlsContexts:
+    return build_contexts(chain=tls.cert_file, key=tls.key_file, authorities_pem=core.authorities_pem)
+
+
+@asynccontextmanager
+async def _certificates_followed(core: Core, door: FrontDoor) -> AsyncIterator[None]:
+    """Serve certificates that change on the disk, or that are due for renewal, without a restart."""
+
+    def present(tls: ServerTls) -> None:
+        door.present(_contexts(core, tls))
+
+    follower = CertificateFollower(core.keys.tls, core.keys.web_certificate, present=present, now=core.now)
+    task = asyncio.create_task(follower.run(), name="certificates")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 @asynccontextmanager

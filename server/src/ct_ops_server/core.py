@@ -31,8 +31,10 @@ from ct_ops_server.authority.jwks import (
     parse_public_keys,
 )
 from ct_ops_server.authority.leaf_identity import AuthorityState, KnownAuthority, LeafIdentity, identify
-from ct_ops_server.authority.sealing import load_or_create_secret
+from ct_ops_server.authority.sealing import SealingSecret, load_or_create_secret
+from ct_ops_server.authority.served_tls import ServedTls
 from ct_ops_server.authority.server_certificate import ServerTls, load_configured_tls, load_or_create_tls
+from ct_ops_server.authority.web_certificate import WebCertificateFile
 from ct_ops_server.config.schema import Settings
 from ct_ops_server.edge.admin_app import AdminParts, build_admin_app
 from ct_ops_server.enrolment.service import Enrolment
@@ -61,7 +63,8 @@ class Keys:
 
     authority: Authority
     signing: SigningKey
-    tls: ServerTls
+    tls: ServedTls
+    web_certificate: WebCertificateFile
     made: tuple[str, ...]
 
 
@@ -76,12 +79,24 @@ def open_keys(settings: Settings, *, now: datetime) -> Keys:
     signing = load_or_create_signing_key(
         configured=settings.jwt_key_file, existing=EXISTING_FILE, data_dir=settings.data_dir, secret=secret
     )
+    is_our_own = settings.tls_cert is None
+    tls = _load_tls(settings, secret, now)
+    served = ServedTls(
+        tls,
+        load=lambda later: _load_tls(settings, secret, later),
+        ca_file=settings.tls_ca,
+        is_our_own=is_our_own,
+    )
+    web_certificate = WebCertificateFile(settings.web_server_cert)
+    made = (*secret.made, *authority.made, *signing.made, *tls.made)
+    return Keys(authority, signing, served, web_certificate, made)
+
+
+def _load_tls(settings: Settings, secret: SealingSecret, now: datetime) -> ServerTls:
     if settings.tls_cert is not None and settings.tls_key is not None:
-        tls = load_configured_tls(settings.tls_cert, settings.tls_key, settings.tls_ca)
-    else:
-        hosts = [host_of(address) for address in settings.public_addresses]
-        tls = load_or_create_tls(settings.data_dir, secret, names=local_names(hosts), now=now)
-    return Keys(authority, signing, tls, (*secret.made, *authority.made, *signing.made, *tls.made))
+        return load_configured_tls(settings.tls_cert, settings.tls_key, settings.tls_ca)
+    hosts = [host_of(address) for address in settings.public_addresses]
+    return load_or_create_tls(settings.data_dir, secret, names=local_names(hosts), now=now)
 
 
 @dataclass(frozen=True)
@@ -108,13 +123,16 @@ class Core:
 
     def admin_app(self, *, hint: Callable[[str], None], grpc_port: int) -> FastAPI:
         """Return the admin API; ``hint`` tells the push bus of this process what was decided."""
-        addresses = advertised_addresses(self.settings, grpc_port=grpc_port)
-        server_hint = ServerHint(self.keys.tls.pin, addresses)
+        addresses, tls = advertised_addresses(self.settings, grpc_port=grpc_port), self.keys.tls
         parts = AdminParts(
-            tokens=TokenDesk(self.store.enrolment, hint=server_hint, random_bytes=secrets.token_bytes),
+            tokens=TokenDesk(
+                self.store.enrolment,
+                hint=lambda: ServerHint(tls.current.pin, addresses),
+                random_bytes=secrets.token_bytes,
+            ),
             agents=AgentDesk(self.store.agents, hint=hint),
             now=self.now,
-            token_warnings=(_PIN_IS_LEAF,) if self.keys.tls.pin_is_leaf else (),
+            token_warnings=lambda: (_PIN_IS_LEAF,) if tls.current.pin_is_leaf else (),
         )
         return build_admin_app(parts)
 

@@ -28,6 +28,8 @@ def serve() -> None:
         configure_logging(settings.log_level)
         for notice in settings.notices:
             _log.warning("%s", notice)
+        for sentence in settings.information:
+            _log.info("%s", sentence)
         try:
             uvloop.run(_serve(settings))
         except OSError as error:

@@ -17,12 +17,18 @@ from ct_ops_server.config.problems import Problem
 from ct_ops_server.config.schema import Settings, Source
 
 _CERT, _KEY, _CA = "INGEST_TLS_CERT", "INGEST_TLS_KEY", "INGEST_TLS_CA"
+_WEB = "INGEST_WEB_SERVER_CERT"
 _JWT, _SECRET = "INGEST_JWT_KEY_FILE", "INGEST_SECRET_FILE"  # names of variables
 
 
 def key_file_problems(settings: Settings) -> list[Problem]:
     """Return what is wrong with the files that the settings name."""
-    return [*_tls_problems(settings), *_jwt_problems(settings), *_secret_problems(settings)]
+    return [
+        *_tls_problems(settings),
+        *_jwt_problems(settings),
+        *_secret_problems(settings),
+        *_web_certificate_problems(settings),
+    ]
 
 
 def _tls_problems(settings: Settings) -> list[Problem]:
@@ -110,6 +116,13 @@ def _secret_problems(settings: Settings) -> list[Problem]:
         return _unreadable(_SECRET, path)
     remedy = f"Mount it, or make it once: (umask 077; openssl rand -hex 32 > {path})"
     return [Problem(_SECRET, f"names {path}, which does not exist", remedy)]
+
+
+def _web_certificate_problems(settings: Settings) -> list[Problem]:
+    if settings.web_server_cert is None:
+        return []
+    found = _certificates(_WEB, settings.web_server_cert)
+    return [found] if isinstance(found, Problem) else []
 
 
 def _is_missing(path: Path) -> bool:

@@ -7,6 +7,7 @@ nothing else.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypedDict
@@ -45,6 +46,7 @@ def load_settings(environ: Mapping[str, str], *, env_file: Path = ENV_FILE) -> S
     choices = {variable.name: choose(variable, spoken) for variable in VARIABLES}
     fields, malformed = _parse_all(choices)
     settings = Settings(**fields, sources=_sources(choices), notices=tuple(_notices(choices, spoken)))
+    settings = _without_missing_defaults(settings)
     wrong = {problem.name for problem in malformed}
     combined = [*_clashes(settings), *key_file_problems(settings)]
     problems = [*file.problems, *unknown_names(spoken), *malformed]
@@ -86,8 +88,8 @@ def _parse_all(choices: Mapping[str, Chosen | Problem | None]) -> tuple[dict[str
         value = _parse(variable, choice) if isinstance(choice, Chosen) else choice
         if isinstance(value, Problem):
             problems.append(value)
-            value = None
-        fields[variable.field] = _default(variable, data_dir) if value is None else value
+        absent = choice is None or isinstance(value, Problem)
+        fields[variable.field] = _default(variable, data_dir) if absent else value
         data_dir = str(fields["data_dir"])
     return fields, problems
 
@@ -120,6 +122,15 @@ def _notices(choices: Mapping[str, Chosen | Problem | None], spoken: Spoken) -> 
             yield f"{choice.name} is the old name of {name}: it still works, rename it."
     if idle := without_effect(spoken):
         yield f"Set, but without effect in this version: {', '.join(idle)}."
+
+
+def _without_missing_defaults(settings: Settings) -> Settings:
+    """Turn off what is on by default only where its file is there: nobody asked for it."""
+    path = settings.web_server_cert
+    if path is None or settings.sources["INGEST_WEB_SERVER_CERT"] is not Source.DEFAULT or path.exists():
+        return settings
+    notice = f"INGEST_WEB_SERVER_CERT: {path} does not exist; agents are not told of its rotation."
+    return replace(settings, web_server_cert=None, information=(*settings.information, notice))
 
 
 def _clashes(settings: Settings) -> list[Problem]:

@@ -36,9 +36,13 @@ class Settings:
     tls_ca: Path | None
     jwt_key_file: Path | None
     secret_file: Path
+    web_server_cert: Path | None
+    """None: off."""
     log_level: str
 
     sources: Mapping[str, Source] = field(repr=False, compare=False)
     """By variable, where its value came from."""
     notices: tuple[str, ...] = field(default=(), repr=False, compare=False)
-    """Sentences to log once at a start: old names, variables without effect."""
+    """Sentences to warn of once at a start: old names, variables without effect."""
+    information: tuple[str, ...] = field(default=(), repr=False, compare=False)
+    """Sentences to mention once at a start: what is off because its file is not there."""

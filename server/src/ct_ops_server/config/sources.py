@@ -28,7 +28,7 @@ _INJECTED_NAME = re.compile(r".+_(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_[
 _INJECTED_VALUE = re.compile(r"(tcp|udp)://")
 
 Spoken = Mapping[Source, Mapping[str, str]]
-"""Everything that is set and not empty, by source, the strongest first."""
+"""Everything that is set and says something, by source, the strongest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +42,11 @@ class Chosen:
 
 
 def gather(environ: Mapping[str, str], file_values: Mapping[str, str]) -> Spoken:
-    """Return what each source says, without what is empty."""
+    """Return what each source says, without what is empty unless that says something."""
+    meaningful = variables.names_with_meaningful_emptiness()
     return {
-        Source.ENVIRONMENT: {name: text for name, text in environ.items() if text.strip()},
-        Source.FILE: {name: text for name, text in file_values.items() if text.strip()},
+        source: {name: text for name, text in values.items() if text.strip() or name in meaningful}
+        for source, values in ((Source.ENVIRONMENT, environ), (Source.FILE, file_values))
     }
 
 

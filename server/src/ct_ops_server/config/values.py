@@ -22,6 +22,11 @@ def parse_path(text: str) -> Path:
     return path
 
 
+def parse_optional_path(text: str) -> Path | None:
+    """Return an absolute path, None for an empty text. Raises ``ValueError`` for a relative one."""
+    return parse_path(text) if text else None
+
+
 def parse_log_level(text: str) -> str:
     """Return one of ``LOG_LEVELS``. Raises ``ValueError``."""
     level = text.lower()

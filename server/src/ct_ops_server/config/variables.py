@@ -24,6 +24,7 @@ from ct_ops_server.config.values import (
     mask_database_url,
     parse_database_url,
     parse_log_level,
+    parse_optional_path,
     parse_path,
 )
 
@@ -31,6 +32,8 @@ ENV_FILE = Path("/etc/ct-ops/server.env")
 """Read beside the environment, which wins."""
 
 DEFAULT_DATA_DIR = "/var/lib/ct-ops/server"
+
+DEFAULT_WEB_SERVER_CERT = "/etc/ct-ops/server-tls/server.crt"
 
 DATA_DIR_MARK = "<INGEST_DATA_DIR>"
 """Stands for the data directory in a default."""
@@ -60,6 +63,8 @@ class Variable:
     without: str = ""
     """What happens when it is absent, when there is no default to show."""
     secret: bool = False
+    empty_counts: bool = False
+    """An empty value says something; for the others it is the same as none."""
     old_names: tuple[str, ...] = ()
     mask: Callable[[str], str] = str
     """For people to read."""
@@ -167,6 +172,15 @@ VARIABLES = (
         default=f"{DATA_DIR_MARK}/secret",
     ),
     Variable(
+        name="INGEST_WEB_SERVER_CERT",
+        field="web_server_cert",
+        parse=parse_optional_path,
+        accepts=f"{_A_PATH}; PEM; empty: off",
+        doc="The certificate of the HTTPS server that agents download from: when it changes, agents are told.",
+        default=DEFAULT_WEB_SERVER_CERT,
+        empty_counts=True,
+    ),
+    Variable(
         name="INGEST_LOG_LEVEL",
         field="log_level",
         parse=parse_log_level,
@@ -198,7 +212,6 @@ DEFERRED: dict[str, bool] = {
     "LICENCE_REVOCATION_URL": False,
     "INGEST_AGENT_DOWNLOAD_BASE_URL": False,
     "INGEST_TERMINAL_TRUSTED_ORIGINS": False,
-    "INGEST_WEB_SERVER_CERT": False,
     "NGINX_HTTPS_PORT": False,
     "NGINX_HTTP_PORT": False,
     # … then what existing servers read beyond it.
@@ -223,6 +236,11 @@ OF_AGENTS = frozenset(
         "CT_OPS_VERSION",
     )
 )
+
+
+def names_with_meaningful_emptiness() -> frozenset[str]:
+    """Return every name whose empty value says something."""
+    return frozenset(variable.name for variable in VARIABLES if variable.empty_counts)
 
 
 def names_in_effect() -> frozenset[str]:

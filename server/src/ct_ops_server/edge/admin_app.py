@@ -61,7 +61,7 @@ class AdminParts:
     tokens: TokenDesk
     agents: AgentDesk
     now: Callable[[], datetime]
-    token_warnings: tuple[str, ...] = ()
+    token_warnings: Callable[[], tuple[str, ...]] = tuple
 
 
 def build_admin_app(parts: AdminParts) -> FastAPI:
@@ -86,7 +86,7 @@ def _add_tokens(app: FastAPI, parts: AdminParts) -> None:
         )
         created = await parts.tokens.create(terms, actor=body.actor)
         view = token_view(created.record, now)
-        return {**view, "token": created.token, "warnings": list(parts.token_warnings)}
+        return {**view, "token": created.token, "warnings": list(parts.token_warnings())}
 
 
 def _add_agents(app: FastAPI, parts: AdminParts) -> None:

@@ -108,6 +108,10 @@ class FrontDoor:
         self._watch = asyncio.create_task(self._watch_visitors(), name="front door: visitors")
         return bound
 
+    def present(self, contexts: TlsContexts) -> None:
+        """Present another certificate to whoever connects from now on."""
+        self._contexts = contexts
+
     def stop_accepting(self) -> None:
         """Let nobody new in; connections stay open."""
         if self._listener is not None:

@@ -76,6 +76,7 @@ class Conversation:
         self._first = first
         self._context = context
         self._renewals = StreamRenewals(ground.parts.enrolment, leaf)
+        self._told_fingerprint = ""
         self._opened_at = ground.parts.now()
         self._now_s = asyncio.get_running_loop().time
 
@@ -126,6 +127,7 @@ class Conversation:
 
     async def _reply(self, frame: wire.HeartbeatRequest) -> wire.HeartbeatResponse:
         reply = wire.HeartbeatResponse(ok=True)
+        self._tell_web_certificate(frame, reply)
         if not self._speaks_ours:
             return reply
         reply.server_time_ms = int(self._parts.now().timestamp() * 1000)
@@ -137,6 +139,13 @@ class Conversation:
         if frame.HasField("renewal"):
             reply.renewed.CopyFrom(await self._renewals.answer(frame.renewal))
         return reply
+
+    def _tell_web_certificate(self, frame: wire.HeartbeatRequest, reply: wire.HeartbeatResponse) -> None:
+        """Push the HTTPS certificate once to an agent that has pinned another one, or none yet."""
+        news = self._parts.web_certificate.news_for(frame.pinned_server_cert_fingerprint)
+        if news is not None and news.fingerprint != self._told_fingerprint:
+            reply.pending_server_cert_pem = news.pem
+            self._told_fingerprint = news.fingerprint
 
     @property
     def _speaks_ours(self) -> bool:

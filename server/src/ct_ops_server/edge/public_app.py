@@ -8,7 +8,7 @@ No console, no proxy headers, nothing that depends on ``Host``. What is here may
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from starlette.applications import Starlette
@@ -28,11 +28,11 @@ def jwks_route(jwks: Mapping[str, Any]) -> Route:
     return Route("/.well-known/jwks.json", get)
 
 
-def build_public_app(*, ca_pem: str, jwks: Mapping[str, Any]) -> Starlette:
-    """Return the app."""
+def build_public_app(*, ca_pem: Callable[[], str], jwks: Mapping[str, Any]) -> Starlette:
+    """Return the app; ``ca_pem`` is asked each time."""
 
     async def ca(_: Request) -> Response:
-        return Response(ca_pem, media_type="application/x-pem-file", headers=_SHORT_CACHE)
+        return Response(ca_pem(), media_type="application/x-pem-file", headers=_SHORT_CACHE)
 
     return Starlette(
         routes=[Route("/.well-known/ct-ops/ca.pem", ca), jwks_route(jwks)],

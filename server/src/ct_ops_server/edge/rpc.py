@@ -23,6 +23,8 @@ from google.protobuf.message import DecodeError, Message
 from ct_ops_server.authority.errors import AuthorityError
 from ct_ops_server.authority.leaf_identity import LeafOfAgent
 from ct_ops_server.authority.public_key import KeyRefusedError
+from ct_ops_server.authority.served_tls import ServedTls
+from ct_ops_server.authority.web_certificate import WebCertificateFile
 from ct_ops_server.edge.callers import Caller, Callers
 from ct_ops_server.edge.held_refusals import HeldRefusals
 from ct_ops_server.edge.identities import refusal_of_identity
@@ -49,8 +51,8 @@ class ServiceParts:
 
     enrolment: Enrolment
     challenges: Challenges
-    server_certificates: tuple[bytes, ...]
-    """DER of what an agent may have verified this server by: its CA, or its own certificate."""
+    served_tls: ServedTls
+    web_certificate: WebCertificateFile
     sessions: Sessions
     callers: Callers
     held: HeldRefusals
@@ -58,6 +60,11 @@ class ServiceParts:
     metrics: EdgeMetrics
     store_id: bytes
     now: Callable[[], datetime]
+
+    @property
+    def server_certificates(self) -> tuple[bytes, ...]:
+        """DER of what an agent may have verified this server by: its CA, or its own certificate."""
+        return self.served_tls.current.verified_by
 
 
 class RpcGround:

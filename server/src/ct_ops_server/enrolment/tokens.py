@@ -26,8 +26,9 @@ class TokenDesk:
     """Where operators get enrolment tokens."""
 
     def __init__(
-        self, store: EnrolmentStore, *, hint: ServerHint, random_bytes: Callable[[int], bytes]
+        self, store: EnrolmentStore, *, hint: Callable[[], ServerHint], random_bytes: Callable[[int], bytes]
     ) -> None:
+        """Prepare the desk; ``hint`` tells what tokens carry at this moment."""
         self._store = store
         self._hint = hint
         self._random_bytes = random_bytes
@@ -38,13 +39,14 @@ class TokenDesk:
         Raises:
             ValueError: there is no address to put into the token, or they do not fit.
         """
-        if not self._hint.addresses:
+        hint = self._hint()
+        if not hint.addresses:
             raise ValueError(
                 "nothing is known about where agents reach this server: start it first (its port is chosen "
                 "then), or set INGEST_PUBLIC_ADDRESS=host:port"
             )
         secret = make_secret(self._random_bytes(_SECRET_BYTES))
-        whole = format_token(secret, self._hint)
+        whole = format_token(secret, hint)
         token_id = self._random_bytes(_ID_BYTES).hex()
         record = await self._store.create_token(token_id, secret_digest(secret), terms, actor=actor)
         return CreatedToken(record, whole)

@@ -36,6 +36,29 @@ def test_nothing_has_to_be_set(env_file: Path) -> None:
     assert () == settings.notices
 
 
+def test_a_web_certificate_that_is_nowhere_is_off_and_mentioned(env_file: Path) -> None:
+    """Nobody asked for it: an information, no warning and no error."""
+    settings = load_settings({}, env_file=env_file)
+
+    assert settings.web_server_cert is None
+    assert "INGEST_WEB_SERVER_CERT" in settings.information[0]
+
+
+def test_a_web_certificate_that_is_set_and_unreadable_is_an_error(env_file: Path) -> None:
+    """Somebody asked for it."""
+    assert {"INGEST_WEB_SERVER_CERT"} == set(
+        _problems({"INGEST_WEB_SERVER_CERT": "/nonexistent.crt"}, env_file)
+    )
+
+
+@pytest.mark.parametrize("empty", ["", " "])
+def test_an_empty_web_certificate_turns_it_off_without_a_word(env_file: Path, empty: str) -> None:
+    """Emptiness says something here, as the product's documentation has it."""
+    settings = load_settings({"INGEST_WEB_SERVER_CERT": empty}, env_file=env_file)
+
+    assert (None, ()) == (settings.web_server_cert, settings.information)
+
+
 def test_what_lies_in_the_data_directory_follows_it(env_file: Path, tmp_path: Path) -> None:
     """The defaults of database and secret move with INGEST_DATA_DIR, whatever its name."""
     settings = load_settings({"INGEST_DATA_DIR": f"{tmp_path}/odd #name"}, env_file=env_file)
@@ -242,4 +265,4 @@ def test_every_variable_fills_a_field(env_file: Path) -> None:
     """Table and settings cannot drift apart."""
     fields = {variable.field for variable in VARIABLES}
 
-    assert fields | {"sources", "notices"} == set(Settings.__dataclass_fields__)
+    assert fields | {"sources", "notices", "information"} == set(Settings.__dataclass_fields__)

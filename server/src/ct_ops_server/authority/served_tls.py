@@ -1,0 +1,75 @@
+"""The server certificate as it is served now, and when another one takes its place.
+
+Two reasons: its files have changed (an operator, or a tool of theirs, renewed it), or it is our own
+and less than a third of its life is left. What is on the disk may be half of a renewal, a chain whose
+key is not there yet: whoever serves it tries first, and calls ``accept`` when it could. Until then the
+old one goes on; agents that trust it lose nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from ct_ops_server.authority.server_certificate import LIFETIME, ServerTls
+from ct_ops_server.authority.watched_files import WatchedFiles
+
+_RENEWAL_RETRY = timedelta(hours=1)
+
+
+class ServedTls:
+    """What is served, and what would be served next."""
+
+    def __init__(
+        self,
+        current: ServerTls,
+        *,
+        load: Callable[[datetime], ServerTls],
+        ca_file: Path | None,
+        is_our_own: bool,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            current: what was loaded at the start.
+            load: loads it again, issuing our own anew when that is due. May raise AuthorityError.
+            ca_file: the configured CA's file, watched too.
+            is_our_own: whether we issue it.
+        """
+        self._current = current
+        self._load = load
+        self._is_our_own = is_our_own
+        files = [current.cert_file, current.key_file, *([ca_file] if ca_file else [])]
+        self._files = WatchedFiles(files)
+        self._next_renewal_try: datetime | None = None
+
+    @property
+    def current(self) -> ServerTls:
+        """What is served."""
+        return self._current
+
+    def candidate(self, now: datetime) -> ServerTls | None:
+        """Return what should be served instead, None while nothing has changed.
+
+        Raises:
+            AuthorityError: what is on the disk cannot be used; said once for each change of it.
+        """
+        if not self._files.changed() and not self._renewal_is_due(now):
+            return None
+        found = self._load(now)
+        self._files.changed()  # what we wrote ourselves is no news
+        return found
+
+    def accept(self, candidate: ServerTls) -> None:
+        """Serve the candidate from now on."""
+        self._current = candidate
+        self._next_renewal_try = None
+
+    def _renewal_is_due(self, now: datetime) -> bool:
+        if not self._is_our_own or self._current.not_after - now >= LIFETIME / 3:
+            return False
+        if self._next_renewal_try is not None and now < self._next_renewal_try:
+            return False
+        self._next_renewal_try = now + _RENEWAL_RETRY
+        return True
