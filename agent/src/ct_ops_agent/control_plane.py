@@ -5,8 +5,10 @@ them over gRPC, and a test may fulfil them from memory. Values are frozen; texts
 server are already printable and bounded.
 """
 
+from __future__ import annotations
+
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ct_ops_agent.host import HostFacts
@@ -24,6 +26,14 @@ class Tag:
 
 
 @dataclass(frozen=True)
+class KeyProof:
+    """A signature that proves a key now, see ``ct_ops_proto.key_proof``."""
+
+    nonce: bytes
+    signature: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Registration:
     """What an agent says to be admitted."""
 
@@ -38,6 +48,7 @@ class Registration:
     agent_version: str
     facts: HostFacts
     tags: tuple[Tag, ...]
+    proof: KeyProof | None = None
 
 
 @dataclass(frozen=True)
@@ -108,6 +119,9 @@ class HeartbeatStream(Protocol):
 
 class Session(Protocol):
     """A connection to the server, as the identity it was opened with."""
+
+    async def challenge(self, public_key_pem: str) -> bytes | None:
+        """Ask for a nonce to sign; ``None`` from a server that knows no challenges."""
 
     async def register(self, registration: Registration) -> RegistrationReply:
         """Ask to be admitted."""

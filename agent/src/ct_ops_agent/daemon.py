@@ -78,9 +78,10 @@ def built_lifecycle(
     """Own the data directory and build the agent that lives in it."""
     with locked_directory(config.data_dir):
         store = CredentialStore(config.data_dir)
-        stored = store.load(load_key_pair(config.data_dir))
-        if not stored.agent_id:
-            require_enrolment_token(config)
+        keys = load_key_pair(config.data_dir)
+        stored = store.load(keys)
+        if not stored.agent_id and keys is None:
+            require_enrolment_token(config)  # a key that was admitted once is invitation enough
         facts = read_host_facts(hostname=config.hostname)
         connect = GrpcConnector()
         finder = RouteFinder(read_wishes(config, enrolled=stored.identity is not None), build_first_contact)

@@ -7,25 +7,38 @@ waiting is `lifecycle`'s.
 * The leaf of an earlier admission is presented, also when it has expired: it is the freshest proof
   of the key there is. A server that hangs up on it is asked once more without it, since an existing
   server refuses an expired leaf before Register can be reached.
+* A key that was here before proves itself freshly by signing a challenge, where the server offers one:
+  that gets an agent back in without its enrolment token, also with a lost leaf (rule 12).
 * A leaf is kept only if it is about our own key.
 * The enrolment token's hint stays here; only the secret part is sent.
 
 This module loads `cryptography`; an enrolled daemon imports it only when it has to come back here.
 """
 
+from __future__ import annotations
+
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ct_ops_agent.control_plane import Connect, Registration, RegistrationReply, Route, Tag
+from ct_ops_agent.control_plane import (
+    Connect,
+    KeyProof,
+    Registration,
+    RegistrationReply,
+    Route,
+    Session,
+    Tag,
+)
 from ct_ops_agent.errors import ApprovalPendingError, EnrolmentRefusedError, Refusal, UnreachableError
 from ct_ops_agent.host import HostFacts
-from ct_ops_agent.identity.certificates import leaf_not_after, make_csr, make_key_pair
+from ct_ops_agent.identity.certificates import leaf_not_after, make_csr, make_key_pair, sign
 from ct_ops_agent.identity.credentials import CredentialStore, Identity
-from ct_ops_agent.identity.keystore import KeyPair, keep_key_pair, load_key_pair
+from ct_ops_agent.identity.keystore import KeyPair, keep_key_pair, load_key_pair, parse_pem
 from ct_ops_agent.refusals import explain
 from ct_ops_agent.secret import Secret
+from ct_ops_proto.key_proof import signed_text
 
 _log = logging.getLogger(__name__)
 
@@ -69,10 +82,13 @@ class Enrolment:
             UnreachableError: the server did not answer.
             DataDirectoryError: the identity cannot be read or kept.
         """
-        keys = load_key_pair(self._directory) or self._make_keys()
+        kept = load_key_pair(self._directory)
+        keys = kept or self._make_keys()
         earlier = self._store.load(keys)
         registration = self._registration(keys, earlier.agent_id)
-        reply = await self._register(route, earlier.identity, registration)
+        # A key made just now is known to nobody: there is nothing to prove.
+        prover = Prover(keys, route.roots_pem) if kept else None
+        reply = await self._register(route, earlier.identity, registration, prover)
         try:
             identity = judge(reply, keys, earlier.identity, now_unix=self._wall())
         except ApprovalPendingError as pending:
@@ -101,17 +117,49 @@ class Enrolment:
         )
 
     async def _register(
-        self, route: Route, presenting: Identity | None, registration: Registration
+        self, route: Route, presenting: Identity | None, registration: Registration, prover: Prover | None
     ) -> RegistrationReply:
         try:
-            async with self._connect(route, presenting) as session:
-                return await session.register(registration)
+            return await self._ask(route, presenting, registration, prover)
         except UnreachableError as error:
             if presenting is None or not error.cut_off_in_handshake:
                 raise
             _log.info("the server hangs up on this agent's certificate; asking without it")
-        async with self._connect(route, None) as session:
-            return await session.register(registration)
+        return await self._ask(route, None, registration, prover)
+
+    async def _ask(
+        self, route: Route, presenting: Identity | None, registration: Registration, prover: Prover | None
+    ) -> RegistrationReply:
+        async with self._connect(route, presenting) as session:
+            proof = await prover.prove(session, registration) if prover else None
+            return await session.register(replace(registration, proof=proof))
+
+
+class Prover:
+    """Signs the server's challenge with the agent's key."""
+
+    def __init__(self, keys: KeyPair, roots_pem: str) -> None:
+        self._keys = keys
+        self._roots_pem = roots_pem
+
+    async def prove(self, session: Session, registration: Registration) -> KeyProof | None:
+        """Return a fresh proof for this registration; ``None`` where none can be made.
+
+        The signature names the authority that this server was verified by, so that another server that
+        relays the challenge gets a proof that is good for nobody else. With several roots (a bundle of
+        an organisation, the system's) it is not known which one it was: the leaf has to do then.
+
+        Raises:
+            EnrolmentRefusedError, UnreachableError: as ``Session.challenge``.
+        """
+        roots = [der for label, der in parse_pem(self._roots_pem) if label == "CERTIFICATE"]
+        if len(roots) != 1:
+            return None
+        nonce = await session.challenge(registration.public_key_pem)
+        if nonce is None:
+            return None
+        text = signed_text(nonce=nonce, server_ca_der=roots[0], csr_der=registration.csr_der)
+        return KeyProof(nonce, sign(self._keys, text))
 
 
 def judge(reply: RegistrationReply, keys: KeyPair, earlier: Identity | None, *, now_unix: float) -> Identity:

@@ -66,6 +66,9 @@ class Refusal:
     retry_after: timedelta = timedelta(0)
     """How long the server asked us to stay away."""
 
+    clock_skew_s: float | None = None
+    """This host's clock minus the server's; ``None``: an existing server, which does not tell."""
+
 
 class UnreachableError(AgentError):
     """No answer from the server, or one that says *later*."""

@@ -25,12 +25,12 @@ from ct_ops_agent.control_plane import Connect, HeartbeatFrame, HeartbeatReply, 
 from ct_ops_agent.errors import UnreachableError
 from ct_ops_agent.host import HostFacts
 from ct_ops_agent.identity.credentials import Identity
+from ct_ops_agent.refusals import WORTH_TELLING_SKEW_S, describe_skew
 from ct_ops_agent.vitals import Vitals
 
 _log = logging.getLogger(__name__)
 
 REPLY_DEADLINE_S = 30.0
-WORTH_TELLING_SKEW_S = 30.0
 
 
 class ReadsVitals(Protocol):
@@ -155,12 +155,8 @@ class Heartbeat:
         if reply.server_time_unix is None:
             return
         skew_s = self._clock.wall() - reply.server_time_unix
-        if abs(skew_s) > WORTH_TELLING_SKEW_S:
-            _log.warning(
-                "this host's clock is %.0f s %s the server's; set it with NTP",
-                abs(skew_s),
-                "ahead of" if skew_s > 0 else "behind",
-            )
+        if abs(skew_s) >= WORTH_TELLING_SKEW_S:
+            _log.warning("%s", describe_skew(skew_s))
 
 
 def note_unsupported(reply: HeartbeatReply, told: set[str]) -> None:

@@ -12,7 +12,10 @@ from pathlib import Path
 
 import psutil
 
+from ct_ops_proto.machine_identity import machine_digest
+
 _ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
+_MACHINE_ID_FILES = (Path("/etc/machine-id"), Path("/var/lib/dbus/machine-id"))
 _SYSTEMS = {"win32": "windows", "cygwin": "windows"}
 
 
@@ -29,6 +32,9 @@ class HostFacts:
     boot_id: str
     """Another value after every boot."""
 
+    machine_id: str = ""
+    """Digest of the machine id (``ct_ops_proto.machine_identity``); empty: the system has none."""
+
 
 def read_host_facts(*, hostname: str | None) -> HostFacts:
     """Look at the host.
@@ -42,6 +48,7 @@ def read_host_facts(*, hostname: str | None) -> HostFacts:
         arch=architecture(platform.machine()),
         os_version=_read_os_version(),
         boot_id=_read_boot_id(),
+        machine_id=_read_machine_id(),
     )
 
 
@@ -66,6 +73,18 @@ def _read_distribution() -> str:
     except OSError:  # minimal images have no os-release; the kernel's name has to do
         return ""
     return release.get("PRETTY_NAME", release.get("NAME", ""))
+
+
+def _read_machine_id() -> str:
+    """Return the digest of the id that systemd or D-Bus gave this machine, empty when there is none."""
+    for path in _MACHINE_ID_FILES:
+        try:
+            digest = machine_digest(path.read_text(encoding="ascii"))
+        except (OSError, UnicodeDecodeError):
+            continue
+        if digest:
+            return digest
+    return ""
 
 
 def _read_boot_id() -> str:

@@ -16,6 +16,8 @@ from ct_ops_agent.errors import (
     UnreachableError,
 )
 
+WORTH_TELLING_SKEW_S = 60.0
+_HOUR_S = 3600.0
 _NEW_TOKEN = "create a new one on the server (ct-ops-server token create) and set it as enrolment token"
 _SENTENCES = {
     "unknown_agent": "the server does not know this agent; it may have been deleted there",
@@ -32,6 +34,13 @@ _SENTENCES = {
     "leaf_expired": "this agent's certificate has expired; it registers again with the same key",
     "key_mismatch": "certificate, key and agent token do not belong together; "
     "if this host was cloned, remove the copy's data directory",
+    "leaf_not_yet_valid": "this agent's certificate is not valid yet by the server's clock",
+    "key_replaced": "this agent has another key by now; if this host is a copy, remove its data directory",
+    "proof_stale": "the server's challenge was answered too late; the agent asks for another one",
+    "token_network": "this enrolment token may not be used from this network; ask for one that may",
+    "token_hostname": "this enrolment token is for hosts of other names; ask for one for this host",
+    "too_many_pending": "too many agents of this enrolment token wait for approval; an operator has to decide",
+    "proof_invalid": "the server does not accept this agent's proof of its key; is another server in between?",
     "clock_skew": "this host's clock is too far off; set it (NTP) and the agent comes back by itself",
     "limit": "the server has reached a limit and asks to come back later",
     "host_already_enrolled": "a live host with this name or machine id is enrolled already; "
@@ -43,7 +52,7 @@ _SENTENCES = {
 _REGISTER_AGAIN_REASONS = frozenset(
     {"unknown_agent", "pending", "leaf_expired", "leaf_unknown_authority", "key_mismatch"}
 )
-_STAY_QUIET_REASONS = frozenset({"revoked", "rejected", "quarantined", "clock_skew"})
+_STAY_QUIET_REASONS = frozenset({"revoked", "rejected", "quarantined", "clock_skew", "key_replaced"})
 _LATER_REASONS = frozenset({"limit"})
 
 _REGISTER_AGAIN_STATUSES = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED", "NOT_FOUND"})
@@ -63,7 +72,26 @@ _REGISTER_REFUSED_STATUSES = frozenset(
 
 
 def explain(refusal: Refusal) -> str:
-    """Return one sentence for the operator: what happened, and the next step when we know it."""
+    """Return one sentence for the operator: what happened, and the next step when we know it.
+
+    Two clocks that are far apart explain most refusals of certificates and tokens, and nobody thinks of
+    them: they are named whatever the reason.
+    """
+    skew_s = refusal.clock_skew_s
+    if skew_s is None or abs(skew_s) < WORTH_TELLING_SKEW_S:
+        return _what_happened(refusal)
+    return f"{_what_happened(refusal)} ({describe_skew(skew_s)})"
+
+
+def describe_skew(skew_s: float) -> str:
+    """Return how this host's clock differs from the server's, and what to do."""
+    seconds = abs(skew_s)
+    size = f"{seconds / 3600:.1f} h" if seconds >= _HOUR_S else f"{seconds:.0f} s"
+    direction = "ahead of" if skew_s > 0 else "behind"
+    return f"this host's clock is {size} {direction} the server's: set it, best by NTP"
+
+
+def _what_happened(refusal: Refusal) -> str:
     known = _SENTENCES.get(refusal.reason)
     if known is not None:
         return known

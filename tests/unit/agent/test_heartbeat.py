@@ -64,6 +64,9 @@ class Stream:
     def open_heartbeat(self) -> "Stream":
         return self
 
+    async def challenge(self, _public_key_pem: str) -> bytes | None:
+        raise AssertionError("a heartbeat never registers")
+
     async def register(self, _registration: Registration) -> RegistrationReply:
         raise AssertionError("a heartbeat never registers")
 

@@ -115,3 +115,15 @@ def test_a_server_without_reasons_is_quoted() -> None:
     assert "the server refused: invalid token" == explain(Refusal("UNAUTHENTICATED", "", "invalid token"))
     assert "the server refused: a host with this name exists" == explain(collision)
     assert "the server refused: not found" == explain(Refusal("NOT_FOUND", "", ""))
+
+
+@pytest.mark.parametrize(
+    ("skew_s", "says"),
+    [(3 * 3600.0, "3.0 h ahead of"), (-90.0, "90 s behind"), (59.0, None), (None, None)],
+)
+def test_a_clock_that_is_far_off_is_named_whatever_the_reason(skew_s: float | None, says: str | None) -> None:
+    """It explains expired tokens and certificates, and nobody thinks of it."""
+    sentence = explain(Refusal("UNAUTHENTICATED", "leaf_expired", "", clock_skew_s=skew_s))
+
+    assert (says is None) is ("clock" not in sentence)
+    assert says is None or says in sentence

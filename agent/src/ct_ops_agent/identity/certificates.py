@@ -35,6 +35,11 @@ def make_csr(keys: KeyPair) -> bytes:
     return request.sign(Ed25519PrivateKey.from_private_bytes(keys.seed), None).public_bytes(Encoding.DER)
 
 
+def sign(keys: KeyPair, text: bytes) -> bytes:
+    """Return the key's signature over a text (RFC 8032)."""
+    return Ed25519PrivateKey.from_private_bytes(keys.seed).sign(text)
+
+
 def leaf_not_after(leaf_pem: str, keys: KeyPair) -> datetime:
     """Check that a leaf is about our key and return when it ends.
 

@@ -6,6 +6,7 @@ connection itself said becomes a sentence here.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -30,6 +31,7 @@ from ct_ops_proto.agent.v1 import ingest_pb2 as pb
 REGISTER_DEADLINE_S = 90.0
 """A server answers a refused Register late, up to 60 s, to slow down guessing."""
 
+CHALLENGE_DEADLINE_S = 15.0
 _FAREWELL_S = 1.0
 _MOST_WAITING_REPLIES = 64
 _SERVICE = "/agent.v1.IngestService/"
@@ -65,7 +67,9 @@ _PLAIN_WORDS = (
 class GrpcConnector:
     """Opens sessions; after a failure it goes on to the route's next address."""
 
-    def __init__(self) -> None:
+    def __init__(self, wall: Callable[[], float] = time.time) -> None:
+        """Prepare; ``wall`` is this host's clock, in seconds since 1970."""
+        self._wall = wall
         self._failures = 0
 
     @asynccontextmanager
@@ -74,7 +78,7 @@ class GrpcConnector:
         address = route.addresses[self._failures % len(route.addresses)]
         async with open_channel(route, address, identity) as channel:
             try:
-                yield GrpcSession(channel, address)
+                yield GrpcSession(channel, address, self._wall)
             except UnreachableError:
                 self._failures += 1
                 raise
@@ -83,9 +87,34 @@ class GrpcConnector:
 class GrpcSession:
     """A connection to one address as one identity."""
 
-    def __init__(self, channel: grpc.aio.Channel, address: str) -> None:
+    def __init__(self, channel: grpc.aio.Channel, address: str, wall: Callable[[], float]) -> None:
         self._channel = channel
         self._address = address
+        self._wall = wall
+
+    async def challenge(self, public_key_pem: str) -> bytes | None:
+        """Ask for a nonce to sign; ``None`` from a server that knows no challenges.
+
+        Raises:
+            EnrolmentRefusedError: the server does not accept this key.
+            UnreachableError: it did not answer, or asked to come later.
+        """
+        call = self._channel.unary_unary(
+            _SERVICE + "RegisterChallenge",
+            request_serializer=pb.RegisterChallengeRequest.SerializeToString,
+            response_deserializer=pb.RegisterChallengeResponse.FromString,
+        )
+        try:
+            message = await call(
+                pb.RegisterChallengeRequest(public_key=public_key_pem), timeout=CHALLENGE_DEADLINE_S
+            )
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                return None
+            raise translate(error, self._address, refused_registration, self._wall()) from error
+        if message is None:
+            raise _unreadable(self._address)
+        return bytes(message.nonce)
 
     async def register(self, registration: Registration) -> RegistrationReply:
         """Ask to be admitted.
@@ -103,7 +132,7 @@ class GrpcSession:
         try:
             message = await call(request, timeout=REGISTER_DEADLINE_S)
         except grpc.aio.AioRpcError as error:
-            raise translate(error, self._address, refused_registration) from error
+            raise translate(error, self._address, refused_registration, self._wall()) from error
         if message is None:
             raise _unreadable(self._address)
         return from_register_response(message)
@@ -115,15 +144,16 @@ class GrpcSession:
             request_serializer=pb.HeartbeatRequest.SerializeToString,
             response_deserializer=pb.HeartbeatResponse.FromString,
         )
-        return GrpcHeartbeatStream(method(), self._address)
+        return GrpcHeartbeatStream(method(), self._address, self._wall)
 
 
 class GrpcHeartbeatStream:
     """A heartbeat stream. One task reads, because a cancelled read would cancel the whole call."""
 
-    def __init__(self, call: Any, address: str) -> None:
+    def __init__(self, call: Any, address: str, wall: Callable[[], float]) -> None:
         self._call = call
         self._address = address
+        self._wall = wall
         self._replies: asyncio.Queue[HeartbeatReply | AgentError] = asyncio.Queue(_MOST_WAITING_REPLIES)
         self._reader = asyncio.create_task(self._read(), name="heartbeat replies")
 
@@ -165,12 +195,12 @@ class GrpcHeartbeatStream:
                 UnreachableError(f"{self._address} ended the stream") if ended else _unreadable(self._address)
             )
         except grpc.aio.AioRpcError as error:
-            outcome = translate(error, self._address, refused_stream)
+            outcome = translate(error, self._address, refused_stream, self._wall())
         await self._replies.put(outcome)
 
 
 def translate(
-    error: grpc.aio.AioRpcError, address: str, decide: Callable[[Refusal], AgentError]
+    error: grpc.aio.AioRpcError, address: str, decide: Callable[[Refusal], AgentError], now_unix: float
 ) -> AgentError:
     """Return the agent's own error for a gRPC one.
 
@@ -178,9 +208,10 @@ def translate(
         error: as gRPC raised it.
         address: whom it came from.
         decide: the table that knows what a refusal of this call means.
+        now_unix: this host's clock.
     """
     metadata = {str(key): str(value) for key, value in error.trailing_metadata() or ()}
-    refusal = to_refusal(error.code().name, error.details(), metadata)
+    refusal = to_refusal(error.code().name, error.details(), metadata, now_unix=now_unix)
     if refusal.reason or error.code() not in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}:
         return decide(refusal)
     hung_up = any(sign in refusal.detail for sign in _HANG_UPS)

@@ -7,7 +7,13 @@ simply absent in what an existing server sends. What comes from the host is made
 
 from datetime import timedelta
 
-from ct_ops_agent.control_plane import HeartbeatFrame, HeartbeatReply, Registration, RegistrationReply
+from ct_ops_agent.control_plane import (
+    HeartbeatFrame,
+    HeartbeatReply,
+    KeyProof,
+    Registration,
+    RegistrationReply,
+)
 from ct_ops_agent.disks import Disk
 from ct_ops_agent.errors import Refusal
 from ct_ops_agent.secret import Secret
@@ -18,6 +24,7 @@ _LONGEST_TEXT = 300
 _LONGEST_WAIT = timedelta(hours=1)
 _REASON_KEY = "ct-ops-reason"
 _RETRY_KEY = "ct-ops-retry-after-ms"
+_SERVER_TIME_KEY = "ct-ops-server-time-ms"
 
 
 def to_register_request(registration: Registration, interfaces: tuple[Interface, ...]) -> pb.RegisterRequest:
@@ -36,7 +43,14 @@ def to_register_request(registration: Registration, interfaces: tuple[Interface,
         ),
         tags=[pb.Tag(key=tag.key, value=tag.value) for tag in registration.tags],
         csr_der=registration.csr_der,
+        proof=to_key_proof(registration.proof),
+        machine_id=facts.machine_id,
     )
+
+
+def to_key_proof(proof: KeyProof | None) -> pb.KeyProof | None:
+    """Return the message for a proof."""
+    return None if proof is None else pb.KeyProof(nonce=proof.nonce, signature=proof.signature)
 
 
 def from_register_response(message: pb.RegisterResponse) -> RegistrationReply:
@@ -80,8 +94,8 @@ def from_heartbeat_response(message: pb.HeartbeatResponse) -> HeartbeatReply:
     )
 
 
-def to_refusal(status: str, details: str | None, metadata: dict[str, str]) -> Refusal:
-    """Return a refusal from a gRPC status and its trailing metadata."""
+def to_refusal(status: str, details: str | None, metadata: dict[str, str], *, now_unix: float) -> Refusal:
+    """Return a refusal from a gRPC status and its trailing metadata; ``now_unix`` is this host's clock."""
     asked = metadata.get(_RETRY_KEY, "")
     retry_after = (
         timedelta(milliseconds=int(asked)) if asked.isdecimal() and len(asked) < 10 else timedelta(0)
@@ -91,7 +105,13 @@ def to_refusal(status: str, details: str | None, metadata: dict[str, str]) -> Re
         reason=printable(metadata.get(_REASON_KEY, "")),
         detail=printable(details or ""),
         retry_after=min(retry_after, _LONGEST_WAIT),
+        clock_skew_s=_clock_skew(metadata, now_unix),
     )
+
+
+def _clock_skew(metadata: dict[str, str], now_unix: float) -> float | None:
+    said = metadata.get(_SERVER_TIME_KEY, "")
+    return now_unix - int(said) / 1000 if said.isdecimal() and len(said) < 15 else None
 
 
 def printable(text: str) -> str:

@@ -33,7 +33,7 @@ def failure(code: grpc.StatusCode, details: str = "", *trailing: tuple[str, str]
 )
 def test_connection_failures_are_told_in_plain_words(details: str, said: str) -> None:
     """An operator reads what to look at, not a library's internals."""
-    error = translate(failure(grpc.StatusCode.UNAVAILABLE, details), "server:1", refused_stream)
+    error = translate(failure(grpc.StatusCode.UNAVAILABLE, details), "server:1", refused_stream, 0.0)
 
     assert isinstance(error, UnreachableError)
     assert str(error).startswith("cannot reach server:1: ")
@@ -50,7 +50,7 @@ def test_connection_failures_are_told_in_plain_words(details: str, said: str) ->
 )
 def test_a_hang_up_is_told_from_silence(details: str, *, expected: bool) -> None:
     """A server that cuts the handshake may dislike the leaf; one that is not there does not."""
-    error = translate(failure(grpc.StatusCode.UNAVAILABLE, details), "server:1", refused_stream)
+    error = translate(failure(grpc.StatusCode.UNAVAILABLE, details), "server:1", refused_stream, 0.0)
 
     assert isinstance(error, UnreachableError)
     assert expected is error.cut_off_in_handshake
@@ -60,15 +60,15 @@ def test_a_reason_wins_over_the_status() -> None:
     """UNAVAILABLE with a reason is a statement of the server, not of the network."""
     refusal = failure(grpc.StatusCode.UNAVAILABLE, "", ("ct-ops-reason", "leaf_expired"))
 
-    assert isinstance(translate(refusal, "server:1", refused_stream), CredentialRejectedError)
+    assert isinstance(translate(refusal, "server:1", refused_stream, 0.0), CredentialRejectedError)
 
 
 def test_each_call_has_its_own_table() -> None:
     """UNAUTHENTICATED on a stream: register again; on Register: refused."""
     refusal = failure(grpc.StatusCode.UNAUTHENTICATED, "invalid token")
 
-    assert isinstance(translate(refusal, "server:1", refused_stream), CredentialRejectedError)
-    assert isinstance(translate(refusal, "server:1", refused_registration), EnrolmentRefusedError)
+    assert isinstance(translate(refusal, "server:1", refused_stream, 0.0), CredentialRejectedError)
+    assert isinstance(translate(refusal, "server:1", refused_registration, 0.0), EnrolmentRefusedError)
 
 
 async def test_after_a_failure_the_next_address_is_tried() -> None:

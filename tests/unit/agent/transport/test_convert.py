@@ -119,6 +119,18 @@ def test_what_a_server_says_is_made_printable() -> None:
 )
 def test_a_wish_to_wait_is_bounded(asked: str, expected: float) -> None:
     """Attack: no server sends an agent to sleep for a year, or makes it fail over a number."""
-    refusal = to_refusal("UNAVAILABLE", None, {"ct-ops-retry-after-ms": asked, "ct-ops-reason": "limit"})
+    refusal = to_refusal(
+        "UNAVAILABLE", None, {"ct-ops-retry-after-ms": asked, "ct-ops-reason": "limit"}, now_unix=0.0
+    )
 
     assert ("limit", "", timedelta(seconds=expected)) == (refusal.reason, refusal.detail, refusal.retry_after)
+
+
+@pytest.mark.parametrize(
+    ("said", "skew_s"), [("1000000", -900.0), ("100000", 0.0), ("", None), ("-1", None), ("9" * 15, None)]
+)
+def test_the_servers_clock_is_compared_with_this_hosts(said: str, skew_s: float | None) -> None:
+    """What is no number, or absurd, is not said."""
+    refusal = to_refusal("UNAVAILABLE", "", {"ct-ops-server-time-ms": said}, now_unix=100.0)
+
+    assert skew_s == refusal.clock_skew_s
