@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -174,3 +175,63 @@ async def test_leaving_active_ends_presence(store: StoreUnderTest) -> None:
     )
 
     assert not (await store.agent("a")).online
+
+
+async def test_a_deleted_agent_leaves_a_tombstone_with_its_history(store: StoreUnderTest) -> None:
+    """Who deleted it, when and why, and all that was decided before; the youngest deletion first."""
+    await enrol(store, "a", "b")
+    await store.agents.change_status(
+        "b", allowed_from=ACTIVE, to=AgentStatus.REVOKED, actor="ada", reason="sold"
+    )
+    for agent_id in "ab":
+        assert await store.agents.delete_agent(agent_id, actor="bob", reason="scrapped")
+    left = {gone.id: gone for gone in await store.agents.deleted_agents()}
+
+    assert {"a": "host-a", "b": "host-b"} == {gone.id: gone.hostname for gone in left.values()}
+    assert (AgentStatus.ACTIVE, AgentStatus.REVOKED) == (left["a"].status, left["b"].status)
+    assert ("bob", "scrapped") == (left["b"].actor, left["b"].reason)
+    assert left["a"].deleted_at >= ISSUED
+    assert [AgentStatus.ACTIVE, AgentStatus.REVOKED] == [line.status for line in left["b"].history]
+    assert "sold" == left["b"].history[-1].reason
+
+
+async def test_everything_of_a_deleted_agent_goes_with_it(store: StoreUnderTest) -> None:
+    """Its key may enrol anew, and finds no tag, fact, leaf or history of the one before."""
+    token = await create_token(store.enrolment)
+    await store.enrolment.admit(new_agent("a", token_id=token), leaf=leaf("a", "01"))
+    await store.streams.record_heartbeat(beat("a", await open_stream(store, "a"), facts=FACTS))
+    assert await store.agents.delete_agent("a", actor="ada", reason="")
+
+    assert [] == await store.agents.find_agents("a")
+    assert [] == await store.agents.list_agents()
+    assert [] == await store.agents.status_history("a")
+    same_key = replace(APPLICATION, key_id="key-a", hostname="host-a")
+    again = replace(new_agent("a2", application=same_key, token_id=token), tags=())
+    await store.enrolment.admit(again, leaf=None)
+    shown = await store.agent("a2")
+    assert ((), None, None, None) == (shown.tags, shown.vitals, shown.facts, shown.leaf_not_after)
+
+
+async def test_an_agent_is_deleted_once(store: StoreUnderTest) -> None:
+    """Of many who delete it at the same time one did; there is one tombstone and one ending."""
+    await enrol(store, "a")
+    did = await asyncio.gather(
+        *(store.agents.delete_agent("a", actor=f"operator {number}", reason="") for number in range(10))
+    )
+
+    assert 1 == did.count(True)
+    assert not await store.agents.delete_agent("a", actor="ada", reason="")
+    assert 1 == len(await store.agents.deleted_agents())
+    assert 1 == await store.endings.last_ending()
+
+
+async def test_what_an_agent_reports_of_its_clock_is_shown(store: StoreUnderTest) -> None:
+    """To the millisecond, behind or ahead, and no longer once it is not known."""
+    await enrol(store, "a")
+    generation = await open_stream(store, "a")
+    shown = []
+    for skew in (timedelta(milliseconds=-2_501), timedelta(days=400), None):
+        await store.streams.record_heartbeat(replace(beat("a", generation), clock_skew=skew))
+        shown.append((await store.agent("a")).clock_skew)
+
+    assert [timedelta(milliseconds=-2_501), timedelta(days=400), None] == shown

@@ -221,3 +221,15 @@ async def test_the_status_is_the_one_in_the_row(store: StoreUnderTest) -> None:
 
     assert (AgentStatus.ACTIVE, AgentStatus.REVOKED) == (before, await store.streams.agent_status("a"))
     assert await store.streams.agent_status("nobody") is None
+
+
+async def test_a_stream_of_a_key_that_was_replaced_is_not_opened(store: StoreUnderTest) -> None:
+    """A leaf of the former key opens nothing, and takes nothing over from the stream that is open."""
+    await enrol(store, "a")
+    generation = await open_stream(store, "a")
+    answer = await store.streams.open_stream(
+        StreamOpening("a", "a key from before", "worker-1", timedelta(seconds=30))
+    )
+
+    assert StreamRefused(AgentStatus.ACTIVE, key_replaced=True) == answer
+    assert await store.streams.record_heartbeat(beat("a", generation))
