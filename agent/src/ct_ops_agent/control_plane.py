@@ -13,6 +13,7 @@ from typing import Protocol
 
 from ct_ops_agent.host import HostFacts
 from ct_ops_agent.identity.credentials import Identity
+from ct_ops_agent.identity.keystore import parse_pem
 from ct_ops_agent.secret import Secret
 from ct_ops_agent.vitals import Vitals
 
@@ -74,6 +75,28 @@ class Hello:
     boot_id: str
     process_id: str
     interval_s: int
+    features: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class RenewalAsk:
+    """A wish for new credentials, sent beside a frame."""
+
+    csr_der: bytes
+    """Empty: only a new agent token."""
+
+    proof: KeyProof | None = None
+    """By the *new* key, when the CSR is for one."""
+
+
+@dataclass(frozen=True)
+class Renewed:
+    """New credentials. Empty: not renewed."""
+
+    agent_token: Secret
+    leaf_pem: str = ""
+    leaf_not_after_unix: int = 0
+    agent_ca_pem: str = ""
 
 
 @dataclass(frozen=True)
@@ -88,6 +111,12 @@ class HeartbeatFrame:
     facts: HostFacts
     vitals: Vitals
     hello: Hello | None = None
+    clock_skew_ms: int | None = None
+    """This host's clock minus the server's, as last measured."""
+
+    renewal: RenewalAsk | None = None
+    pinned_fingerprint: str = ""
+    """SHA-256 of the pinned HTTPS certificate, lower-case hex; empty: none is pinned."""
 
     def __repr__(self) -> str:
         return f"HeartbeatFrame(sent_at_unix={self.sent_at_unix}, first={self.hello is not None})"
@@ -98,10 +127,19 @@ class HeartbeatReply:
     """A frame from the server: the reply to one of ours, or something it pushed."""
 
     server_time_unix: float | None
-    """From the welcome of our own servers; ``None`` otherwise."""
+    """From our own servers; ``None`` otherwise."""
 
     unsupported_work: tuple[str, ...]
     """Kinds of work in this frame that this agent does not do."""
+
+    features: tuple[str, ...] = ()
+    """Abilities that a welcome names; an existing server has none."""
+
+    renewed: Renewed | None = None
+    """What we asked for, or what an existing server pushed: a new leaf."""
+
+    server_certificate_pem: str = ""
+    """The HTTPS certificate to pin from now on; empty: no news."""
 
 
 class HeartbeatStream(Protocol):
@@ -129,6 +167,9 @@ class Session(Protocol):
     def open_heartbeat(self) -> HeartbeatStream:
         """Start a heartbeat stream."""
 
+    async def renew_certificate(self, agent_id: str, csr_der: bytes) -> Renewed:
+        """Ask for a new leaf by the call that existing servers know."""
+
 
 @dataclass(frozen=True)
 class Route:
@@ -145,6 +186,20 @@ class Route:
 
     learnt: bool = False
     """The roots were learnt at first contact and are not written down yet."""
+
+    @property
+    def only_root(self) -> bytes | None:
+        """DER of the root that the server is verified by; ``None`` when there are several, or the system's.
+
+        A proof of the key names it, so that it is good for this server only.
+        """
+        roots = [der for label, der in parse_pem(self.roots_pem) if label == "CERTIFICATE"]
+        return roots[0] if len(roots) == 1 else None
+
+    @property
+    def can_prove_key(self) -> bool:
+        """Whether a key can be proven to the server of this route by its challenge."""
+        return self.only_root is not None
 
 
 class Connect(Protocol):

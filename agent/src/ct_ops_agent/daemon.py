@@ -22,15 +22,18 @@ from ct_ops_agent.config.load import require_enrolment_token
 from ct_ops_agent.config.schema import AgentConfig
 from ct_ops_agent.control_plane import Hello
 from ct_ops_agent.disks import DiskReader
-from ct_ops_agent.heartbeat import Heartbeat, Speaker
+from ct_ops_agent.heartbeat import Heartbeat, HeartbeatParts, Speaker
 from ct_ops_agent.host import HostFacts, read_host_facts
 from ct_ops_agent.identity.credentials import CredentialStore
 from ct_ops_agent.identity.files import locked_directory
 from ct_ops_agent.identity.keystore import load_key_pair
+from ct_ops_agent.identity.rotation import KeyRotation
 from ct_ops_agent.lifecycle import Enrols, Lifecycle, Outcome
+from ct_ops_agent.renewal import FEATURE, Renewal
 from ct_ops_agent.route import FirstContact, RouteFinder, RouteWishes
 from ct_ops_agent.scheduling import Schedule
 from ct_ops_agent.secret import Secret
+from ct_ops_agent.server_pin import ServerPin
 from ct_ops_agent.transport.control_plane import GrpcConnector
 from ct_ops_agent.vitals import CpuGauge, VitalsReader
 
@@ -83,36 +86,57 @@ def built_lifecycle(
         if not stored.agent_id and keys is None:
             require_enrolment_token(config)  # a key that was admitted once is invitation enough
         facts = read_host_facts(hostname=config.hostname)
-        connect = GrpcConnector()
+        connect = GrpcConnector(clock.wall)
+        rotation = KeyRotation(config.data_dir)
         finder = RouteFinder(read_wishes(config, enrolled=stored.identity is not None), build_first_contact)
         yield Lifecycle(
-            identity=stored.identity,
+            # Whoever holds a next key has to find out first which of the two the server knows.
+            identity=None if rotation.is_under_way else stored.identity,
             find_route=lambda: finder.find(stored.route),
-            enrolment=lambda: build_enrolment(config, facts, store, connect),
-            heartbeat=build_heartbeat(config, facts, connect, due, clock),
+            enrolment=lambda: build_enrolment(config, facts, store, connect, clock),
+            heartbeat=build_heartbeat(config, facts, store=store, connect=connect, due=due, clock=clock),
             store=store,
             clock=clock,
             random=random.SystemRandom().random,
+            key_is_doubtful=lambda: rotation.is_under_way,
         )
 
 
 def build_heartbeat(
-    config: AgentConfig, facts: HostFacts, connect: GrpcConnector, due: asyncio.Event, clock: Clock
+    config: AgentConfig,
+    facts: HostFacts,
+    *,
+    store: CredentialStore,
+    connect: GrpcConnector,
+    due: asyncio.Event,
+    clock: Clock,
 ) -> Heartbeat:
     """Build the heartbeat of this process."""
-    interval_s = int(config.heartbeat_interval.total_seconds())
-    hello = Hello(boot_id=facts.boot_id, process_id=secrets.token_hex(8), interval_s=interval_s)
-    return Heartbeat(
-        connect=connect,
+    hello = Hello(
+        boot_id=facts.boot_id,
+        process_id=secrets.token_hex(8),
+        interval_s=int(config.heartbeat_interval.total_seconds()),
+        features=(FEATURE,),
+    )
+    renewal = Renewal(
+        store=store,
+        rotation=KeyRotation(config.data_dir),
+        wall=clock.wall,
+        jitter=random.SystemRandom().random(),
+    )
+    parts = HeartbeatParts(
         vitals=VitalsReader(CpuGauge(), DiskReader()),
         speaker=Speaker(__version__, facts, hello),
+        renewal=renewal,
+        pin=ServerPin(config.data_dir),
         due=due,
         clock=clock,
     )
+    return Heartbeat(connect, parts)
 
 
 def build_enrolment(
-    config: AgentConfig, facts: HostFacts, store: CredentialStore, connect: GrpcConnector
+    config: AgentConfig, facts: HostFacts, store: CredentialStore, connect: GrpcConnector, clock: Clock
 ) -> Enrols:
     """Build what gets this host admitted."""
     from ct_ops_agent.enrolment import Applicant, Enrolment  # noqa: PLC0415 - loads cryptography, for enrolment only
@@ -120,7 +144,7 @@ def build_enrolment(
     token = config.enrolment_token
     applicant = Applicant(Secret(token.secret if token else ""), __version__, facts, config.tags)
     return Enrolment(
-        directory=config.data_dir, store=store, connect=connect, applicant=applicant, wall=SYSTEM_CLOCK.wall
+        directory=config.data_dir, store=store, connect=connect, applicant=applicant, wall=clock.wall
     )
 
 

@@ -33,14 +33,18 @@ from ct_ops_agent.control_plane import (
 )
 from ct_ops_agent.errors import ApprovalPendingError, EnrolmentRefusedError, Refusal, UnreachableError
 from ct_ops_agent.host import HostFacts
-from ct_ops_agent.identity.certificates import leaf_not_after, make_csr, make_key_pair, sign
+from ct_ops_agent.identity.certificates import leaf_life, make_csr, make_key_pair, sign
 from ct_ops_agent.identity.credentials import CredentialStore, Identity
-from ct_ops_agent.identity.keystore import KeyPair, keep_key_pair, load_key_pair, parse_pem
+from ct_ops_agent.identity.keystore import KeyPair, keep_key_pair, load_key_pair
+from ct_ops_agent.identity.rotation import KeyRotation
 from ct_ops_agent.refusals import explain
 from ct_ops_agent.secret import Secret
 from ct_ops_proto.key_proof import signed_text
 
 _log = logging.getLogger(__name__)
+
+_UNKNOWN_KEY_REASONS = {"token_missing", "token_unknown"}
+"""How a server of ours answers a proven key that it does not know, when no token is shown."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,7 @@ class Enrolment:
         wall: Callable[[], float],
     ) -> None:
         self._directory = directory
+        self._rotation = KeyRotation(directory)
         self._store = store
         self._connect = connect
         self._applicant = applicant
@@ -82,12 +87,14 @@ class Enrolment:
             UnreachableError: the server did not answer.
             DataDirectoryError: the identity cannot be read or kept.
         """
+        if self._rotation.is_under_way and (settled := await self._settle_rotation(route)):
+            return settled
         kept = load_key_pair(self._directory)
         keys = kept or self._make_keys()
         earlier = self._store.load(keys)
         registration = self._registration(keys, earlier.agent_id)
         # A key made just now is known to nobody: there is nothing to prove.
-        prover = Prover(keys, route.roots_pem) if kept else None
+        prover = Prover(keys, route.only_root) if kept else None
         reply = await self._register(route, earlier.identity, registration, prover)
         try:
             identity = judge(reply, keys, earlier.identity, now_unix=self._wall())
@@ -97,6 +104,29 @@ class Enrolment:
             raise
         self._store.keep_identity(identity)
         _log.info("enrolled as agent %s", identity.agent_id)
+        return identity
+
+    async def _settle_rotation(self, route: Route) -> Identity | None:
+        """Find out whether the server holds the next key; ``None``: it does not, and the key is dropped.
+
+        No enrolment token is shown: a next key that nobody knows must not become a second agent.
+        """
+        following = self._rotation.next_key()
+        if following is None:
+            return None
+        registration = replace(self._registration(following, ""), enrolment_token=Secret(""))
+        try:
+            reply = await self._ask(route, None, registration, Prover(following, route.only_root))
+            identity = judge(reply, following, None, now_unix=self._wall())
+        except EnrolmentRefusedError as refused:
+            if refused.refusal.reason not in _UNKNOWN_KEY_REASONS:
+                raise
+            self._rotation.drop()
+            _log.info("the server never took the new key; this agent goes on with the one it has")
+            return None
+        self._rotation.promote(following)
+        self._store.keep_identity(identity)
+        _log.info("the server holds the new key; it is this agent's from now on")
         return identity
 
     def _make_keys(self) -> KeyPair:
@@ -138,9 +168,10 @@ class Enrolment:
 class Prover:
     """Signs the server's challenge with the agent's key."""
 
-    def __init__(self, keys: KeyPair, roots_pem: str) -> None:
+    def __init__(self, keys: KeyPair, root: bytes | None) -> None:
+        """Prepare; ``root`` is the one that the server is verified by, ``None`` when that is not known."""
         self._keys = keys
-        self._roots_pem = roots_pem
+        self._root = root
 
     async def prove(self, session: Session, registration: Registration) -> KeyProof | None:
         """Return a fresh proof for this registration; ``None`` where none can be made.
@@ -152,13 +183,12 @@ class Prover:
         Raises:
             EnrolmentRefusedError, UnreachableError: as ``Session.challenge``.
         """
-        roots = [der for label, der in parse_pem(self._roots_pem) if label == "CERTIFICATE"]
-        if len(roots) != 1:
+        if self._root is None:
             return None
         nonce = await session.challenge(registration.public_key_pem)
         if nonce is None:
             return None
-        text = signed_text(nonce=nonce, server_ca_der=roots[0], csr_der=registration.csr_der)
+        text = signed_text(nonce=nonce, server_ca_der=self._root, csr_der=registration.csr_der)
         return KeyProof(nonce, sign(self._keys, text))
 
 
@@ -189,6 +219,7 @@ def judge(reply: RegistrationReply, keys: KeyPair, earlier: Identity | None, *, 
                 earlier.leaf_pem,
                 earlier.agent_ca_pem,
                 earlier.leaf_not_after_unix,
+                earlier.leaf_not_before_unix,
             )
         case "active":
             raise ApprovalPendingError(
@@ -212,7 +243,7 @@ def judge(reply: RegistrationReply, keys: KeyPair, earlier: Identity | None, *, 
 
 def _admit(reply: RegistrationReply, keys: KeyPair) -> Identity:
     try:
-        not_after = leaf_not_after(reply.leaf_pem, keys)
+        life = leaf_life(reply.leaf_pem, keys)
     except ValueError as error:
         raise EnrolmentRefusedError(
             f"the server sent a certificate that cannot be used: {error}; delete this agent's record on the server",
@@ -224,7 +255,8 @@ def _admit(reply: RegistrationReply, keys: KeyPair) -> Identity:
         keys=keys,
         leaf_pem=reply.leaf_pem,
         agent_ca_pem=reply.agent_ca_pem,
-        leaf_not_after_unix=int(not_after.timestamp()),
+        leaf_not_after_unix=life.not_after_unix,
+        leaf_not_before_unix=life.not_before_unix,
     )
 
 

@@ -1,6 +1,7 @@
 """The life of an agent: find the server, be admitted, report; and the reaction to each failure.
 
-Three things are needed in this order: a route, an identity, a stream. Whatever is missing is got,
+Three things are needed in this order: a route, an identity, a stream. A stream that ends because a new
+leaf wants a new connection is followed by the next one at once. Whatever is missing is got,
 whatever fails is answered by one flat table:
 
 =========================  =================================  ==========================
@@ -37,6 +38,7 @@ from ct_ops_agent.errors import (
     EnrolmentRefusedError,
     UnreachableError,
 )
+from ct_ops_agent.heartbeat import Acknowledgement, StreamEvents
 from ct_ops_agent.identity.credentials import CredentialStore, Identity, StoredRoute
 from ct_ops_agent.vitals import Vitals
 
@@ -57,9 +59,8 @@ class Enrols(Protocol):
 class Reports(Protocol):
     """Speaks to the server as an identity."""
 
-    async def run(self, route: Route, identity: Identity, on_acknowledged: Callable[[], None]) -> NoReturn:
-        """Keep a stream alive until it fails."""
-        ...
+    async def run(self, route: Route, identity: Identity, events: StreamEvents) -> None:
+        """Keep a stream alive until it fails, or until a new connection is wanted."""
 
     async def once(self, route: Route, identity: Identity) -> Vitals:
         """Send one heartbeat."""
@@ -88,6 +89,7 @@ class Lifecycle:
         store: CredentialStore,
         clock: Clock,
         random: Callable[[], float],
+        key_is_doubtful: Callable[[], bool] = lambda: False,
         pending_interval_s: float = PENDING_INTERVAL_S,
     ) -> None:
         self._identity = identity
@@ -99,6 +101,7 @@ class Lifecycle:
         self._clock = clock
         self._reconnect = Backoff(first=1.0, ceiling=60.0, random=random)
         self._refused = Backoff(first=60.0, ceiling=900.0, random=random)
+        self._key_is_doubtful = key_is_doubtful
         self._pending_interval_s = pending_interval_s
         self._acknowledged_at: float | None = None
         self._hang_ups = 0
@@ -113,6 +116,7 @@ class Lifecycle:
         while True:
             try:
                 await self._live()
+                continue
             except (ConfigError, DataDirectoryError):
                 raise
             except AgentError as failure:
@@ -140,9 +144,21 @@ class Lifecycle:
         self._keep_route()
         return Outcome(identity, route, newly_enrolled, vitals)
 
-    async def _live(self) -> NoReturn:
+    async def _live(self) -> None:
         route, identity = await self._get_ready()
-        await self._heartbeat.run(route, identity, self._on_acknowledged)
+        await self._heartbeat.run(route, identity, self)
+
+    def acknowledged(self, news: Acknowledgement) -> None:
+        """The server answered a heartbeat (`heartbeat.StreamEvents`)."""
+        del news
+        if self._acknowledged_at is None:
+            self._acknowledged_at = self._clock.monotonic()
+            self._hang_ups = 0
+            self._keep_route()
+
+    def renewed(self, identity: Identity) -> None:
+        """The next connection uses these credentials (`heartbeat.StreamEvents`)."""
+        self._identity = identity
 
     async def _get_ready(self) -> tuple[Route, Identity]:
         if self._route is None:
@@ -160,6 +176,8 @@ class Lifecycle:
     def _react(self, failure: AgentError) -> float:
         """Give up what the failure makes doubtful and return the seconds to wait."""
         self._settle()
+        if self._key_is_doubtful():
+            self._identity = None  # a reply to a rotation may be lost: Register tells which key counts
         match failure:
             case CredentialRejectedError():
                 self._identity = None
@@ -176,12 +194,6 @@ class Lifecycle:
                 return self._reconnect.next_delay(at_least=failure.retry_after.total_seconds())
             case _:
                 raise failure
-
-    def _on_acknowledged(self) -> None:
-        if self._acknowledged_at is None:
-            self._acknowledged_at = self._clock.monotonic()
-            self._hang_ups = 0
-            self._keep_route()
 
     def _settle(self) -> None:
         """Set the waits back if the stream that just ended had been stable."""

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from ct_ops_agent.control_plane import RegistrationReply
@@ -36,7 +37,10 @@ def verdict(reply: RegistrationReply, earlier: Identity | None = None) -> Identi
 
 def test_active_with_a_leaf_and_a_token_is_an_admission() -> None:
     """The leaf says itself when it ends."""
-    assert Identity("agent-1", Secret("a.b.c"), KEYS, LEAF, "CA", int(ENDS.timestamp())) == verdict(ACTIVE)
+    begins = x509.load_pem_x509_certificate(LEAF.encode()).not_valid_before_utc
+    dates = int(ENDS.timestamp()), int(begins.timestamp())
+
+    assert Identity("agent-1", Secret("a.b.c"), KEYS, LEAF, "CA", *dates) == verdict(ACTIVE)
 
 
 def test_active_without_a_leaf_goes_on_with_the_one_we_have() -> None:

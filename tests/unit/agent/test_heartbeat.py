@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -14,13 +14,16 @@ from ct_ops_agent.control_plane import (
     Hello,
     Registration,
     RegistrationReply,
+    RenewalAsk,
+    Renewed,
     Route,
 )
 from ct_ops_agent.errors import AgentError, UnreachableError
-from ct_ops_agent.heartbeat import Heartbeat, Speaker
+from ct_ops_agent.heartbeat import Acknowledgement, Heartbeat, HeartbeatParts, Speaker
 from ct_ops_agent.host import HostFacts
 from ct_ops_agent.identity.credentials import Identity
 from ct_ops_agent.identity.keystore import KeyPair
+from ct_ops_agent.renewal import UnusableRenewalError
 from ct_ops_agent.secret import Secret
 from ct_ops_agent.vitals import Vitals
 
@@ -33,6 +36,43 @@ REPLY = HeartbeatReply(None, ())
 
 
 @dataclass
+class Renewals:
+    """What is due, as the test says."""
+
+    asks: list[RenewalAsk] = field(default_factory=list)
+    csr: bytes | None = None
+    by_call: Renewed | None = None
+    unusable: bool = False
+    taken: list[Renewed] = field(default_factory=list)
+
+    def ask(self, identity: Identity, *, can_prove_key: bool) -> RenewalAsk | None:
+        del identity, can_prove_key
+        return self.asks.pop(0) if self.asks else None
+
+    def csr_if_leaf_is_due(self, identity: Identity) -> bytes | None:
+        del identity
+        due, self.csr = self.csr, None
+        return due
+
+    def take(self, identity: Identity, renewed: Renewed) -> Identity:
+        if self.unusable:
+            raise UnusableRenewalError("not ours")
+        self.taken.append(renewed)
+        return replace(identity, leaf_pem=renewed.leaf_pem or identity.leaf_pem)
+
+
+@dataclass
+class Pin:
+    """A pinned certificate."""
+
+    fingerprint: str = "f" * 64
+    kept: list[str] = field(default_factory=list)
+
+    def keep(self, pem: str) -> None:
+        self.kept.append(pem)
+
+
+@dataclass
 class Stream:
     """A server's end of a stream: answers from a script, then silence."""
 
@@ -40,6 +80,9 @@ class Stream:
     frames: list[HeartbeatFrame] = field(default_factory=list)
     sent: asyncio.Event = field(default_factory=asyncio.Event)
     finished: bool = False
+    renewal: Renewals = field(default_factory=Renewals)
+    pin: Pin = field(default_factory=Pin)
+    calls: list[bytes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.queue: asyncio.Queue[HeartbeatReply | AgentError] = asyncio.Queue()
@@ -64,6 +107,13 @@ class Stream:
     def open_heartbeat(self) -> "Stream":
         return self
 
+    async def renew_certificate(self, agent_id: str, csr_der: bytes) -> Renewed:
+        assert IDENTITY.agent_id == agent_id
+        self.calls.append(csr_der)
+        if not self.renewal.by_call:
+            raise UnreachableError("away")
+        return self.renewal.by_call
+
     async def challenge(self, _public_key_pem: str) -> bytes | None:
         raise AssertionError("a heartbeat never registers")
 
@@ -86,22 +136,38 @@ class Look:
 def heartbeat(
     stream: Stream, due: asyncio.Event, *, now: float = 1000.0, deadline_s: float = 5.0
 ) -> Heartbeat:
-    return Heartbeat(
-        connect=stream.connect,
+    parts = HeartbeatParts(
         vitals=Look(),
         speaker=Speaker("1.0", FACTS, HELLO),
+        renewal=stream.renewal,
+        pin=stream.pin,
         due=due,
         clock=Clock(wall=lambda: now),
         reply_deadline_s=deadline_s,
     )
+    return Heartbeat(stream.connect, parts)
+
+
+@dataclass
+class Events:
+    """Written down."""
+
+    acknowledgements: list[Acknowledgement] = field(default_factory=list)
+    identities: list[Identity] = field(default_factory=list)
+
+    def acknowledged(self, news: Acknowledgement) -> None:
+        self.acknowledgements.append(news)
+
+    def renewed(self, identity: Identity) -> None:
+        self.identities.append(identity)
 
 
 async def run_until_error(beat: Heartbeat) -> int:
     """Run a stream to its end and return how many heartbeats were acknowledged."""
-    acknowledged = list[int]()
+    events = Events()
     with suppress(AgentError):
-        await beat.run(ROUTE, IDENTITY, lambda: acknowledged.append(1))
-    return len(acknowledged)
+        await beat.run(ROUTE, IDENTITY, events)
+    return len(events.acknowledgements)
 
 
 async def test_the_first_frame_carries_the_agent_token_and_the_hello() -> None:
@@ -140,7 +206,7 @@ async def test_an_error_between_heartbeats_is_noticed_at_once() -> None:
     """A revoked agent does not wait for its next interval to hear of it."""
     stream = Stream([REPLY])
     stream.replies.append(REPLY)
-    running = asyncio.create_task(heartbeat(stream, asyncio.Event()).run(ROUTE, IDENTITY, lambda: None))
+    running = asyncio.create_task(heartbeat(stream, asyncio.Event()).run(ROUTE, IDENTITY, Events()))
     await stream.sent.wait()
 
     stream.queue.put_nowait(UnreachableError("cut"))
@@ -153,7 +219,7 @@ async def test_an_error_between_heartbeats_is_noticed_at_once() -> None:
 async def test_a_stop_between_heartbeats_says_goodbye() -> None:
     """Cancelling finishes the stream and leaves no task behind."""
     stream = Stream([REPLY])
-    running = asyncio.create_task(heartbeat(stream, asyncio.Event()).run(ROUTE, IDENTITY, lambda: None))
+    running = asyncio.create_task(heartbeat(stream, asyncio.Event()).run(ROUTE, IDENTITY, Events()))
     await stream.sent.wait()
     await asyncio.sleep(0)
 
@@ -168,7 +234,7 @@ async def test_a_stop_between_heartbeats_says_goodbye() -> None:
     ("server_time", "said"),
     [
         (1000.0, ""),
-        (1029.0, ""),
+        (1059.0, ""),
         (1100.0, "100 s behind the server's"),
         (900.0, "100 s ahead of the server's"),
     ],
@@ -176,10 +242,90 @@ async def test_a_stop_between_heartbeats_says_goodbye() -> None:
 async def test_a_clock_that_is_off_is_told(
     server_time: float, said: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """More than half a minute between host and server is worth a line."""
+    """More than a minute between host and server is worth a line."""
     stream = Stream([HeartbeatReply(server_time, ())])
 
     await heartbeat(stream, asyncio.Event(), now=1000.0).once(ROUTE, IDENTITY)
 
     assert said in caplog.text
     assert bool(said) == ("clock" in caplog.text)
+
+
+async def beat_along(stream: Stream) -> Events:
+    """Let heartbeats be due at once until the stream ends, by itself or by an error."""
+    due, events = asyncio.Event(), Events()
+    running = asyncio.ensure_future(heartbeat(stream, due).run(ROUTE, IDENTITY, events))
+    async with asyncio.timeout(5):
+        while not running.done():
+            due.set()
+            await asyncio.sleep(0)
+        with suppress(AgentError):
+            await running
+    return events
+
+
+OURS = HeartbeatReply(1010.0, (), features=("renewal",))
+GONE = UnreachableError("gone")
+NEW_TOKEN = Renewed(Secret("new.J.x"))
+NEW_LEAF = Renewed(Secret("new.J.x"), "new leaf", 99)
+
+
+async def test_the_skew_is_reported_from_the_second_frame_on() -> None:
+    """As it was measured at the reply before; the pinned certificate's fingerprint goes with every frame."""
+    stream = Stream([OURS, OURS, GONE])
+    events = await beat_along(stream)
+
+    assert [None, -10_000, -10_000] == [frame.clock_skew_ms for frame in stream.frames]
+    assert ["f" * 64] * 3 == [frame.pinned_fingerprint for frame in stream.frames]
+    assert [Acknowledgement(("renewal",), -10.0)] * 2 == events.acknowledgements
+
+
+async def test_a_new_token_is_taken_without_ending_the_stream() -> None:
+    """The next connection uses it."""
+    stream = Stream([OURS, replace(OURS, renewed=NEW_TOKEN), OURS, GONE])
+    stream.renewal.asks = [RenewalAsk(b"")]
+    events = await beat_along(stream)
+
+    assert [None, RenewalAsk(b""), None, None] == [frame.renewal for frame in stream.frames]
+    assert [NEW_TOKEN] == stream.renewal.taken
+    assert [IDENTITY] == events.identities
+
+
+async def test_a_new_leaf_ends_the_stream_in_peace() -> None:
+    """After its frame was acknowledged: nothing is lost, and `run` returns instead of failing."""
+    stream = Stream([OURS, replace(OURS, renewed=NEW_LEAF)])
+    stream.renewal.asks = [RenewalAsk(b"csr")]
+    events = await beat_along(stream)
+
+    assert 2 == len(events.acknowledgements)
+    assert ["new leaf"] == [identity.leaf_pem for identity in events.identities]
+    assert stream.finished
+
+
+async def test_an_existing_server_is_asked_by_its_own_call_and_the_stream_goes_on() -> None:
+    """A new connection there may cost the agent token: the leaf waits for the next one."""
+    stream = Stream([REPLY, REPLY, REPLY, GONE])
+    stream.renewal.csr, stream.renewal.by_call = b"csr", NEW_LEAF
+    events = await beat_along(stream)
+
+    assert [b"csr"] == stream.calls
+    assert ["new leaf"] == [identity.leaf_pem for identity in events.identities]
+    assert 3 == len(events.acknowledgements)
+
+
+async def test_a_renewal_that_fails_ends_no_stream() -> None:
+    """Neither a call that is not answered nor a certificate for somebody else."""
+    unanswered = Stream([REPLY, REPLY, REPLY, GONE])
+    unanswered.renewal.csr = b"csr"
+    unusable = Stream([OURS, replace(OURS, renewed=NEW_LEAF), OURS, GONE])
+    unusable.renewal.unusable = True
+
+    assert [3, 3] == [len((await beat_along(each)).acknowledgements) for each in (unanswered, unusable)]
+
+
+async def test_a_pushed_https_certificate_is_pinned() -> None:
+    """Also between two heartbeats."""
+    stream = Stream([replace(REPLY, server_certificate_pem="pem"), REPLY, GONE])
+    await beat_along(stream)
+
+    assert ["pem"] == stream.pin.kept

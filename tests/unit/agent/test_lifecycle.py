@@ -1,10 +1,8 @@
 """The reaction to each failure, with a clock that only waits on paper."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
@@ -20,6 +18,7 @@ from ct_ops_agent.errors import (
     Refusal,
     UnreachableError,
 )
+from ct_ops_agent.heartbeat import Acknowledgement, StreamEvents
 from ct_ops_agent.identity.credentials import CredentialStore, Identity
 from ct_ops_agent.identity.keystore import KeyPair
 from ct_ops_agent.lifecycle import Lifecycle
@@ -51,6 +50,7 @@ class Stage:
     played: list[str] = field(default_factory=list)
     waits: list[float] = field(default_factory=list)
     now: float = 1000.0
+    key_is_doubtful: bool = False
 
     async def find_route(self) -> Route:
         self.played.append("route")
@@ -64,13 +64,18 @@ class Stage:
         assert isinstance(line, AgentError)
         raise line
 
-    async def run(self, _route: Route, _identity: Identity, on_acknowledged: Callable[[], None]) -> NoReturn:
-        self.played.append("stream")
+    async def run(self, _route: Route, identity: Identity, events: StreamEvents) -> None:
+        self.played.append(
+            "stream" if identity.leaf_pem == IDENTITY.leaf_pem else f"stream with {identity.leaf_pem}"
+        )
         line = self._next()
         if isinstance(line, tuple):
-            on_acknowledged()
+            events.acknowledged(Acknowledgement((), None))
             self.now += line[0]
             line = line[1]
+        if isinstance(line, Identity):
+            events.renewed(line)
+            return
         assert isinstance(line, AgentError)
         raise line
 
@@ -94,6 +99,7 @@ class Stage:
             store=CredentialStore(self.directory),
             clock=Clock(wall=lambda: self.now, monotonic=lambda: self.now, sleep=self.sleep),
             random=lambda: 0.0,
+            key_is_doubtful=lambda: self.key_is_doubtful,
         )
 
     async def play(self, identity: Identity | None = IDENTITY) -> "Stage":
@@ -220,3 +226,18 @@ async def test_a_single_run_does_not_wait_for_a_server_that_is_away(tmp_path: Pa
         await stage.lifecycle().once()
 
     assert ([], ["route", "once"]) == (stage.waits, stage.played)
+
+
+async def test_a_new_leaf_is_followed_by_a_new_stream_at_once(tmp_path: Path) -> None:
+    """No wait, no Register, no new route: only another leaf."""
+    stage = await Stage(tmp_path, [replace(IDENTITY, leaf_pem="new leaf"), UNREACHABLE]).play()
+
+    assert ["route", "stream", "stream with new leaf"] == stage.played[:3]
+    assert 1 == len(stage.waits)
+
+
+async def test_after_a_lost_reply_to_a_rotation_register_tells_which_key_counts(tmp_path: Path) -> None:
+    """Whatever the failure was."""
+    stage = await Stage(tmp_path, [UNREACHABLE, IDENTITY, UNREACHABLE], key_is_doubtful=True).play()
+
+    assert ["route", "stream", "enrol", "stream"] == stage.played[:4]

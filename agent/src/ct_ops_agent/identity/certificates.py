@@ -3,7 +3,7 @@
 Import this module late: it costs an enrolled daemon 10 MiB that it has no use for.
 """
 
-from datetime import datetime
+from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -40,8 +40,16 @@ def sign(keys: KeyPair, text: bytes) -> bytes:
     return Ed25519PrivateKey.from_private_bytes(keys.seed).sign(text)
 
 
-def leaf_not_after(leaf_pem: str, keys: KeyPair) -> datetime:
-    """Check that a leaf is about our key and return when it ends.
+@dataclass(frozen=True)
+class LeafLife:
+    """When a leaf begins and ends. Seconds since 1970."""
+
+    not_before_unix: int
+    not_after_unix: int
+
+
+def leaf_life(leaf_pem: str, keys: KeyPair) -> LeafLife:
+    """Check that a leaf is about our key and return its dates.
 
     Raises:
         ValueError: it is no certificate, or about another key.
@@ -53,7 +61,7 @@ def leaf_not_after(leaf_pem: str, keys: KeyPair) -> datetime:
         raise ValueError("the certificate's key is of an unknown kind") from error
     if not isinstance(public, Ed25519PublicKey) or public.public_bytes_raw() != keys.public:
         raise ValueError("the certificate is about another key than this agent's")
-    return leaf.not_valid_after_utc
+    return LeafLife(int(leaf.not_valid_before_utc.timestamp()), int(leaf.not_valid_after_utc.timestamp()))
 
 
 def names_of(certificate_pem: str) -> tuple[str, ...]:

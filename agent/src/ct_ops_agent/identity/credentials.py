@@ -2,7 +2,7 @@
 
 Files, as existing agents have them: ``agent_state.json`` (id and agent token), ``agent_cert.pem``
 (leaf), ``agent_ca.pem`` (who signed it). Ours is ``server_ca.pem``, the trust bundle learnt at first
-contact, and four more fields in the state, which an existing agent ignores. The state is written
+contact, and five more fields in the state, which an existing agent ignores. The state is written
 last: it names what was complete before.
 
 Nothing is deleted. A leaf that is about another key is not used, and the agent registers again.
@@ -35,6 +35,9 @@ class Identity:
     leaf_pem: str
     agent_ca_pem: str
     leaf_not_after_unix: int
+    """0: an existing agent did not write it down."""
+
+    leaf_not_before_unix: int = 0
     """0: an existing agent did not write it down."""
 
 
@@ -92,6 +95,7 @@ class CredentialStore:
             agent_id=identity.agent_id,
             jwt_token=identity.agent_token.reveal(),
             leaf_not_after_unix=identity.leaf_not_after_unix,
+            leaf_not_before_unix=identity.leaf_not_before_unix,
         )
 
     def keep_pending(self, agent_id: str) -> None:
@@ -122,14 +126,14 @@ class CredentialStore:
         if not keys.certified_by(leaf_pem):
             _log.warning("%s is about another key than agent_key.pem; this agent registers again", LEAF_NAME)
             return None
-        not_after = state.get("leaf_not_after_unix")
         return Identity(
             agent_id=agent_id,
             agent_token=Secret(_text(state, "jwt_token")),
             keys=keys,
             leaf_pem=leaf_pem,
             agent_ca_pem=load_file(self._directory / AGENT_CA_NAME) or "",
-            leaf_not_after_unix=not_after if isinstance(not_after, int) else 0,
+            leaf_not_after_unix=_number(state, "leaf_not_after_unix"),
+            leaf_not_before_unix=_number(state, "leaf_not_before_unix"),
         )
 
     def _load_state(self) -> dict[str, object]:
@@ -146,6 +150,11 @@ def _parse_object(text: str) -> dict[str, object] | None:
     except ValueError:
         return None
     return found if isinstance(found, dict) else None
+
+
+def _number(state: dict[str, object], name: str) -> int:
+    value = state.get(name)
+    return value if isinstance(value, int) else 0
 
 
 def _text(state: dict[str, object], name: str) -> str:

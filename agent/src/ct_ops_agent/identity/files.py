@@ -23,6 +23,7 @@ from ct_ops_agent.errors import DataDirectoryError
 _log = logging.getLogger(__name__)
 
 _PRIVATE_FILE = 0o600
+_PUBLIC_FILE = 0o644
 _PRIVATE_DIRECTORY = 0o700
 _OTHERS = 0o077
 _MAX_BYTES = 1024 * 1024
@@ -52,11 +53,20 @@ def locked_directory(directory: Path) -> Iterator[None]:
 
 
 def load_file(path: Path) -> str | None:
-    """Return the text of a file, ``None`` when there is none.
+    """Return the text of a private file, ``None`` when there is none.
 
     Raises:
         DataDirectoryError: a symbolic link, no regular file, not readable, or no text.
     """
+    return _load(path, private=True)
+
+
+def load_public_file(path: Path) -> str | None:
+    """Return the text of a file that others may read, as :func:`load_file` does."""
+    return _load(path, private=False)
+
+
+def _load(path: Path, *, private: bool) -> str | None:
     try:
         # Non-blocking, because opening a pipe would wait for somebody to write into it.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -67,7 +77,8 @@ def load_file(path: Path) -> str | None:
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise DataDirectoryError(f"{path} is no regular file; move it away")
-        _close_to_others(descriptor, path, _PRIVATE_FILE)
+        if private:
+            _close_to_others(descriptor, path, _PRIVATE_FILE)
         return _as_text(path, os.read(descriptor, _MAX_BYTES))
     finally:
         os.close(descriptor)
@@ -79,11 +90,20 @@ def write_file(path: Path, text: str) -> None:
     Raises:
         DataDirectoryError: the disk is full, read-only, or the directory is not ours.
     """
+    _replace(path, text, _PRIVATE_FILE)
+
+
+def write_public_file(path: Path, text: str) -> None:
+    """Replace a file that others may read, as :func:`write_file` does, mode 0644."""
+    _replace(path, text, _PUBLIC_FILE)
+
+
+def _replace(path: Path, text: str, mode: int) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        _write_new(temporary, text)
+        _write_new(temporary, text, mode)
         temporary.replace(path)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except OSError as error:
         with suppress(OSError):
             temporary.unlink()
@@ -100,7 +120,7 @@ def write_new_file(path: Path, text: str) -> None:
     try:
         _write_new(temporary, text)
         path.hardlink_to(temporary)  # unlike a rename, fails when the name is taken
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except OSError as error:
         raise DataDirectoryError(f"cannot create {path}: {error.strerror}") from error
     finally:
@@ -108,19 +128,21 @@ def write_new_file(path: Path, text: str) -> None:
             temporary.unlink()
 
 
-def _write_new(path: Path, text: str) -> None:
+def _write_new(path: Path, text: str, mode: int = _PRIVATE_FILE) -> None:
     with suppress(FileNotFoundError):
         path.unlink()  # left behind by a crash of a process with our number
     descriptor = os.open(
         path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, _PRIVATE_FILE
     )
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        os.fchmod(descriptor, mode)
         file.write(text)
         file.flush()
         os.fsync(descriptor)
 
 
-def _sync_directory(directory: Path) -> None:
+def sync_directory(directory: Path) -> None:
+    """Make renames and removals in a directory durable. Raises ``OSError``."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

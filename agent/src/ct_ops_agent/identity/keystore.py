@@ -108,6 +108,12 @@ def parse_private_key(text: str) -> PrivateKey | None:
     return None
 
 
+def parse_key_pair(text: str) -> KeyPair | None:
+    """Read a private key with the public half that belongs to it, ``None`` when it is none."""
+    private = parse_private_key(text)
+    return None if private is None else KeyPair(private.seed, private.public or _derive_public(private.seed))
+
+
 def parse_public_key(text: str) -> bytes | None:
     """Read an Ed25519 public key, raw or SubjectPublicKeyInfo in PEM armour, ``None`` when it is none."""
     for label, body in parse_pem(text):

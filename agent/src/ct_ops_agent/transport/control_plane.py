@@ -13,7 +13,14 @@ from typing import Any
 
 import grpc
 
-from ct_ops_agent.control_plane import HeartbeatFrame, HeartbeatReply, Registration, RegistrationReply, Route
+from ct_ops_agent.control_plane import (
+    HeartbeatFrame,
+    HeartbeatReply,
+    Registration,
+    RegistrationReply,
+    Renewed,
+    Route,
+)
 from ct_ops_agent.errors import AgentError, Refusal, UnreachableError
 from ct_ops_agent.identity.credentials import Identity
 from ct_ops_agent.refusals import refused_registration, refused_stream
@@ -21,6 +28,7 @@ from ct_ops_agent.transport.channel import open_channel
 from ct_ops_agent.transport.convert import (
     from_heartbeat_response,
     from_register_response,
+    from_renew_response,
     to_heartbeat_request,
     to_refusal,
     to_register_request,
@@ -136,6 +144,27 @@ class GrpcSession:
         if message is None:
             raise _unreadable(self._address)
         return from_register_response(message)
+
+    async def renew_certificate(self, agent_id: str, csr_der: bytes) -> Renewed:
+        """Ask for a new leaf by the call that existing servers know.
+
+        Raises:
+            CredentialRejectedError, EnrolmentRefusedError: the server said no.
+            UnreachableError: it did not answer.
+        """
+        call = self._channel.unary_unary(
+            _SERVICE + "RenewCertificate",
+            request_serializer=pb.RenewCertificateRequest.SerializeToString,
+            response_deserializer=pb.RenewCertificateResponse.FromString,
+        )
+        request = pb.RenewCertificateRequest(agent_id=agent_id, csr_der=csr_der)
+        try:
+            message = await call(request, timeout=CHALLENGE_DEADLINE_S)
+        except grpc.aio.AioRpcError as error:
+            raise translate(error, self._address, refused_stream, self._wall()) from error
+        if message is None:
+            raise _unreadable(self._address)
+        return from_renew_response(message)
 
     def open_heartbeat(self) -> "GrpcHeartbeatStream":
         """Start a heartbeat stream."""

@@ -13,6 +13,8 @@ from ct_ops_agent.control_plane import (
     KeyProof,
     Registration,
     RegistrationReply,
+    RenewalAsk,
+    Renewed,
 )
 from ct_ops_agent.disks import Disk
 from ct_ops_agent.errors import Refusal
@@ -21,6 +23,7 @@ from ct_ops_agent.vitals import Interface, addresses_of
 from ct_ops_proto.agent.v1 import ingest_pb2 as pb
 
 _LONGEST_TEXT = 300
+_MOST_FEATURES = 64
 _LONGEST_WAIT = timedelta(hours=1)
 _REASON_KEY = "ct-ops-reason"
 _RETRY_KEY = "ct-ops-retry-after-ms"
@@ -82,16 +85,48 @@ def to_heartbeat_request(frame: HeartbeatFrame) -> pb.HeartbeatRequest:
         os=frame.facts.os,
         arch=frame.facts.arch,
         hello=_to_hello(frame),
+        clock_skew_ms=frame.clock_skew_ms,
+        renewal=_to_renewal(frame.renewal),
+        pinned_server_cert_fingerprint=frame.pinned_fingerprint,
     )
 
 
 def from_heartbeat_response(message: pb.HeartbeatResponse) -> HeartbeatReply:
     """Return what a frame of the server says."""
-    welcomed = message.HasField("welcome") and message.welcome.server_time_ms
+    server_time_ms = message.server_time_ms or message.welcome.server_time_ms
     return HeartbeatReply(
-        server_time_unix=message.welcome.server_time_ms / 1000 if welcomed else None,
+        server_time_unix=server_time_ms / 1000 if server_time_ms else None,
         unsupported_work=_unsupported_work(message),
+        features=tuple(printable(feature) for feature in message.welcome.features[:_MOST_FEATURES]),
+        renewed=_from_renewed(message),
+        server_certificate_pem=message.pending_server_cert_pem,
     )
+
+
+def from_renew_response(message: pb.RenewCertificateResponse) -> Renewed:
+    """Return the leaf that RenewCertificate gave."""
+    return Renewed(
+        Secret(""), message.client_cert_pem, message.client_cert_not_after_unix, message.agent_ca_cert_pem
+    )
+
+
+def _from_renewed(message: pb.HeartbeatResponse) -> Renewed | None:
+    if message.HasField("renewed"):
+        renewed = message.renewed
+        return Renewed(
+            Secret(renewed.agent_token),
+            renewed.client_cert_pem,
+            renewed.client_cert_not_after_unix,
+            renewed.agent_ca_cert_pem,
+        )
+    if message.pending_client_cert_pem:  # an existing server pushes a leaf after an approval or a rotation
+        return Renewed(
+            Secret(""),
+            message.pending_client_cert_pem,
+            message.pending_client_cert_not_after_unix,
+            message.agent_ca_cert_pem,
+        )
+    return None
 
 
 def to_refusal(status: str, details: str | None, metadata: dict[str, str], *, now_unix: float) -> Refusal:
@@ -129,8 +164,15 @@ def _to_hello(frame: HeartbeatFrame) -> pb.Hello | None:
     if frame.hello is None:
         return None
     return pb.Hello(
-        boot_id=frame.hello.boot_id, process_id=frame.hello.process_id, interval_s=frame.hello.interval_s
+        boot_id=frame.hello.boot_id,
+        process_id=frame.hello.process_id,
+        interval_s=frame.hello.interval_s,
+        features=frame.hello.features,
     )
+
+
+def _to_renewal(ask: RenewalAsk | None) -> pb.RenewalRequest | None:
+    return None if ask is None else pb.RenewalRequest(csr_der=ask.csr_der, proof=to_key_proof(ask.proof))
 
 
 def _to_disk(disk: Disk) -> pb.DiskInfo:
@@ -159,7 +201,6 @@ def _unsupported_work(message: pb.HeartbeatResponse) -> tuple[str, ...]:
         "checks": message.checks,
         "queries": message.pending_queries,
         "a task": message.HasField("pending_task"),
-        "a new certificate": message.pending_client_cert_pem,
         "an update": message.update_available,
         "terminal sessions": message.pending_terminal_sessions,
     }

@@ -93,12 +93,11 @@ def test_work_that_is_not_done_is_named() -> None:
         checks=[pb.CheckDefinition()],
         pending_queries=[pb.AgentQuery()],
         pending_task=pb.AgentTask(),
-        pending_client_cert_pem="x",
         update_available=True,
         pending_terminal_sessions=[pb.TerminalSessionRequest()],
     )
 
-    assert 6 == len(from_heartbeat_response(message).unsupported_work)
+    assert 5 == len(from_heartbeat_response(message).unsupported_work)
 
 
 def test_what_a_server_says_is_made_printable() -> None:
@@ -134,3 +133,17 @@ def test_the_servers_clock_is_compared_with_this_hosts(said: str, skew_s: float 
     refusal = to_refusal("UNAVAILABLE", "", {"ct-ops-server-time-ms": said}, now_unix=100.0)
 
     assert skew_s == refusal.clock_skew_s
+
+
+def test_a_pushed_leaf_is_a_renewal() -> None:
+    """Existing servers push one after an approval; ours answer what was asked."""
+    pushed = from_heartbeat_response(
+        pb.HeartbeatResponse(pending_client_cert_pem="leaf", pending_client_cert_not_after_unix=9)
+    ).renewed
+    answered = from_heartbeat_response(
+        pb.HeartbeatResponse(renewed=pb.RenewalResponse(agent_token="t", client_cert_pem="leaf"))
+    ).renewed
+
+    assert ("leaf", 9, "") == (pushed.leaf_pem, pushed.leaf_not_after_unix, pushed.agent_token.reveal())  # type: ignore[union-attr]  # None fails as well
+    assert ("leaf", "t") == (answered.leaf_pem, answered.agent_token.reveal())  # type: ignore[union-attr]  # as above
+    assert from_heartbeat_response(pb.HeartbeatResponse()).renewed is None

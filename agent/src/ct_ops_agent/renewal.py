@@ -1,0 +1,242 @@
+"""Renewal: leaf due → new leaf, agent token due → new token, key to be rotated → new key.
+
+Asked for beside a heartbeat on the running stream, where the server has named the ability; nothing is
+lost and no process ends for it. When:
+
+* the leaf at half its life plus up to a tenth (``jitter``), so that a fleet that was installed in one
+  night does not renew in one night;
+* the agent token when a third of its life is left;
+* the key when somebody asked for it (``identity.rotation``).
+
+A new token is used from the next stream on, a new leaf needs a new connection: `heartbeat` then opens
+one. An existing server renews leaves by a call of its own (RenewCertificate) and renews no tokens;
+its new leaf waits for the next connection, since each one costs a token that may have expired.
+
+What was refused is asked for again an hour later, and never ends a stream on our side.
+
+`cryptography` is loaded when a leaf is due, not before.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ct_ops_agent.control_plane import KeyProof, RenewalAsk, Renewed
+from ct_ops_agent.identity.credentials import CredentialStore, Identity
+from ct_ops_agent.identity.keystore import KeyPair, parse_pem
+from ct_ops_agent.identity.rotation import KeyRotation
+from ct_ops_agent.secret import Secret
+from ct_ops_proto.key_proof import rotation_text
+
+if TYPE_CHECKING:
+    from ct_ops_agent.identity.certificates import LeafLife
+
+_log = logging.getLogger(__name__)
+
+FEATURE = "renewal"
+"""What ``features`` calls it."""
+
+ASK_AGAIN_AFTER_S = 3600.0
+_USUAL_LIFE_S = 90 * 86_400.0
+"""Of a leaf of which only the end is known: what existing servers issue."""
+_TOKEN_LEFT = 1 / 3
+_LEAF_USED = 0.5
+_JITTER = 0.1
+
+
+class UnusableRenewalError(Exception):
+    """What the server gave does not fit this agent. What it has stays."""
+
+
+@dataclass(frozen=True)
+class TokenLife:
+    """When an agent token begins and ends, as it says itself. Seconds since 1970."""
+
+    issued_unix: float
+    expires_unix: float
+
+
+def token_life(token: Secret) -> TokenLife | None:
+    """Return what a JWT says about its life; not verified, since it is ours to use, not to judge."""
+    try:
+        payload = token.reveal().split(".")[1]
+        claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+        return TokenLife(float(claims["iat"]), float(claims["exp"]))
+    except (IndexError, KeyError, TypeError, ValueError, binascii.Error):
+        return None
+
+
+def token_is_due(token: Secret, now_unix: float) -> bool:
+    """Whether a third of the token's life, or less, is left."""
+    life = token_life(token)
+    if life is None:
+        return False
+    return life.expires_unix - now_unix <= (life.expires_unix - life.issued_unix) * _TOKEN_LEFT
+
+
+def leaf_is_due(identity: Identity, now_unix: float, *, jitter: float) -> bool:
+    """Whether half of the leaf's life is over, and this agent's share of the jitter.
+
+    Args:
+        identity: whose leaf.
+        now_unix: this host's clock.
+        jitter: 0 to 1, the same for as long as the process lives.
+    """
+    end = identity.leaf_not_after_unix
+    if end <= 0:
+        return False
+    begin = identity.leaf_not_before_unix or end - _USUAL_LIFE_S
+    return now_unix >= begin + (end - begin) * (_LEAF_USED + _JITTER * jitter)
+
+
+class Renewal:
+    """What this process asks for, and what it does with the answer."""
+
+    def __init__(
+        self, *, store: CredentialStore, rotation: KeyRotation, wall: Callable[[], float], jitter: float
+    ) -> None:
+        self._store = store
+        self._rotation = rotation
+        self._wall = wall
+        self._jitter = jitter
+        self._not_before_unix = 0.0
+        self._told_rotation = False
+
+    def ask(self, identity: Identity, *, can_prove_key: bool) -> RenewalAsk | None:
+        """Return what to ask a server that renews on the stream; ``None``: nothing is due.
+
+        Args:
+            identity: of the stream.
+            can_prove_key: whether a Register could prove a key on this route. Without that, a lost
+                reply to a rotation could never be settled, so none is begun.
+
+        Raises:
+            DataDirectoryError: the next key cannot be written.
+        """
+        if not self._may_ask():
+            return None
+        if self._rotation.is_requested and self._may_rotate(possible=can_prove_key):
+            self._note_attempt()
+            return self._rotate(identity)
+        if self._leaf_is_due(identity):
+            self._note_attempt()
+            return RenewalAsk(_make_csr(identity.keys))
+        if token_is_due(identity.agent_token, self._wall()):
+            self._note_attempt()
+            return RenewalAsk(b"")
+        return None
+
+    def csr_if_leaf_is_due(self, identity: Identity) -> bytes | None:
+        """Return what to ask a server that renews leaves by a call; ``None``: nothing is due."""
+        if self._rotation.is_requested:
+            self._may_rotate(possible=False)
+        if not self._may_ask() or not self._leaf_is_due(identity):
+            return None
+        self._note_attempt()
+        return _make_csr(identity.keys)
+
+    def take(self, identity: Identity, renewed: Renewed) -> Identity:
+        """Keep what was renewed and return the identity as it is now.
+
+        Raises:
+            UnusableRenewalError: the answer is about another key; it is not used.
+            DataDirectoryError: it cannot be written down.
+        """
+        keys = self._keys_of(identity, renewed)
+        if renewed.leaf_pem:
+            life = _life_of(renewed.leaf_pem, keys)
+            now = replace(
+                identity,
+                keys=keys,
+                agent_token=renewed.agent_token or identity.agent_token,
+                leaf_pem=renewed.leaf_pem,
+                agent_ca_pem=renewed.agent_ca_pem or identity.agent_ca_pem,
+                leaf_not_after_unix=life.not_after_unix,
+                leaf_not_before_unix=life.not_before_unix,
+            )
+        else:
+            now = replace(identity, agent_token=renewed.agent_token)
+        if keys is not identity.keys:
+            self._rotation.promote(keys)
+        self._store.keep_identity(now)
+        self._not_before_unix = 0.0
+        _log.info("renewed: %s", _what(identity, now))
+        return now
+
+    def _keys_of(self, identity: Identity, renewed: Renewed) -> KeyPair:
+        """Return the key that the new leaf is about: ours, or the one that we asked to be next."""
+        if not renewed.leaf_pem or identity.keys.certified_by(renewed.leaf_pem):
+            return identity.keys
+        following = self._rotation.next_key()
+        if following is None or not following.certified_by(renewed.leaf_pem):
+            raise UnusableRenewalError("the server sent a certificate for another key; it is not used")
+        return following
+
+    def _may_rotate(self, *, possible: bool) -> bool:
+        if not possible and not self._told_rotation:
+            self._told_rotation = True
+            _log.warning(
+                "the key cannot be rotated with this server (it has to be ours, believed by one root): the request waits"
+            )
+        return possible
+
+    def _rotate(self, identity: Identity) -> RenewalAsk:
+        from ct_ops_agent.identity.certificates import make_key_pair, sign  # noqa: PLC0415 - heavy, and rare
+
+        following = self._rotation.next_key()
+        if following is None:
+            following = make_key_pair()
+            self._rotation.keep_next(following)
+        csr_der, leaf_der = _make_csr(following), _der_of(identity.leaf_pem)
+        signature = sign(following, rotation_text(leaf_der=leaf_der, csr_der=csr_der))
+        return RenewalAsk(csr_der, KeyProof(_digest(leaf_der), signature))
+
+    def _leaf_is_due(self, identity: Identity) -> bool:
+        return leaf_is_due(identity, self._wall(), jitter=self._jitter)
+
+    def _may_ask(self) -> bool:
+        # A clock that went back must not silence this agent: more than one wait ahead counts as past.
+        return not 0 < self._not_before_unix - self._wall() <= ASK_AGAIN_AFTER_S
+
+    def _note_attempt(self) -> None:
+        self._not_before_unix = self._wall() + ASK_AGAIN_AFTER_S
+
+
+def _life_of(leaf_pem: str, keys: KeyPair) -> LeafLife:
+    from ct_ops_agent.identity.certificates import leaf_life  # noqa: PLC0415 - heavy, and due twice a year
+
+    try:
+        return leaf_life(leaf_pem, keys)
+    except ValueError as error:
+        raise UnusableRenewalError(f"the server sent a certificate that cannot be used: {error}") from error
+
+
+def _make_csr(keys: KeyPair) -> bytes:
+    from ct_ops_agent.identity.certificates import make_csr  # noqa: PLC0415 - heavy, and due twice a year
+
+    return make_csr(keys)
+
+
+def _der_of(leaf_pem: str) -> bytes:
+    return next(der for label, der in parse_pem(leaf_pem) if label == "CERTIFICATE")
+
+
+def _digest(leaf_der: bytes) -> bytes:
+    return hashlib.sha256(leaf_der).digest()
+
+
+def _what(before: Identity, now: Identity) -> str:
+    if now.keys is not before.keys:
+        return "the key, with a certificate and an agent token for it"
+    return (
+        "the agent token"
+        if now.leaf_pem == before.leaf_pem
+        else "the certificate, with an agent token for it"
+    )
