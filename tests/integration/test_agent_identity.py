@@ -217,6 +217,15 @@ async def eventually(condition: Callable[[], bool], agent: Living) -> None:
             await asyncio.sleep(0.02)
 
 
+async def until_other_text(path: Path, before: str, agent: Living) -> None:
+    await eventually(lambda: path.read_text() != before, agent)
+
+
+async def until_more(agent: Living) -> None:
+    seen = agent.acknowledged
+    await eventually(lambda: agent.acknowledged > seen + 1, agent)
+
+
 async def test_leaf_and_token_are_renewed_while_the_agent_runs(world: World) -> None:
     """Two hundred days without a restart: the process lives, the leaf on the disk is a young one."""
     await world.once(world.config)
@@ -224,10 +233,10 @@ async def test_leaf_and_token_are_renewed_while_the_agent_runs(world: World) -> 
     async with living(world.without_token, world.agent_clock) as agent:
         await eventually(lambda: agent.acknowledged >= 1, agent)
         for _ in range(4):
-            before, seen = leaf.read_text(), agent.acknowledged
+            before = leaf.read_text()
             world.later(days=50)
-            await eventually(lambda before=before: leaf.read_text() != before, agent)
-            await eventually(lambda seen=seen: agent.acknowledged > seen + 1, agent)
+            await until_other_text(leaf, before, agent)
+            await until_more(agent)
         shown = await world.shown()
 
     assert shown["online"]

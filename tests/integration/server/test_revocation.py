@@ -7,6 +7,7 @@ import json
 import os
 import re
 import shutil
+import ssl
 import subprocess
 import sys
 import time
@@ -22,8 +23,9 @@ import pytest
 
 from ct_ops_proto.agent.v1 import ingest_pb2 as wire
 from ct_ops_server.config.schema import Settings
+from ct_ops_server.fleet.bus import Bus
 from real_server import RealServer, real_server
-from wire_client import HeartbeatStream, Host, Wire, next_reply, reason_of
+from wire_client import HeartbeatStream, Host, Wire, insecure_context, next_reply, reason_of
 
 REVOKED = (grpc.StatusCode.FAILED_PRECONDITION, "revoked")
 
@@ -83,7 +85,9 @@ async def test_attack_a_heartbeat_after_revocation_does_not_undo_it(server: Real
         sending.cancel()
     shown = await server.agent(host)
 
-    assert REVOKED == ended
+    # gRPC's own client says INTERNAL when a write of its own fails before it has read the status.
+    assert ended in {REVOKED, (grpc.StatusCode.INTERNAL, "")}
+    assert REVOKED == await refusal_of_stream(server.wire, host)
     assert ("revoked", False) == (shown["status"], shown["online"])
 
 
@@ -139,6 +143,66 @@ async def test_the_time_from_decision_to_ending_is_exported(server: RealServer) 
     assert 'ct_ops_revocation_seconds_bucket{le="1.0"} 1.0' in metrics
 
 
+async def test_attack_a_client_that_stays_silent_is_cut_off(server: RealServer, tmp_path: Path) -> None:
+    """Whoever reads nothing and answers nothing loses its connection all the same (rule 6)."""
+    host = await server.enrolled("web-1")
+    reader, writer = await silent_connection(server.wire, host, tmp_path)
+    began = time.monotonic()
+    await server.decide(host, "revoke")
+    with suppress(ConnectionError, ssl.SSLError):
+        await asyncio.wait_for(read_out(reader), 1.0)
+    took_s = time.monotonic() - began
+    writer.transport.abort()
+
+    assert took_s < 1.0
+
+
+async def silent_connection(
+    address: Wire, host: Host, folder: Path
+) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Connect as an agent that opens HTTP/2 and then says nothing; return once the server has greeted."""
+    context = insecure_context(alpn=["h2"])
+    pair = folder / "pair.pem"
+    pair.write_bytes(host.key_pem + host.leaf_pem.encode())
+    context.load_cert_chain(pair)
+    reader, writer = await asyncio.open_connection("127.0.0.1", address.port, ssl=context)
+    writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0")
+    await reader.readexactly(9)  # SETTINGS came all the way from gRPC: the caller is in the live table
+    return reader, writer
+
+
+async def read_out(reader: asyncio.StreamReader) -> None:
+    """Read until the connection is cut."""
+    while await reader.read(65_536):
+        pass
+
+
+async def test_a_revocation_is_prompt_also_when_no_hint_arrives(
+    server: RealServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With hints lost, each process looks for itself often enough to keep the promise of a second."""
+    host = await server.enrolled("web-1")
+    monkeypatch.setattr(Bus, "hint", lambda _bus, _topic: None)
+    async with connected(server.wire, host) as stream:
+        began = time.monotonic()
+        await server.decide(host, "revoke")
+        assert REVOKED == await ending_of(stream.read())
+        took_s = time.monotonic() - began
+
+    assert took_s < 1.0
+
+
+def test_a_revocation_that_is_made_with_no_server_running_holds(tmp_path: Path, postgres_url: str) -> None:
+    """The command opens the database itself; the agent is refused from the next start."""
+    host = Host("web-1")
+    with node(tmp_path / "one", postgres_url) as one:
+        token = one.ctl("token", "create", "--label", "x", "--auto-approve")["token"]
+        asyncio.run(one.wire.register(host, token))
+    one.ctl("agent", "revoke", host.agent_id)
+    with node(tmp_path / "one", postgres_url) as again:
+        assert REVOKED == asyncio.run(refusal_of_stream(again.wire, host))
+
+
 async def test_a_revocation_survives_a_restart(settings: Settings) -> None:
     """What was decided is in the database, not in a process."""
     async with real_server(settings) as before:
@@ -168,11 +232,11 @@ class Node:
         assert 0 == done.returncode, done.stderr
         return json.loads(done.stdout)
 
-    async def revocations(self) -> float:
-        """Return how many endings this node has counted."""
+    async def revocation(self, what: str) -> float:
+        """Return the ``count`` or the ``sum`` (seconds) of what this node's histogram has seen."""
         async with httpx.AsyncClient() as client:
             text = (await client.get(f"http://127.0.0.1:{self.http_port}/metrics")).text
-        found = re.search(r"^ct_ops_revocation_seconds_count (\S+)$", text, re.MULTILINE)
+        found = re.search(rf"^ct_ops_revocation_seconds_{what} (\S+)$", text, re.MULTILINE)
         assert found is not None
         return float(found[1])
 
@@ -226,15 +290,15 @@ async def test_a_revocation_ends_streams_on_every_process_within_a_second(
     for host in hosts:
         await one.wire.register(host, token)
     async with connected(one.wire, hosts[0]) as here, connected(two.wire, hosts[1]) as there:
-        seconds = []
         for host, stream in zip(hosts, (here, there), strict=True):
             ended = asyncio.ensure_future(ending_of(stream.read()))
             await asyncio.to_thread(one.ctl, "agent", "revoke", host.agent_id)
-            decided = time.monotonic()
-            assert REVOKED == await ended
-            seconds.append(time.monotonic() - decided)
+            async with asyncio.timeout(1):
+                assert REVOKED == await ended
+    seconds = [await each.revocation("sum") for each in nodes]
+    print(f"decided on one: ended there after {seconds[0]:.3f} s, on two after {seconds[1]:.3f} s")  # noqa: T201  the figure
+    assert [1.0, 1.0] == [await each.revocation("count") for each in nodes]
     assert max(seconds) < 1.0
-    assert [1.0, 1.0] == [await one.revocations(), await two.revocations()]
     for each in nodes:
         assert REVOKED == await refusal_of_stream(each.wire, hosts[1])
 
