@@ -10,6 +10,7 @@ stays small.
 
 import asyncio
 import logging
+import os
 import random
 import secrets
 import signal
@@ -34,6 +35,9 @@ from ct_ops_agent.route import FirstContact, RouteFinder, RouteWishes
 from ct_ops_agent.scheduling import Schedule
 from ct_ops_agent.secret import Secret
 from ct_ops_agent.server_pin import ServerPin
+from ct_ops_agent.status.board import StatusBoard
+from ct_ops_agent.status.place import choose_file, folders
+from ct_ops_agent.status.report import Report, State
 from ct_ops_agent.transport.control_plane import GrpcConnector
 from ct_ops_agent.vitals import CpuGauge, VitalsReader
 
@@ -64,21 +68,21 @@ async def run_daemon(config: AgentConfig) -> None:
     _log.info("stopped")
 
 
-async def run_once(config: AgentConfig) -> Outcome:
+async def run_once(config: AgentConfig, clock: Clock = SYSTEM_CLOCK) -> Outcome:
     """Enrol if there is need and send one heartbeat.
 
     Raises:
         AgentError: any of its kinds.
     """
-    with built_lifecycle(config, asyncio.Event()) as lifecycle:
+    with built_lifecycle(config, asyncio.Event(), clock, watched=False) as lifecycle:
         return await lifecycle.once()
 
 
 @contextmanager
 def built_lifecycle(
-    config: AgentConfig, due: asyncio.Event, clock: Clock = SYSTEM_CLOCK
+    config: AgentConfig, due: asyncio.Event, clock: Clock = SYSTEM_CLOCK, *, watched: bool = True
 ) -> Iterator[Lifecycle]:
-    """Own the data directory and build the agent that lives in it."""
+    """Own the data directory and build the agent that lives in it; `watched`: it keeps a status file."""
     with locked_directory(config.data_dir):
         store = CredentialStore(config.data_dir)
         keys = load_key_pair(config.data_dir)
@@ -99,6 +103,8 @@ def built_lifecycle(
             clock=clock,
             random=random.SystemRandom().random,
             key_is_doubtful=lambda: rotation.is_under_way,
+            watcher=build_board(config, facts, clock) if watched else None,
+            advice=advise(config),
         )
 
 
@@ -145,6 +151,33 @@ def build_enrolment(
     applicant = Applicant(Secret(token.secret if token else ""), __version__, facts, config.tags)
     return Enrolment(
         directory=config.data_dir, store=store, connect=connect, applicant=applicant, wall=clock.wall
+    )
+
+
+def build_board(config: AgentConfig, facts: HostFacts, clock: Clock) -> StatusBoard:
+    """Build what keeps the status file true."""
+    path = choose_file(config.data_dir, folders(config.data_dir, os.environ))
+    now = clock.wall()
+    report = Report(
+        pid=os.getpid(),
+        version=__version__,
+        data_dir=str(config.data_dir),
+        state=State.STARTING,
+        since=now,
+        written_at=now,
+        hostname=facts.hostname,
+        heartbeat_interval_s=config.heartbeat_interval.total_seconds(),
+    )
+    return StatusBoard(path, report, clock.wall)
+
+
+def advise(config: AgentConfig) -> str:
+    """Return what is better done once this host is enrolled, empty when there is nothing."""
+    if config.token_file is None:
+        return ""
+    return (
+        f"the enrolment token in {config.token_file} is not needed any more; "
+        "remove it with: ct-ops-agent enrolment forget-token"
     )
 
 

@@ -40,6 +40,7 @@ from ct_ops_agent.errors import (
 )
 from ct_ops_agent.heartbeat import Acknowledgement, StreamEvents
 from ct_ops_agent.identity.credentials import CredentialStore, Identity, StoredRoute
+from ct_ops_agent.renewal import FEATURE
 from ct_ops_agent.vitals import Vitals
 
 _log = logging.getLogger(__name__)
@@ -66,6 +67,22 @@ class Reports(Protocol):
         """Send one heartbeat."""
 
 
+class Watches(Protocol):
+    """Told how the agent is, for those who ask on its host: `status.board.StatusBoard`."""
+
+    def enrolling(self, route: Route) -> None:
+        """A Register is about to be sent."""
+
+    def connecting(self, route: Route, identity: Identity) -> None:
+        """A stream is about to be opened."""
+
+    def acknowledged(self, route: Route, identity: Identity, news: Acknowledgement) -> None:
+        """The server answered a heartbeat."""
+
+    def failed(self, failure: AgentError, delay_s: float) -> None:
+        """An attempt, or a stream, ended; the next one is `delay_s` seconds away."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What ``run --once`` has to show."""
@@ -74,6 +91,22 @@ class Outcome:
     route: Route
     newly_enrolled: bool
     vitals: Vitals
+
+
+class _Nobody:
+    """Told and not interested: a single run."""
+
+    def enrolling(self, route: Route) -> None:
+        """Ignore it."""
+
+    def connecting(self, route: Route, identity: Identity) -> None:
+        """Ignore it."""
+
+    def acknowledged(self, route: Route, identity: Identity, news: Acknowledgement) -> None:
+        """Ignore it."""
+
+    def failed(self, failure: AgentError, delay_s: float) -> None:
+        """Ignore it."""
 
 
 class Lifecycle:
@@ -91,13 +124,32 @@ class Lifecycle:
         random: Callable[[], float],
         key_is_doubtful: Callable[[], bool] = lambda: False,
         pending_interval_s: float = PENDING_INTERVAL_S,
+        watcher: Watches | None = None,
+        advice: str = "",
     ) -> None:
+        """Prepare.
+
+        Args:
+            identity: of an earlier admission.
+            find_route: finds the server.
+            enrolment: builds what gets an identity.
+            heartbeat: reports.
+            store: where identity and route are kept.
+            clock: of this host.
+            random: uniform in [0, 1), for the jitter of waits.
+            key_is_doubtful: whether the server may hold another key by now.
+            pending_interval_s: seconds between two questions of a pending agent.
+            watcher: told how the agent is.
+            advice: said once, after a heartbeat that a server of ours acknowledged.
+        """
         self._identity = identity
         self._route: Route | None = None
         self._find_route = find_route
         self._enrolment = enrolment
         self._heartbeat = heartbeat
         self._store = store
+        self._watcher = watcher or _Nobody()
+        self._advice = advice
         self._clock = clock
         self._reconnect = Backoff(first=1.0, ceiling=60.0, random=random)
         self._refused = Backoff(first=60.0, ceiling=900.0, random=random)
@@ -121,6 +173,7 @@ class Lifecycle:
                 raise
             except AgentError as failure:
                 delay_s = self._react(failure)
+                self._watcher.failed(failure, delay_s)
                 _log.warning("%s (next try in %.0f s)", failure, delay_s)
             await self._clock.sleep(delay_s)
 
@@ -146,11 +199,16 @@ class Lifecycle:
 
     async def _live(self) -> None:
         route, identity = await self._get_ready()
+        self._watcher.connecting(route, identity)
         await self._heartbeat.run(route, identity, self)
 
     def acknowledged(self, news: Acknowledgement) -> None:
         """The server answered a heartbeat (`heartbeat.StreamEvents`)."""
-        del news
+        if self._route and self._identity:
+            self._watcher.acknowledged(self._route, self._identity, news)
+        if self._advice and FEATURE in news.features:  # an existing server may ask for the token again
+            _log.info("%s", self._advice)
+            self._advice = ""
         if self._acknowledged_at is None:
             self._acknowledged_at = self._clock.monotonic()
             self._hang_ups = 0
@@ -165,6 +223,7 @@ class Lifecycle:
             self._route = await self._find_route()
         if self._identity is None or self._leaf_is_doubtful(self._identity):
             self._hang_ups = 0
+            self._watcher.enrolling(self._route)
             self._identity = await self._enrolment().enrol(self._route)
             self._keep_route()
         return self._route, self._identity

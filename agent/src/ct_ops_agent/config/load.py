@@ -81,7 +81,9 @@ def load_config(
     _report_unknown(document, problems)
     _check_ca_file(values["ingest.ca_cert_file"], problems)
     problems.raise_if_any()
-    return Loaded(_as_config(values), tuple(warnings))
+    from_file = not any(_TOKEN_KEY in source for source in (flagged, overrides))
+    holder = (flags.config_file or DEFAULT_FILE) if from_file and in_file[_TOKEN_KEY] else None
+    return Loaded(_as_config(values, token_file=holder), tuple(warnings))
 
 
 def require_enrolment_token(config: AgentConfig) -> None:
@@ -98,7 +100,7 @@ def require_enrolment_token(config: AgentConfig) -> None:
         raise ConfigError([Problem(_TOKEN_KEY, text)])
 
 
-def _as_config(values: Mapping[str, Any]) -> AgentConfig:
+def _as_config(values: Mapping[str, Any], *, token_file: Path | None) -> AgentConfig:
     return AgentConfig(
         address=values["ingest.address"],
         ca_cert_file=values["ingest.ca_cert_file"],
@@ -108,6 +110,7 @@ def _as_config(values: Mapping[str, Any]) -> AgentConfig:
         heartbeat_interval=values["agent.heartbeat_interval_secs"],
         tags=values["agent.tags"],
         hostname=values["agent.hostname"],
+        token_file=token_file,
     )
 
 

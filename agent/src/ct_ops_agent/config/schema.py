@@ -136,3 +136,5 @@ class AgentConfig:
     heartbeat_interval: timedelta
     tags: tuple[Tag, ...]
     hostname: str | None
+    token_file: Path | None = None
+    """The configuration file, when the enrolment token stands in it and was taken from there."""

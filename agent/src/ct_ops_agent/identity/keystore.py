@@ -11,6 +11,7 @@ Ed25519 PKCS#8 document is a fixed prefix and the seed (RFC 8410, section 7), no
 
 import base64
 import binascii
+import hashlib
 import re
 import textwrap
 from dataclasses import dataclass, field
@@ -49,6 +50,11 @@ class KeyPair:
     def public_pem(self) -> str:
         """The raw public key in PEM armour: the wire form."""
         return to_pem("PUBLIC KEY", self.public)
+
+    @property
+    def key_id(self) -> str:
+        """SHA-256 of the public key in its canonical form (SubjectPublicKeyInfo, DER), hex."""
+        return hashlib.sha256(_SPKI_PREFIX + self.public).hexdigest()
 
     def certified_by(self, leaf_pem: str) -> bool:
         """Whether a certificate is about this key: its key is spelled out in it (RFC 8410, section 4)."""
