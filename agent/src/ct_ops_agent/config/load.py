@@ -1,4 +1,4 @@
-"""Load the configuration: flag before environment before file before default.
+"""Load the configuration: flag before environment before systemd credential before file before default.
 
 Rules kept here:
 
@@ -25,6 +25,9 @@ from ct_ops_agent.identity.keystore import parse_pem
 
 _LARGEST_FILE_BYTES = 1024 * 1024
 _TOKEN_KEY = "agent.enrolment_token"
+
+CREDENTIAL_NAME = "enrolment_token"
+"""What a unit calls it: ``LoadCredential=enrolment_token:PATH``."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +78,14 @@ def load_config(
     overrides = _take_environment(environment, warnings)
     flagged = _read_flags(flags, stdin or sys.stdin, problems, warnings)
     document = _read_document(flags.config_file, problems)
+    credential = _read_credential(environment, problems)
     in_file = {key.path: _find_in_file(key, document, warnings) for key in KEYS}
-    sources = (flagged, overrides, in_file)
+    sources = (flagged, overrides, credential, in_file)
     values = {key.path: _choose(key, (source.get(key.path) for source in sources), problems) for key in KEYS}
     _report_unknown(document, problems)
     _check_ca_file(values["ingest.ca_cert_file"], problems)
     problems.raise_if_any()
-    from_file = not any(_TOKEN_KEY in source for source in (flagged, overrides))
+    from_file = not any(_TOKEN_KEY in source for source in (flagged, overrides, credential))
     holder = (flags.config_file or DEFAULT_FILE) if from_file and in_file[_TOKEN_KEY] else None
     return Loaded(_as_config(values, token_file=holder), tuple(warnings))
 
@@ -179,6 +183,19 @@ def _read_token_flag(flags: Flags, stdin: TextIO, problems: ProblemList, warning
             "use -token-file PATH, -token - or CT_OPS_ENROLMENT_TOKEN"
         )
     return flags.token
+
+
+def _read_credential(environment: Mapping[str, str], problems: ProblemList) -> dict[str, _Found]:
+    """Read the token that systemd hands over in a folder of the unit's own (``LoadCredential``)."""
+    folder = environment.get("CREDENTIALS_DIRECTORY", "")
+    if not folder or not (path := Path(folder) / CREDENTIAL_NAME).exists():
+        return {}
+    text = _read_file(path, _TOKEN_KEY, problems) or ""
+    return (
+        {_TOKEN_KEY: _Found(text, f" (from the systemd credential {CREDENTIAL_NAME})")}
+        if text.strip()
+        else {}
+    )
 
 
 def _read_document(named: Path | None, problems: ProblemList) -> dict[str, object]:

@@ -64,6 +64,35 @@ def leaf_life(leaf_pem: str, keys: KeyPair) -> LeafLife:
     return LeafLife(int(leaf.not_valid_before_utc.timestamp()), int(leaf.not_valid_after_utc.timestamp()))
 
 
+@dataclass(frozen=True)
+class LeafFacts:
+    """What a leaf says about itself, for people."""
+
+    subject: str
+    issuer: str
+    serial: str
+    """Hex, as ``openssl x509 -serial`` prints it, in lower case."""
+
+    not_before_unix: float
+    not_after_unix: float
+
+
+def describe_leaf(leaf_pem: str) -> LeafFacts:
+    """Return what a leaf says about itself.
+
+    Raises:
+        ValueError: it is no certificate.
+    """
+    leaf = x509.load_pem_x509_certificate(leaf_pem.encode())
+    return LeafFacts(
+        subject=leaf.subject.rfc4514_string(),
+        issuer=leaf.issuer.rfc4514_string(),
+        serial=f"{leaf.serial_number:x}",
+        not_before_unix=leaf.not_valid_before_utc.timestamp(),
+        not_after_unix=leaf.not_valid_after_utc.timestamp(),
+    )
+
+
 def names_of(certificate_pem: str) -> tuple[str, ...]:
     """Return the names a server certificate is good for, most specific first, its common name last.
 

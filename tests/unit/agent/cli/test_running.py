@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from ct_ops_agent import __version__, cli
+from ct_ops_agent import __version__
+from ct_ops_agent.cli import main, running
+from ct_ops_agent.cli.exits import exit_code_for
 from ct_ops_agent.config.schema import AgentConfig
 from ct_ops_agent.errors import (
     AgentError,
@@ -25,14 +27,14 @@ NO = Refusal("", "", "")
 def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, AgentConfig]]:
     """Note what would be run instead of running it."""
     runs: list[tuple[str, AgentConfig]] = []
-    monkeypatch.setattr(cli, "_run_daemon", lambda config: runs.append(("daemon", config)))
-    monkeypatch.setattr(cli, "_run_once", lambda config: runs.append(("once", config)))
-    monkeypatch.setattr(cli, "configure_logging", lambda: None)
+    monkeypatch.setattr(running, "_run_daemon", lambda config: runs.append(("daemon", config)))
+    monkeypatch.setattr(running, "_run_once", lambda config: runs.append(("once", config)))
+    monkeypatch.setattr(running, "configure_logging", lambda: None)
     return runs
 
 
 def call(*arguments: str, **environment: str) -> Result:
-    return CliRunner().invoke(cli.main, arguments, env=environment)
+    return CliRunner().invoke(main, arguments, env=environment)
 
 
 @pytest.mark.parametrize(
@@ -145,4 +147,4 @@ def test_an_unknown_option_is_wrong_usage() -> None:
 )
 def test_each_failure_has_its_exit_code(error: AgentError, expected: int) -> None:
     """As documented."""
-    assert expected == cli.exit_code_for(error)
+    assert expected == exit_code_for(error)

@@ -1,0 +1,14 @@
+"""``ct-ops-agent``: the command line, and the only place that prints.
+
+* ``root``           the command itself, which runs the agent when no command is named
+* ``running``        ``run``            ``status``     how the agent of this host is
+* ``identity``       ``identity show``, ``identity rotate-key``
+* ``enrolment``      ``enrolment forget-token``
+* ``configuration``  the option that all have      ``exits``  exit codes
+
+Everything heavy is imported inside a command: ``--help`` and a mistake in the configuration answer at once.
+"""
+
+from ct_ops_agent.cli.root import main
+
+__all__ = ["main"]
