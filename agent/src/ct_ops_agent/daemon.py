@@ -87,15 +87,16 @@ def built_lifecycle(
         store = CredentialStore(config.data_dir)
         keys = load_key_pair(config.data_dir)
         stored = store.load(keys)
+        known = store.complete(stored.identity) if stored.identity else None
         if not stored.agent_id and keys is None:
             require_enrolment_token(config)  # a key that was admitted once is invitation enough
         facts = read_host_facts(hostname=config.hostname)
         connect = GrpcConnector(clock.wall)
         rotation = KeyRotation(config.data_dir)
-        finder = RouteFinder(read_wishes(config, enrolled=stored.identity is not None), build_first_contact)
+        finder = RouteFinder(read_wishes(config, enrolled=known is not None), build_first_contact)
         yield Lifecycle(
             # Whoever holds a next key has to find out first which of the two the server knows.
-            identity=None if rotation.is_under_way else stored.identity,
+            identity=None if rotation.is_under_way else known,
             find_route=lambda: finder.find(stored.route),
             enrolment=lambda: build_enrolment(config, facts, store, connect, clock),
             heartbeat=build_heartbeat(config, facts, store=store, connect=connect, due=due, clock=clock),

@@ -48,6 +48,8 @@ def forget_token(path: Path) -> Forgotten:
         kept = without_token(text)
         if kept != text:
             _replace(path.resolve(), kept)
+    except FileNotFoundError:
+        return Forgotten(removed=False, left_in_comment=False)
     except OSError as error:
         raise ConfigError([Problem("-config", f"cannot change {path}: {error.strerror}")]) from error
     except ValueError as error:

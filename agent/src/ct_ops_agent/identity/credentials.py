@@ -10,7 +10,7 @@ Nothing is deleted. A leaf that is about another key is not used, and the agent 
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ct_ops_agent.identity.files import load_file, write_file
@@ -82,6 +82,27 @@ class CredentialStore:
         )
         identity = self._load_identity(keys, agent_id, state) if keys and agent_id else None
         return Stored(identity, agent_id, route)
+
+    def complete(self, identity: Identity) -> Identity:
+        """Return an identity that knows the dates of its leaf: existing agents did not write them down.
+
+        They are read once and kept, since looking into a certificate loads `cryptography`.
+
+        Raises:
+            DataDirectoryError: the directory cannot be written.
+        """
+        if identity.leaf_not_after_unix:
+            return identity
+        from ct_ops_agent.identity.certificates import leaf_life  # noqa: PLC0415 - heavy, and needed once
+
+        try:
+            life = leaf_life(identity.leaf_pem, identity.keys)
+        except ValueError as error:
+            _log.warning("%s cannot be read (%s); when it ends is not known", LEAF_NAME, error)
+            return identity
+        begin, end = life.not_before_unix, life.not_after_unix
+        self._merge_state(leaf_not_after_unix=end, leaf_not_before_unix=begin)
+        return replace(identity, leaf_not_after_unix=end, leaf_not_before_unix=begin)
 
     def keep_identity(self, identity: Identity) -> None:
         """Write down an admission.

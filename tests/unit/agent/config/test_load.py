@@ -277,3 +277,27 @@ def test_no_representation_shows_the_token(toml: Path) -> None:
 
     assert secret not in repr(loaded) + repr(Flags(token=secret))
     assert secret not in str(problems_of(toml, CT_OPS_ENROLMENT_TOKEN=secret + ".cut"))
+
+
+def test_a_token_comes_from_systemd_when_no_flag_and_no_variable_has_one(toml: Path, tmp_path: Path) -> None:
+    """`LoadCredential=enrolment_token:…` needs nothing else in the unit."""
+    (tmp_path / "enrolment_token").write_text("from-credential\n")
+    text, folder = '[agent]\nenrolment_token = "from-file"\n', str(tmp_path)
+
+    given = load(toml, text, CREDENTIALS_DIRECTORY=folder).config
+    overridden = load(toml, text, CREDENTIALS_DIRECTORY=folder, CT_OPS_ENROLMENT_TOKEN="from-env").config
+    elsewhere = load(toml, text, CREDENTIALS_DIRECTORY=str(tmp_path / "gone")).config
+
+    secrets = [
+        config.enrolment_token.secret for config in (given, overridden, elsewhere) if config.enrolment_token
+    ]
+    assert ["from-credential", "from-env", "from-file"] == secrets
+
+
+def test_where_a_token_stands_is_known_only_when_it_was_taken_from_the_file(toml: Path) -> None:
+    """Only that one can be removed from it."""
+    text = '[agent]\nenrolment_token = "opaque"\n'
+
+    assert toml == load(toml, text).config.token_file
+    assert load(toml, text, CT_OPS_ENROLMENT_TOKEN="other").config.token_file is None
+    assert load(toml).config.token_file is None

@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ct_ops_agent.identity.certificates import (
+    describe_leaf,
     leaf_life,
     make_csr,
     make_key_pair,
@@ -64,3 +65,14 @@ def test_the_names_of_a_server_are_its_alternative_names() -> None:
 
     assert ("ingest.example.com", "192.0.2.1") == names_of(certificate.public_bytes(Encoding.PEM).decode())
     assert ("Common Name",) == names_of(make_authority("Common Name").pem)
+
+
+def test_a_leaf_is_described_for_people() -> None:
+    """Who it is about, who signed it, its number and its dates."""
+    keys, ends = make_key_pair(), datetime.now(UTC).replace(microsecond=0) + timedelta(days=90)
+    leaf = issue_leaf(make_authority("A"), "agent-1", Ed25519PublicKey.from_public_bytes(keys.public), ends)
+
+    facts = describe_leaf(leaf)
+
+    assert ("CN=agent-1", "CN=Conforming Agent CA", ends.timestamp()) == (facts.subject, facts.issuer, facts.not_after_unix)
+    assert int(facts.serial, 16) == x509.load_pem_x509_certificate(leaf.encode()).serial_number

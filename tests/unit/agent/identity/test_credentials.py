@@ -1,6 +1,7 @@
 """What a server gave is kept, and an existing agent's files are taken over."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -103,3 +104,25 @@ def test_a_leaf_about_another_key_is_no_identity(
 
     assert store.load(make_key_pair()).identity is None
     assert "is about another key" in caplog.text
+
+
+def test_the_dates_that_an_existing_agent_did_not_write_down_are_read_once(
+    store: CredentialStore, identity: Identity
+) -> None:
+    """From the leaf itself; without them it would never be renewed in time."""
+    store.keep_identity(replace(identity, leaf_not_after_unix=0))
+    completed = store.complete(replace(identity, leaf_not_after_unix=0))
+
+    assert int(ENDS.timestamp()) == completed.leaf_not_after_unix
+    assert 0 < completed.leaf_not_before_unix < completed.leaf_not_after_unix
+    assert completed == store.load(identity.keys).identity
+
+
+def test_a_leaf_that_cannot_be_read_has_no_dates(
+    store: CredentialStore, identity: Identity, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The agent goes on: the server decides about the leaf."""
+    unreadable = replace(identity, leaf_pem="no leaf", leaf_not_after_unix=0)
+
+    assert unreadable == store.complete(unreadable)
+    assert "when it ends is not known" in caplog.text

@@ -1,5 +1,6 @@
 """The private key, in every form it was ever written."""
 
+import hashlib
 import subprocess
 from pathlib import Path
 
@@ -124,3 +125,12 @@ def test_public_keys_are_read_raw_and_standard() -> None:
 
     assert PUBLIC == parse_public_key(KEYS.public_pem) == parse_public_key(spki)
     assert parse_public_key("nothing") is None
+
+
+def test_the_key_id_is_that_of_the_canonical_form() -> None:
+    """SHA-256 of the SubjectPublicKeyInfo, as the server and `openssl` compute it."""
+    private = Ed25519PrivateKey.generate()
+    keys = KeyPair(private.private_bytes_raw(), private.public_key().public_bytes_raw())
+    spki = private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+    assert hashlib.sha256(spki).hexdigest() == keys.key_id
