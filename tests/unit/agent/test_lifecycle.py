@@ -51,6 +51,21 @@ class Stage:
     waits: list[float] = field(default_factory=list)
     now: float = 1000.0
     key_is_doubtful: bool = False
+    features: tuple[str, ...] = ()
+    advice: str = ""
+    watched: list[str] = field(default_factory=list)
+
+    def enrolling(self, route: Route) -> None:
+        self.watched.append(f"enrolling at {route.addresses[0]}")
+
+    def connecting(self, _route: Route, identity: Identity) -> None:
+        self.watched.append(f"connecting as {identity.agent_id}")
+
+    def acknowledged(self, _route: Route, identity: Identity, _news: Acknowledgement) -> None:
+        self.watched.append(f"acknowledged as {identity.agent_id}")
+
+    def failed(self, failure: AgentError, delay_s: float) -> None:
+        self.watched.append(f"{failure}, {delay_s:.0f} s")
 
     async def find_route(self) -> Route:
         self.played.append("route")
@@ -70,7 +85,7 @@ class Stage:
         )
         line = self._next()
         if isinstance(line, tuple):
-            events.acknowledged(Acknowledgement((), None))
+            events.acknowledged(Acknowledgement(self.features, None))
             self.now += line[0]
             line = line[1]
         if isinstance(line, Identity):
@@ -100,6 +115,8 @@ class Stage:
             clock=Clock(wall=lambda: self.now, monotonic=lambda: self.now, sleep=self.sleep),
             random=lambda: 0.0,
             key_is_doubtful=lambda: self.key_is_doubtful,
+            watcher=self,
+            advice=self.advice,
         )
 
     async def play(self, identity: Identity | None = IDENTITY) -> "Stage":
@@ -241,3 +258,31 @@ async def test_after_a_lost_reply_to_a_rotation_register_tells_which_key_counts(
     stage = await Stage(tmp_path, [UNREACHABLE, IDENTITY, UNREACHABLE], key_is_doubtful=True).play()
 
     assert ["route", "stream", "enrol", "stream"] == stage.played[:4]
+
+
+async def test_whoever_watches_is_told_every_change(tmp_path: Path) -> None:
+    """In the order in which things happen, each failure with the wait that follows it."""
+    stage = await Stage(tmp_path, [PENDING, IDENTITY, (1.0, UNREACHABLE)]).play(identity=None)
+
+    expected = [
+        "enrolling at server:1",
+        "wait, 30 s",
+        "enrolling at server:1",
+        "connecting as agent-1",
+        "acknowledged as agent-1",
+        "away, 1 s",
+        "connecting as agent-1",
+    ]
+    assert expected == stage.watched
+
+
+@pytest.mark.parametrize(("features", "times"), [(("renewal",), 1), ((), 0)])
+async def test_advice_is_given_once_and_only_where_it_holds(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, features: tuple[str, ...], times: int
+) -> None:
+    """An existing server may ask for the enrolment token again: there it has to stay."""
+    caplog.set_level("INFO")
+    script: list[AgentError | tuple[float, AgentError] | Identity] = [(1.0, UNREACHABLE), (1.0, UNREACHABLE)]
+    await Stage(tmp_path, script, features=features, advice="remove the token").play()
+
+    assert times == caplog.text.count("remove the token")

@@ -9,6 +9,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
 from typing import Any
 
 import grpc
@@ -49,7 +50,12 @@ _SERVICE = "/agent.v1.IngestService/"
 _HANG_UPS = ("Connection reset by peer", "Socket closed", "Handshake read failed", "Broken pipe")
 _UNTRUSTED = "its certificate is not signed by an authority this agent trusts (ingest.ca_cert_file)"
 _CUT = "it cut the connection"
+_BY_THIS_CLOCK = (
+    "this host's clock says {now}: if that is wrong, set it, best by NTP; else renew it on the server"
+)
 _PLAIN_WORDS = (
+    ("certificate has expired", f"its certificate has expired; {_BY_THIS_CLOCK}"),
+    ("certificate is not yet valid", f"its certificate is not valid yet; {_BY_THIS_CLOCK}"),
     ("CERTIFICATE_VERIFY_FAILED", _UNTRUSTED),
     ("certificate signature failure", _UNTRUSTED),  # an authority of the same name with another key
     (
@@ -245,7 +251,7 @@ def translate(
         return decide(refusal)
     hung_up = any(sign in refusal.detail for sign in _HANG_UPS)
     return UnreachableError(
-        f"cannot reach {address}: {_in_plain_words(refusal.detail)}",
+        f"cannot reach {address}: {_in_plain_words(refusal.detail, now_unix)}",
         retry_after=refusal.retry_after,
         cut_off_in_handshake=hung_up,
     )
@@ -256,8 +262,8 @@ def _unreadable(address: str) -> UnreachableError:
     return UnreachableError(f"{address} sent something that is no answer; is it a CT-Ops server?")
 
 
-def _in_plain_words(detail: str) -> str:
+def _in_plain_words(detail: str, now_unix: float) -> str:
     for sign, words in _PLAIN_WORDS:
         if sign in detail:
-            return words
+            return words.format(now=datetime.fromtimestamp(now_unix, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
     return detail

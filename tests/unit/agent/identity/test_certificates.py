@@ -74,5 +74,9 @@ def test_a_leaf_is_described_for_people() -> None:
 
     facts = describe_leaf(leaf)
 
-    assert ("CN=agent-1", "CN=Conforming Agent CA", ends.timestamp()) == (facts.subject, facts.issuer, facts.not_after_unix)
+    assert ("CN=agent-1", "CN=Conforming Agent CA", ends.timestamp()) == (
+        facts.subject,
+        facts.issuer,
+        facts.not_after_unix,
+    )
     assert int(facts.serial, 16) == x509.load_pem_x509_certificate(leaf.encode()).serial_number

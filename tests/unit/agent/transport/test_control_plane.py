@@ -23,6 +23,14 @@ def failure(code: grpc.StatusCode, details: str = "", *trailing: tuple[str, str]
             "… CERTIFICATE_VERIFY_FAILED: self signed certificate: OK",
             "not signed by an authority this agent trusts",
         ),
+        (
+            "… OPENSSL_internal:CERTIFICATE_VERIFY_FAILED: certificate has expired: OK",
+            "its certificate has expired; this host's clock says 1970-01-01T00:00:00Z: if that is wrong, set it",
+        ),
+        (
+            "… OPENSSL_internal:CERTIFICATE_VERIFY_FAILED: certificate is not yet valid: OK",
+            "its certificate is not valid yet; this host's clock says 1970-01-01T00:00:00Z",
+        ),
         ("… Hostname Verification Check failed.", "not valid for this name"),
         ("… Failed to connect to remote host: Connection refused", "nothing listens there"),
         ("errors resolving x: Domain name not found", "does not exist in DNS"),
