@@ -5,9 +5,11 @@ waits cut short, for what takes minutes in real life.
 """
 
 import asyncio
+import hashlib
 import json
 import os
 import signal
+import ssl
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -554,11 +556,18 @@ async def test_an_existing_agents_directory_is_taken_over(
     raw_key = to_pem("PRIVATE KEY", keys.seed + keys.public)
     (config.data_dir / "agent_key.pem").write_text(raw_key)
     strip_our_state(config.data_dir / "agent_state.json")
+    (config.data_dir / "server_cert.pem").write_text(server.certificate_pem)
+    (config.data_dir / "server_cert.pem").chmod(0o644)
+    config.data_dir.chmod(0o755)  # as their installer leaves it
 
     await run_once(replace(config, enrolment_token=None))
 
+    state = json.loads((config.data_dir / "agent_state.json").read_text())
+    pinned = hashlib.sha256(ssl.PEM_cert_to_DER_cert(server.certificate_pem)).hexdigest()
     assert (1, 2) == (len(server.registrations), len(server.frames))
     assert raw_key == (config.data_dir / "agent_key.pem").read_text()
+    assert pinned == server.frames[1].pinned_server_cert_fingerprint
+    assert server.agents["agent-1"].leaf_not_after_unix == state["leaf_not_after_unix"]
 
 
 async def test_a_leaf_about_another_key_on_disk_is_not_presented(
