@@ -585,7 +585,7 @@ async def test_a_leaf_about_another_key_on_disk_is_not_presented(
     assert ("agent-2", [None, None]) == (outcome.identity.agent_id, server.callers)
 
 
-async def test_a_data_directory_that_is_a_link_is_refused(config: AgentConfig, tmp_path: Path) -> None:
+async def test_attack_a_symlinked_data_directory_is_refused(config: AgentConfig, tmp_path: Path) -> None:
     """Attack: whoever plants a link where the agent keeps its key gets nothing."""
     link = tmp_path / "link"
     link.symlink_to(tmp_path)

@@ -107,16 +107,23 @@ class Enrolment:
         return identity
 
     async def _settle_rotation(self, route: Route) -> Identity | None:
-        """Find out whether the server holds the next key; ``None``: it does not, and the key is dropped.
+        """Find out whether the server holds the next key; ``None``: the old one goes on.
 
-        No enrolment token is shown: a next key that nobody knows must not become a second agent.
+        No enrolment token is shown: a next key that nobody knows must not become a second agent. And the
+        next key is dropped only when it was proven and still not known: an unproven one is refused in the
+        same words, and it may be the one that counts.
         """
         following = self._rotation.next_key()
         if following is None:
             return None
         registration = replace(self._registration(following, ""), enrolment_token=Secret(""))
         try:
-            reply = await self._ask(route, None, registration, Prover(following, route.only_root))
+            reply = await self._ask_with_proof(route, registration, Prover(following, route.only_root))
+            if reply is None:
+                _log.warning(
+                    "this server cannot be asked about the new key; this agent goes on with the old one"
+                )
+                return None
             identity = judge(reply, following, None, now_unix=self._wall())
         except EnrolmentRefusedError as refused:
             if refused.refusal.reason not in _UNKNOWN_KEY_REASONS:
@@ -161,8 +168,16 @@ class Enrolment:
         self, route: Route, presenting: Identity | None, registration: Registration, prover: Prover | None
     ) -> RegistrationReply:
         async with self._connect(route, presenting) as session:
-            proof = await prover.prove(session, registration) if prover else None
+            proof = await _try_to_prove(prover, session, registration) if prover else None
             return await session.register(replace(registration, proof=proof))
+
+    async def _ask_with_proof(
+        self, route: Route, registration: Registration, prover: Prover
+    ) -> RegistrationReply | None:
+        """Register, but only with a proof; ``None``: none can be made for this server."""
+        async with self._connect(route, None) as session:
+            proof = await prover.prove(session, registration)
+            return await session.register(replace(registration, proof=proof)) if proof else None
 
 
 class Prover:
@@ -190,6 +205,15 @@ class Prover:
             return None
         text = signed_text(nonce=nonce, server_ca_der=self._root, csr_der=registration.csr_der)
         return KeyProof(nonce, sign(self._keys, text))
+
+
+async def _try_to_prove(prover: Prover, session: Session, registration: Registration) -> KeyProof | None:
+    """Return a proof where one can be had: leaf or token may do without, so nothing here keeps from Register."""
+    try:
+        return await prover.prove(session, registration)
+    except (EnrolmentRefusedError, UnreachableError) as error:
+        _log.info("registering without a proof of the key: %s", error)
+        return None
 
 
 def judge(reply: RegistrationReply, keys: KeyPair, earlier: Identity | None, *, now_unix: float) -> Identity:

@@ -1,17 +1,29 @@
-"""What a reply to Register means: the table row by row."""
+"""What a reply to Register means, row by row; and how a key is proven before it."""
 
-from dataclasses import replace
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from ct_ops_agent.control_plane import RegistrationReply
-from ct_ops_agent.enrolment import judge
-from ct_ops_agent.errors import ApprovalPendingError, EnrolmentRefusedError
+from ct_ops_agent.control_plane import Registration, RegistrationReply, Route
+from ct_ops_agent.enrolment import Applicant, Enrolment, judge
+from ct_ops_agent.errors import (
+    AgentError,
+    ApprovalPendingError,
+    EnrolmentRefusedError,
+    Refusal,
+    UnreachableError,
+)
+from ct_ops_agent.host import HostFacts
 from ct_ops_agent.identity.certificates import make_key_pair
-from ct_ops_agent.identity.credentials import Identity
+from ct_ops_agent.identity.credentials import CredentialStore, Identity
+from ct_ops_agent.identity.keystore import keep_key_pair, load_key_pair
+from ct_ops_agent.identity.rotation import KeyRotation
 from ct_ops_agent.secret import Secret
 from fakes.conforming_server import issue_leaf, make_authority
 
@@ -95,3 +107,102 @@ def test_a_leaf_that_cannot_be_ours_is_a_refusal(leaf: str) -> None:
     """Attack: nothing is stored that is not about our key."""
     with pytest.raises(EnrolmentRefusedError, match="a certificate that cannot be used"):
         verdict(replace(ACTIVE, leaf_pem=leaf))
+
+
+# ---- the proof before it -------------------------------------------------------------------------
+
+TOKEN_MISSING = EnrolmentRefusedError("no", Refusal("UNAUTHENTICATED", "token_missing", ""))
+BUSY = UnreachableError("later")
+
+
+@dataclass
+class Desk:
+    """A server's registration desk, from a script."""
+
+    nonce: bytes | AgentError | None = b"n" * 32
+    reply: RegistrationReply | AgentError = ACTIVE
+    asked: list[Registration] = field(default_factory=list)
+
+    @asynccontextmanager
+    async def connect(self, _route: Route, _identity: Identity | None) -> AsyncIterator["Desk"]:
+        yield self
+
+    async def challenge(self, _public_key_pem: str) -> bytes | None:
+        if isinstance(self.nonce, AgentError):
+            raise self.nonce
+        return self.nonce
+
+    async def register(self, registration: Registration) -> RegistrationReply:
+        self.asked.append(registration)
+        if isinstance(self.reply, AgentError):
+            raise self.reply
+        return self.reply
+
+    def enrolment(self, folder: Path) -> Enrolment:
+        """Return the enrolment of a host in whose data directory `KEYS` are."""
+        keep_key_pair(folder, KEYS)
+        facts = HostFacts("host", "linux", "amd64", "Debian", "boot")
+        return Enrolment(
+            directory=folder,
+            store=CredentialStore(folder),
+            connect=self.connect,  # type: ignore[arg-type]  # registers, and does nothing else
+            applicant=Applicant(Secret("tok"), "1.0", facts, ()),
+            wall=NOW.timestamp,
+        )
+
+
+ROUTE = Route(("server:1",), make_authority("Server").pem)
+
+
+@pytest.mark.parametrize("nonce", [None, BUSY, TOKEN_MISSING], ids=["not offered", "busy", "refused"])
+async def test_a_challenge_that_fails_never_keeps_from_register(
+    tmp_path: Path, nonce: bytes | AgentError | None
+) -> None:
+    """The leaf of the connection or the enrolment token may do without it."""
+    desk = Desk(nonce)
+    await desk.enrolment(tmp_path).enrol(ROUTE)
+
+    assert [None] == [registration.proof for registration in desk.asked]
+
+
+async def test_a_key_that_was_here_before_is_proven(tmp_path: Path) -> None:
+    """By the server's nonce; where the server is verified by several roots, there is nothing to sign for."""
+    several = replace(ROUTE, roots_pem=ROUTE.roots_pem + make_authority("Other").pem)
+    proven, unproven = Desk(), Desk()
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    await proven.enrolment(tmp_path / "a").enrol(ROUTE)
+    await unproven.enrolment(tmp_path / "b").enrol(several)
+
+    assert proven.asked[0].proof is not None
+    assert b"n" * 32 == proven.asked[0].proof.nonce
+    assert unproven.asked[0].proof is None
+
+
+@pytest.mark.parametrize("nonce", [None, BUSY], ids=["not offered", "busy"])
+async def test_a_next_key_that_could_not_be_proven_is_not_dropped(
+    tmp_path: Path, nonce: bytes | AgentError | None
+) -> None:
+    """An unproven key is refused in the same words as an unknown one, and the server may hold it."""
+    enrolment = Desk(nonce).enrolment(tmp_path)
+    KeyRotation(tmp_path).keep_next(make_key_pair())
+    if isinstance(nonce, AgentError):
+        with pytest.raises(UnreachableError):
+            await enrolment.enrol(ROUTE)
+    else:
+        await enrolment.enrol(ROUTE)
+
+    assert KeyRotation(tmp_path).is_under_way
+
+
+async def test_a_next_key_that_was_proven_and_is_not_known_is_dropped(tmp_path: Path) -> None:
+    """No enrolment token goes with it; then the old key is asked about."""
+    desk = Desk(reply=TOKEN_MISSING)
+    enrolment = desk.enrolment(tmp_path)
+    KeyRotation(tmp_path).keep_next(make_key_pair())
+    with pytest.raises(EnrolmentRefusedError):
+        await enrolment.enrol(ROUTE)
+
+    assert ["", "tok"] == [registration.enrolment_token.reveal() for registration in desk.asked]
+    assert not KeyRotation(tmp_path).is_under_way
+    assert KEYS == load_key_pair(tmp_path)

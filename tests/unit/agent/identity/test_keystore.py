@@ -134,3 +134,16 @@ def test_the_key_id_is_that_of_the_canonical_form() -> None:
     spki = private.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
     assert hashlib.sha256(spki).hexdigest() == keys.key_id
+
+
+def test_attack_a_key_file_with_wide_permissions_is_closed_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever could read it had time to copy it: it is closed, and the log says so."""
+    keys = make_key_pair()
+    keep_key_pair(tmp_path, keys)
+    (tmp_path / "agent_key.pem").chmod(0o644)
+
+    assert keys == load_key_pair(tmp_path)
+    assert 0o600 == (tmp_path / "agent_key.pem").stat().st_mode & 0o777
+    assert "agent_key.pem could be read by others (mode 0644); it is 0600 now" in caplog.text
