@@ -14,11 +14,12 @@ import secrets
 import shutil
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import CollectorRegistry
 
@@ -138,12 +139,10 @@ async def _presence(core: Core, worker_id: str, policy: PresencePolicy) -> Async
         core.store.presence, worker_id=worker_id, policy=policy, monotonic_s=asyncio.get_running_loop().time
     )
     await presence.start()
-    task = asyncio.create_task(presence.run(), name="presence")
     try:
-        yield
+        async with _beside(presence.run):
+            yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
         await presence.stop()
 
 
@@ -159,13 +158,34 @@ async def _push_bus(core: Core, callers: Callers, metrics: EdgeMetrics) -> Async
     await watch.start()
     bus.subscribe(endings.TOPIC, watch.catch_up, every=endings.CATCH_UP_EVERY)
     listener = Listener(core.store.database, on_hint=bus.hint, on_missed=bus.hint_all)
-    tasks = [asyncio.create_task(run(), name=run.__qualname__) for run in (bus.run, listener.run)]
-    try:
+    async with _beside(bus.run, listener.run):
         yield bus
+
+
+@asynccontextmanager
+async def _beside(*runs: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    """Run these for as long as the block lasts.
+
+    One that fails ends the server: without its sweep or its revocations it would only look alive.
+    """
+    server = asyncio.current_task()
+    assert server is not None
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            server.cancel()
+
+    tasks = [asyncio.create_task(run(), name=run.__qualname__) for run in runs]
+    for task in tasks:
+        task.add_done_callback(ended)
+    try:
+        yield
     finally:
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(outcome, Exception):
+                raise outcome
 
 
 @contextmanager
@@ -229,12 +249,8 @@ async def _certificates_followed(core: Core, door: FrontDoor) -> AsyncIterator[N
         door.present(_contexts(core, tls))
 
     follower = CertificateFollower(core.keys.tls, core.keys.web_certificate, present=present, now=core.now)
-    task = asyncio.create_task(follower.run(), name="certificates")
-    try:
+    async with _beside(follower.run):
         yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
 
 
 @asynccontextmanager

@@ -24,6 +24,7 @@ import pytest
 from ct_ops_proto.agent.v1 import ingest_pb2 as wire
 from ct_ops_server.config.schema import Settings
 from ct_ops_server.fleet.bus import Bus
+from ct_ops_server.fleet.endings import EndingWatch
 from real_server import RealServer, real_server
 from wire_client import HeartbeatStream, Host, Wire, insecure_context, next_reply, reason_of
 
@@ -201,6 +202,22 @@ def test_a_revocation_that_is_made_with_no_server_running_holds(tmp_path: Path, 
     one.ctl("agent", "revoke", host.agent_id)
     with node(tmp_path / "one", postgres_url) as again:
         assert REVOKED == asyncio.run(refusal_of_stream(again.wire, host))
+
+
+async def test_a_server_that_can_no_longer_watch_for_revocations_stops(
+    sqlite_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A defect in what runs beside the ports ends it in the open, and is not swallowed at the end."""
+
+    async def broken(_watch: EndingWatch) -> None:
+        raise LookupError("a defect")
+
+    monkeypatch.setattr(EndingWatch, "catch_up", broken)
+    with pytest.raises(ExceptionGroup) as failure:
+        async with asyncio.timeout(20), real_server(sqlite_settings):
+            await asyncio.Event().wait()
+
+    assert failure.value.subgroup(LookupError) is not None
 
 
 async def test_a_revocation_survives_a_restart(settings: Settings) -> None:

@@ -62,11 +62,15 @@ class Listener:
         """Listen until cancelled; connect again after every failure."""
         if not self._database.has_listeners:
             return
+        import asyncpg  # noqa: PLC0415  with SQLite it need not be installed
+
+        # The driver's own too: what listens and pings does so without SQLAlchemy in between.
+        failures = (SQLAlchemyError, OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
         deaf = False
         while True:
             try:
                 await self._listen()
-            except (SQLAlchemyError, OSError, TimeoutError) as error:
+            except failures as error:
                 if not deaf:
                     _log.warning("hints of other processes are not heard for now: %s", store_error(error))
                 deaf = True

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import asyncpg
+import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ct_ops_server.store.listening import Listener, notify
@@ -73,6 +75,30 @@ async def test_a_listener_whose_connection_is_cut_listens_again(postgres_url: st
         assert "(listening)" == await ear.next()
         await hint(store, "endings")
         assert "endings" == await ear.next()
+
+
+@pytest.mark.parametrize(
+    "error",
+    [asyncpg.ConnectionDoesNotExistError("gone"), asyncpg.InterfaceError("connection is closed")],
+    ids=["cut while it pings", "cut before it pings"],
+)
+async def test_a_listener_whose_driver_fails_listens_again(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """The driver's own errors are outages too: a process must not stay deaf for ever."""
+    errors, execute = [error], asyncpg.Connection.execute
+
+    async def failing_once(connection: asyncpg.Connection[Any], query: str, *values: str) -> str:
+        if errors and "pg_notify" in query:
+            raise errors.pop()
+        return await execute(connection, query, *values)
+
+    async with open_store(postgres_url) as store:
+        monkeypatch.setattr(asyncpg.Connection, "execute", failing_once)
+        async with listening(store) as ear:
+            assert ["(listening)"] * 2 == [await ear.next() for _ in range(2)]
+            await hint(store, "endings")
+            assert "endings" == await ear.next()
 
 
 async def cut_listeners(url: str) -> None:
