@@ -104,7 +104,7 @@ def connected(agent: subprocess.Popen[str]) -> None:
     """Wait until it says that its first heartbeat was acknowledged."""
     assert agent.stderr is not None
     for line in agent.stderr:
-        if "acknowledged" in line:
+        if "connected to" in line:
             return
     raise SystemExit("the agent ended without an acknowledged heartbeat")
 
