@@ -22,8 +22,9 @@ from ct_ops_agent.clock import SYSTEM_CLOCK, Clock
 from ct_ops_agent.config.load import require_enrolment_token
 from ct_ops_agent.config.schema import AgentConfig
 from ct_ops_agent.control_plane import Hello
+from ct_ops_agent.conversation import HeartbeatParts, Speaker
 from ct_ops_agent.disks import DiskReader
-from ct_ops_agent.heartbeat import Heartbeat, HeartbeatParts, Speaker
+from ct_ops_agent.heartbeat import Heartbeat
 from ct_ops_agent.host import HostFacts, read_host_facts
 from ct_ops_agent.identity.credentials import CredentialStore
 from ct_ops_agent.identity.files import locked_directory

@@ -29,6 +29,7 @@ from typing import NoReturn, Protocol
 from ct_ops_agent.backoff import Backoff
 from ct_ops_agent.clock import Clock
 from ct_ops_agent.control_plane import Route
+from ct_ops_agent.conversation import Acknowledgement, StreamEvents
 from ct_ops_agent.errors import (
     AgentError,
     ApprovalPendingError,
@@ -38,7 +39,6 @@ from ct_ops_agent.errors import (
     EnrolmentRefusedError,
     UnreachableError,
 )
-from ct_ops_agent.heartbeat import Acknowledgement, StreamEvents
 from ct_ops_agent.identity.credentials import CredentialStore, Identity, StoredRoute
 from ct_ops_agent.renewal import FEATURE
 from ct_ops_agent.vitals import Vitals
@@ -203,7 +203,7 @@ class Lifecycle:
         await self._heartbeat.run(route, identity, self)
 
     def acknowledged(self, news: Acknowledgement) -> None:
-        """The server answered a heartbeat (`heartbeat.StreamEvents`)."""
+        """The server answered a heartbeat (`conversation.StreamEvents`)."""
         if self._route and self._identity:
             self._watcher.acknowledged(self._route, self._identity, news)
         if self._advice and FEATURE in news.features:  # an existing server may ask for the token again
@@ -215,7 +215,7 @@ class Lifecycle:
             self._keep_route()
 
     def renewed(self, identity: Identity) -> None:
-        """The next connection uses these credentials (`heartbeat.StreamEvents`)."""
+        """The next connection uses these credentials (`conversation.StreamEvents`)."""
         self._identity = identity
 
     async def _get_ready(self) -> tuple[Route, Identity]:

@@ -18,8 +18,9 @@ from ct_ops_agent.control_plane import (
     Renewed,
     Route,
 )
+from ct_ops_agent.conversation import Acknowledgement, HeartbeatParts, Speaker
 from ct_ops_agent.errors import AgentError, UnreachableError
-from ct_ops_agent.heartbeat import Acknowledgement, Heartbeat, HeartbeatParts, Speaker
+from ct_ops_agent.heartbeat import Heartbeat
 from ct_ops_agent.host import HostFacts
 from ct_ops_agent.identity.credentials import Identity
 from ct_ops_agent.identity.keystore import KeyPair

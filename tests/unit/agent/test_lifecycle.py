@@ -8,6 +8,7 @@ import pytest
 
 from ct_ops_agent.clock import Clock
 from ct_ops_agent.control_plane import Route
+from ct_ops_agent.conversation import Acknowledgement, StreamEvents
 from ct_ops_agent.errors import (
     AgentError,
     ApprovalPendingError,
@@ -18,7 +19,6 @@ from ct_ops_agent.errors import (
     Refusal,
     UnreachableError,
 )
-from ct_ops_agent.heartbeat import Acknowledgement, StreamEvents
 from ct_ops_agent.identity.credentials import CredentialStore, Identity
 from ct_ops_agent.identity.keystore import KeyPair
 from ct_ops_agent.lifecycle import Lifecycle

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from ct_ops_agent.control_plane import Route
+from ct_ops_agent.conversation import Acknowledgement
 from ct_ops_agent.errors import AgentError, ApprovalPendingError, EnrolmentRefusedError
-from ct_ops_agent.heartbeat import Acknowledgement
 from ct_ops_agent.identity.credentials import Identity
 from ct_ops_agent.refusals import WORTH_TELLING_SKEW_S, describe_skew
 from ct_ops_agent.renewal import token_life

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from ct_ops_agent.control_plane import Route
+from ct_ops_agent.conversation import Acknowledgement
 from ct_ops_agent.errors import (
     AgentError,
     ApprovalPendingError,
@@ -14,7 +15,6 @@ from ct_ops_agent.errors import (
     Refusal,
     UnreachableError,
 )
-from ct_ops_agent.heartbeat import Acknowledgement
 from ct_ops_agent.identity.credentials import Identity
 from ct_ops_agent.identity.keystore import KeyPair
 from ct_ops_agent.secret import Secret

@@ -1,0 +1,261 @@
+"""One conversation on a heartbeat stream, from its first frame on.
+
+* the first frame goes at once and carries the agent token and who is speaking; later frames carry
+  the agent id;
+* every frame waits for its reply. Servers also push frames unasked and the wire does not tell the
+  two apart, so whatever comes first after our frame counts as its reply;
+* a reply that does not come in time means a connection that is only half alive: it is dropped;
+* credentials are renewed beside frames (`renewal`), clocks compared at every reply that tells a time.
+
+Work that a server pushes (checks, queries, tasks) is not done by this agent yet, and said so in the
+log, once for each kind and stream. Opening and ending the stream is `heartbeat`'s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from ct_ops_agent.clock import Clock
+from ct_ops_agent.control_plane import (
+    HeartbeatFrame,
+    HeartbeatReply,
+    HeartbeatStream,
+    Hello,
+    RenewalAsk,
+    Renewed,
+    Route,
+    Session,
+)
+from ct_ops_agent.errors import AgentError, DataDirectoryError, UnreachableError
+from ct_ops_agent.host import HostFacts
+from ct_ops_agent.identity.credentials import Identity
+from ct_ops_agent.refusals import WORTH_TELLING_SKEW_S, describe_skew
+from ct_ops_agent.renewal import FEATURE, UnusableRenewalError
+from ct_ops_agent.vitals import Vitals
+
+_log = logging.getLogger(__name__)
+
+REPLY_DEADLINE_S = 30.0
+
+
+class ReadsVitals(Protocol):
+    """Looks at the host."""
+
+    async def read(self) -> Vitals:
+        """Return the vitals of this moment."""
+
+
+class Renews(Protocol):
+    """Knows what is due, and keeps what comes: `renewal.Renewal`."""
+
+    def ask(self, identity: Identity, *, can_prove_key: bool) -> RenewalAsk | None:
+        """Return what to ask beside a frame."""
+
+    def csr_if_leaf_is_due(self, identity: Identity) -> bytes | None:
+        """Return what to ask by a call."""
+
+    def take(self, identity: Identity, renewed: Renewed) -> Identity:
+        """Keep new credentials. May raise ``UnusableRenewalError``."""
+
+
+class Pins(Protocol):
+    """Holds the pinned HTTPS certificate: `server_pin.ServerPin`."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the pinned one; empty: none."""
+
+    def keep(self, pem: str) -> None:
+        """Pin another one."""
+
+
+@dataclass(frozen=True)
+class Acknowledgement:
+    """What is known when a heartbeat was answered."""
+
+    features: tuple[str, ...]
+    """Abilities of the server; an existing one has none."""
+
+    clock_skew_s: float | None
+    """This host's clock minus the server's; ``None``: the server does not tell."""
+
+
+class StreamEvents(Protocol):
+    """Told what happens on a stream."""
+
+    def acknowledged(self, news: Acknowledgement) -> None:
+        """The server answered a heartbeat."""
+
+    def renewed(self, identity: Identity) -> None:
+        """These are the credentials from the next connection on."""
+
+
+@dataclass(frozen=True)
+class Speaker:
+    """Who this process is, the same in every frame."""
+
+    agent_version: str
+    facts: HostFacts
+    hello: Hello
+
+
+@dataclass(frozen=True)
+class HeartbeatParts:
+    """What every stream of this process works with."""
+
+    vitals: ReadsVitals
+    speaker: Speaker
+    renewal: Renews
+    pin: Pins
+    due: asyncio.Event
+    """Set when the next heartbeat is due."""
+
+    clock: Clock
+    reply_deadline_s: float = REPLY_DEADLINE_S
+
+
+class Conversation:
+    """One stream, from its first frame on."""
+
+    def __init__(  # noqa: PLR0917  six things that belong to one stream
+        self,
+        parts: HeartbeatParts,
+        session: Session,
+        stream: HeartbeatStream,
+        route: Route,
+        identity: Identity,
+        events: StreamEvents,
+    ) -> None:
+        self._route = route
+        self._parts = parts
+        self._session = session
+        self._stream = stream
+        self._identity = identity
+        self._events = events
+        self._features: tuple[str, ...] = ()
+        self._skew_s: float | None = None
+        self._told: set[str] = set()
+        self.wants_new_connection = False
+        """A new leaf is there, and only a new connection can present it."""
+
+    async def open(self) -> Vitals:
+        """Send the first frame; return what was said once it is acknowledged."""
+        frame = await self._frame()
+        token = self._identity.agent_token.reveal()
+        frame = replace(frame, speaker=token, hello=self._parts.speaker.hello)
+        reply = await self._exchange(frame)
+        self._features = reply.features
+        self._take(reply)
+        self._acknowledged()
+        return frame.vitals
+
+    async def beat(self) -> None:
+        """Send a frame, with a wish for new credentials when they are due, and take the reply."""
+        frame = await self._frame()
+        if FEATURE in self._features:
+            ask = self._parts.renewal.ask(self._identity, can_prove_key=self._route.can_prove_key)
+            frame = replace(frame, renewal=ask)
+        self._take(await self._exchange(frame))
+        self._acknowledged()
+        if FEATURE not in self._features:
+            await self._renew_by_call()
+
+    async def wait_until_due(self) -> None:
+        """Take what the server pushes until the next heartbeat is due."""
+        due = asyncio.ensure_future(self._parts.due.wait())
+        receiving = asyncio.ensure_future(self._stream.receive())
+        try:
+            while not due.done():
+                await asyncio.wait({due, receiving}, return_when=asyncio.FIRST_COMPLETED)
+                if receiving.done():
+                    self._take(receiving.result())
+                    receiving = asyncio.ensure_future(self._stream.receive())
+        finally:
+            due.cancel()
+            receiving.cancel()
+
+    async def _exchange(self, frame: HeartbeatFrame) -> HeartbeatReply:
+        wall, deadline_s = self._parts.clock.wall, self._parts.reply_deadline_s
+        self._parts.due.clear()
+        sent_unix = wall()
+        try:
+            async with asyncio.timeout(deadline_s):
+                await self._stream.send(frame)
+                reply = await self._stream.receive()
+        except TimeoutError as error:
+            raise UnreachableError(
+                f"the server did not answer a heartbeat within {deadline_s:.0f} s"
+            ) from error
+        if reply.server_time_unix is not None:
+            self._compare_clocks((sent_unix + wall()) / 2 - reply.server_time_unix)
+        return reply
+
+    async def _frame(self) -> HeartbeatFrame:
+        speaker = self._parts.speaker
+        return HeartbeatFrame(
+            speaker=self._identity.agent_id,
+            sent_at_unix=int(self._parts.clock.wall()),
+            agent_version=speaker.agent_version,
+            facts=speaker.facts,
+            vitals=await self._parts.vitals.read(),
+            clock_skew_ms=None if self._skew_s is None else round(self._skew_s * 1000),
+            pinned_fingerprint=self._parts.pin.fingerprint,
+        )
+
+    def _acknowledged(self) -> None:
+        self._events.acknowledged(Acknowledgement(self._features, self._skew_s))
+
+    def _take(self, reply: HeartbeatReply) -> None:
+        note_unsupported(reply, self._told)
+        if reply.server_certificate_pem:
+            self._parts.pin.keep(reply.server_certificate_pem)
+        if reply.renewed is not None:
+            self._keep(reply.renewed)
+
+    def _keep(self, renewed: Renewed) -> None:
+        try:
+            now = self._parts.renewal.take(self._identity, renewed)
+        except UnusableRenewalError as error:
+            _log.warning("%s", error)
+            return
+        # With an existing server a new connection may cost the token; the leaf waits for the next one.
+        new_leaf = now.leaf_pem != self._identity.leaf_pem
+        self.wants_new_connection = new_leaf and FEATURE in self._features
+        self._identity = now
+        self._events.renewed(now)
+
+    async def _renew_by_call(self) -> None:
+        csr_der = self._parts.renewal.csr_if_leaf_is_due(self._identity)
+        if csr_der is None:
+            return
+        try:
+            renewed = await self._session.renew_certificate(self._identity.agent_id, csr_der)
+        except DataDirectoryError:
+            raise
+        except AgentError as error:
+            _log.warning("the certificate is not renewed: %s", error)
+        else:
+            self._keep(renewed)
+
+    def _compare_clocks(self, skew_s: float) -> None:
+        before, self._skew_s = self._skew_s, skew_s
+        was_far, is_far = _is_far(before), _is_far(skew_s)
+        if is_far and not was_far:
+            _log.warning("%s", describe_skew(skew_s))
+        elif was_far and not is_far:
+            _log.info("this host's clock agrees with the server's again")
+
+
+def _is_far(skew_s: float | None) -> bool:
+    return skew_s is not None and abs(skew_s) >= WORTH_TELLING_SKEW_S
+
+
+def note_unsupported(reply: HeartbeatReply, told: set[str]) -> None:
+    """Log each kind of pushed work that is not done, once for a set of kinds already told."""
+    for kind in reply.unsupported_work:
+        if kind not in told:
+            told.add(kind)
+            _log.warning("the server asks for %s, which this version of the agent does not do", kind)
