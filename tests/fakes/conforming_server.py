@@ -66,6 +66,8 @@ RegisterRequest = _MESSAGES["RegisterRequest"]
 RegisterResponse = _MESSAGES["RegisterResponse"]
 HeartbeatRequest = _MESSAGES["HeartbeatRequest"]
 HeartbeatResponse = _MESSAGES["HeartbeatResponse"]
+RenewCertificateRequest = _MESSAGES["RenewCertificateRequest"]
+RenewCertificateResponse = _MESSAGES["RenewCertificateResponse"]
 
 
 @dataclass
@@ -125,6 +127,10 @@ class ConformingServer:
         self.callers: list[str | None] = []
         """Common name of the leaf presented on each Register, ``None`` without one."""
 
+        self.stream_leaves: list[str] = []
+        """The leaf presented on each stream, as PEM."""
+
+        self.renewals: list[Any] = []
         self.farewells = 0
         """Streams that the agent half-closed."""
 
@@ -241,6 +247,7 @@ class ConformingServer:
         if leaf is None:
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "client certificate required for this RPC")
             return
+        self.stream_leaves.append(leaf.public_bytes(Encoding.PEM).decode())
         await self._tell()
         if refusal := self.script.refuse_stream or self._refusal_of(first.agent_id):
             context.set_trailing_metadata(self.script.trailing)
@@ -256,6 +263,33 @@ class ConformingServer:
         finally:
             self._streams.discard(outgoing)
             reading.cancel()
+
+    async def _renew(self, request: Any, context: Any) -> Any:
+        self.renewals.append(request)
+        await self._tell()
+        agent = self.agents[request.agent_id]
+        leaf = self._leaves.get(context.peer())
+        if leaf is None or _common_name(leaf) != agent.agent_id:
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "client certificate required for this RPC")
+        self._issue(agent, request.csr_der)
+        return RenewCertificateResponse(
+            client_cert_pem=agent.leaf_pem,
+            client_cert_not_after_unix=agent.leaf_not_after_unix,
+            agent_ca_cert_pem=self.agent_ca.pem,
+        )
+
+    def push_leaf(self, agent_id: str) -> str:
+        """Send an agent another leaf for its key, as existing servers do after an approval; return it."""
+        agent = self.agents[agent_id]
+        ends = datetime.now(UTC) + timedelta(days=80)
+        public = Ed25519PublicKey.from_public_bytes(agent.public_key)
+        leaf_pem = issue_leaf(self.agent_ca, agent_id, public, ends)
+        self.push(
+            pending_client_cert_pem=leaf_pem,
+            pending_client_cert_not_after_unix=int(ends.timestamp()),
+            agent_ca_cert_pem=self.agent_ca.pem,
+        )
+        return leaf_pem
 
     async def _read(self, first: Any, requests: AsyncIterator[Any], outgoing: asyncio.Queue[Any]) -> None:
         await self._take(first, outgoing)
@@ -308,6 +342,11 @@ class ConformingServer:
             {
                 "Register": grpc.unary_unary_rpc_method_handler(
                     self._register, RegisterRequest.FromString, RegisterResponse.SerializeToString
+                ),
+                "RenewCertificate": grpc.unary_unary_rpc_method_handler(
+                    self._renew,
+                    RenewCertificateRequest.FromString,
+                    RenewCertificateResponse.SerializeToString,
                 ),
                 "Heartbeat": grpc.stream_stream_rpc_method_handler(
                     self._heartbeat, HeartbeatRequest.FromString, _serialize

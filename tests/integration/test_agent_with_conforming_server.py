@@ -518,6 +518,59 @@ async def test_run_once_gets_in_with_an_expired_leaf(config: AgentConfig, server
     assert 1 == len(server.frames)
 
 
+async def test_an_existing_server_renews_the_leaf_by_its_own_call(
+    config: AgentConfig, server: ConformingServer
+) -> None:
+    """At half its life, beside the running stream; it is presented from the next connection on."""
+    server.script.leaf_lifetime = timedelta(hours=12)  # of a leaf that is a day old: due
+    async with living(config) as agent:
+        await server.wait_until(lambda: len(server.frames) == 1)
+        server.script.leaf_lifetime = timedelta(days=90)
+        agent.due.set()
+        await server.wait_until(lambda: len(server.renewals) == 1)
+        agent.due.set()
+        await server.wait_until(lambda: len(server.frames) == 3)
+        assert 1 == len(server.stream_leaves)
+        await server.drop_connections()
+        await server.wait_until(lambda: len(server.frames) == 4)
+
+    renewed = (config.data_dir / "agent_cert.pem").read_text()
+    assert [False, True] == [leaf == renewed for leaf in server.stream_leaves]
+    assert (1, 1) == (len(server.registrations), len(server.renewals))
+
+
+async def test_a_leaf_that_an_existing_server_pushes_is_taken_and_nothing_ends(
+    config: AgentConfig, server: ConformingServer
+) -> None:
+    """Existing agents exit over it; ours keeps it for its next connection."""
+    async with living(config) as agent:
+        await server.wait_until(lambda: len(server.frames) == 1)
+        pushed = server.push_leaf("agent-1")
+        agent.due.set()
+        await server.wait_until(lambda: len(server.frames) == 2)
+        await server.drop_connections()
+        await server.wait_until(lambda: len(server.frames) == 3)
+
+    assert pushed == (config.data_dir / "agent_cert.pem").read_text() == server.stream_leaves[1]
+    assert (2, 1) == (len(server.stream_leaves), len(server.registrations))
+
+
+async def test_attack_a_pushed_leaf_for_another_key_is_not_taken(
+    config: AgentConfig, server: ConformingServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log says so, and the agent keeps what it has."""
+    async with living(config) as agent:
+        await server.wait_until(lambda: len(server.frames) == 1)
+        before = (config.data_dir / "agent_cert.pem").read_text()
+        server.agents["agent-1"].public_key = Ed25519PrivateKey.generate().public_key().public_bytes_raw()
+        server.push_leaf("agent-1")
+        agent.due.set()
+        await server.wait_until(lambda: len(server.frames) == 2)
+
+    assert before == (config.data_dir / "agent_cert.pem").read_text()
+    assert "the server sent a certificate for another key; it is not used" in caplog.text
+
+
 async def test_bytes_that_are_no_answer_end_the_stream(
     config: AgentConfig, server: ConformingServer, caplog: pytest.LogCaptureFixture
 ) -> None:
