@@ -46,7 +46,7 @@ def show(*, config_file: Path | None, as_json: bool) -> None:
         click.echo(f"{name.replace('_', ' '):<24}{shown(said)}")
 
 
-@identity.command("rotate-key")
+@identity.command("rotate-key", short_help="Replace the key pair; the agent stays the same.")
 @config_option
 @click.option(
     "-timeout",

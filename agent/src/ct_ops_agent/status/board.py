@@ -58,7 +58,7 @@ class StatusBoard:
             **_about(route, identity),
             features=news.features,
             acknowledged_at=self._wall(),
-            clock_skew_s=skew_s,
+            clock_skew_s=None if skew_s is None else round(skew_s, 3),
             problem=describe_skew(skew_s) if skew_s is not None and is_far else "",
         )
 
