@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from agent_world import World, new_world
 from ct_ops_server.config.schema import Settings
 from databases import PostgresServer, drop_database, fresh_database
 from real_server import RealServer, real_server, settings_for
@@ -31,3 +32,9 @@ async def server(settings: Settings) -> AsyncIterator[RealServer]:
 async def sqlite_server(tmp_path: Path) -> AsyncIterator[RealServer]:
     async with real_server(settings_for(tmp_path / "server")) as running:
         yield running
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with new_world(tmp_path) as made:
+        yield made
