@@ -146,7 +146,7 @@ async def steady_load(url: str, commit_share: float) -> str:
 async def enrol(store: Store) -> dict[str, int]:
     """Admit the agents and open a stream each; return the generations."""
     names = [f"{number:08x}-bench-agent" for number in range(AGENTS)]
-    await store.enrolment.create_token("bench", b"bench", TokenTerms("bench"), actor="bench")
+    await store.tokens.create_token("bench", b"bench", TokenTerms("bench"), actor="bench")
     await asyncio.gather(
         *(store.enrolment.admit(new_agent(name, token_id="bench"), leaf=None) for name in names)
     )

@@ -24,7 +24,16 @@ async def store(store_url: str | None) -> AsyncIterator[StoreUnderTest]:
     """A new store of each sort."""
     if store_url is None:
         memory = MemoryStore()
-        yield StoreUnderTest(memory, memory, memory, memory, memory, memory.age_lease)
+        yield StoreUnderTest(
+            streams=memory,
+            presence=memory,
+            agents=memory,
+            enrolment=memory,
+            tokens=memory,
+            refusals=memory,
+            endings=memory,
+            age_lease=memory.age_lease,
+        )
         return
     async with open_store(store_url) as opened:
         yield _under_test(opened)
@@ -39,5 +48,12 @@ def _under_test(store: Store) -> StoreUnderTest:
         await store.writer.run(write)
 
     return StoreUnderTest(
-        store.streams, store.presence, store.agents, store.enrolment, store.endings, age_lease
+        streams=store.streams,
+        presence=store.presence,
+        agents=store.agents,
+        enrolment=store.enrolment,
+        tokens=store.tokens,
+        refusals=store.refusals,
+        endings=store.endings,
+        age_lease=age_lease,
     )

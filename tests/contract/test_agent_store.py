@@ -27,7 +27,7 @@ ACTIVE = frozenset({AgentStatus.ACTIVE})
 
 
 async def admit_host(store: StoreUnderTest, agent_id: str, hostname: str) -> None:
-    token = await create_token(store.enrolment, f"token-of-{agent_id}")
+    token = await create_token(store.tokens, f"token-of-{agent_id}")
     application = replace(APPLICATION, key_id=f"key-{agent_id}", hostname=hostname)
     await store.enrolment.admit(new_agent(agent_id, application=application, token_id=token), leaf=None)
 
@@ -60,7 +60,7 @@ async def test_a_list_leaves_out_the_lists_of_the_vitals(store: StoreUnderTest) 
 
 async def test_an_agent_is_shown_as_it_enrolled(store: StoreUnderTest) -> None:
     """Everything an operator sees about a new agent comes from its admission."""
-    token = await create_token(store.enrolment)
+    token = await create_token(store.tokens)
     new = replace(new_agent("a", application=APPLICATION), evidence="same hostname as b")
     await store.enrolment.admit(replace(new, token_id=token), leaf=leaf("a", "01"))
     agent = await store.agent("a")
@@ -76,7 +76,7 @@ async def test_an_agent_is_shown_as_it_enrolled(store: StoreUnderTest) -> None:
 
 async def test_several_tags_belong_to_their_own_agents(store: StoreUnderTest) -> None:
     """Tags come by key; of two values of one key the last one said holds."""
-    token = await create_token(store.enrolment)
+    token = await create_token(store.tokens)
     tags = (Tag("site", "b"), Tag("role", "db"), Tag("site", "a"))
     await store.enrolment.admit(replace(new_agent("a", token_id=token), tags=tags), leaf=None)
     await store.enrolment.admit(replace(new_agent("b", token_id=token), tags=()), leaf=None)
@@ -197,7 +197,7 @@ async def test_a_deleted_agent_leaves_a_tombstone_with_its_history(store: StoreU
 
 async def test_everything_of_a_deleted_agent_goes_with_it(store: StoreUnderTest) -> None:
     """Its key may enrol anew, and finds no tag, fact, leaf or history of the one before."""
-    token = await create_token(store.enrolment)
+    token = await create_token(store.tokens)
     await store.enrolment.admit(new_agent("a", token_id=token), leaf=leaf("a", "01"))
     await store.streams.record_heartbeat(beat("a", await open_stream(store, "a"), facts=FACTS))
     assert await store.agents.delete_agent("a", actor="ada", reason="")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
@@ -12,7 +12,6 @@ from contract.values import (
     APPLICATION,
     EARLIER,
     ISSUED,
-    LATER,
     StoreUnderTest,
     create_token,
     digest_of,
@@ -27,10 +26,6 @@ from ct_ops_server.enrolment.ports import KeyAlreadyEnrolledError, TokenNotRedee
 from ct_ops_server.fleet.model import AgentStatus, Tag
 from ct_ops_server.fleet.ports import WriteRefusedError
 
-TERMS = TokenTerms(
-    "web servers", auto_approve=True, max_uses=3, expires_at=LATER, tags=(Tag("role", "web"), Tag("a", ""))
-)
-
 
 async def uses(store: StoreUnderTest, token_id: str = "token-1") -> int:
     token = await store.enrolment.find_token(digest_of(token_id))
@@ -38,47 +33,9 @@ async def uses(store: StoreUnderTest, token_id: str = "token-1") -> int:
     return token.uses
 
 
-async def test_a_token_is_found_by_its_digest_as_it_was_created(store: StoreUnderTest) -> None:
-    """Terms are read back whole; the clock of its creation is the store's."""
-    created = await store.enrolment.create_token("token-1", digest_of("token-1"), TERMS, actor="ada")
-    found = await store.enrolment.find_token(digest_of("token-1"))
-
-    assert created == found
-    assert ("token-1", TERMS, 0, "ada", None) == (
-        created.id,
-        created.terms,
-        created.uses,
-        created.created_by,
-        created.revoked_at,
-    )
-    assert abs(datetime.now(UTC) - created.created_at) < timedelta(minutes=1)
-
-
-async def test_a_token_that_was_never_created_is_not_found(store: StoreUnderTest) -> None:
-    """An unknown digest finds nothing."""
-    assert await store.enrolment.find_token(digest_of("nothing")) is None
-
-
-async def test_tokens_are_listed_youngest_first(store: StoreUnderTest) -> None:
-    """What an operator has just made is on top."""
-    for token_id in ("one", "two", "three"):
-        await create_token(store.enrolment, token_id)
-        await asyncio.sleep(0.002)  # the store counts milliseconds
-
-    assert ["three", "two", "one"] == [token.id for token in await store.enrolment.list_tokens()]
-
-
-async def test_the_same_secret_makes_no_second_token(store: StoreUnderTest) -> None:
-    """A digest names one token."""
-    await create_token(store.enrolment, "token-1")
-
-    with pytest.raises(WriteRefusedError):
-        await store.enrolment.create_token("token-2", digest_of("token-1"), TERMS, actor="ada")
-
-
 async def test_an_admission_spends_one_use_and_starts_the_history(store: StoreUnderTest) -> None:
     """The agent, its history and the spent use appear together."""
-    token = await create_token(store.enrolment)
+    token = await create_token(store.tokens)
     await store.enrolment.admit(new_agent("a", token_id=token), leaf=None)
 
     assert 1 == await uses(store)
@@ -88,7 +45,7 @@ async def test_an_admission_spends_one_use_and_starts_the_history(store: StoreUn
 
 async def test_an_admission_may_bring_the_first_leaf(store: StoreUnderTest) -> None:
     """An agent that is active at once is never without its leaf."""
-    token = await create_token(store.enrolment)
+    token = await create_token(store.tokens)
     await store.enrolment.admit(new_agent("a", token_id=token), leaf=leaf("a", "01"))
     found = await store.enrolment.find_agent("key-a")
 
@@ -128,7 +85,7 @@ async def test_a_key_that_nobody_holds_is_not_found(store: StoreUnderTest) -> No
 )
 async def test_a_token_that_is_over_admits_nobody(store: StoreUnderTest, terms: TokenTerms) -> None:
     """The spending statement itself looks, and nothing is left behind."""
-    token = await create_token(store.enrolment, terms=terms)
+    token = await create_token(store.tokens, terms=terms)
 
     with pytest.raises(TokenNotRedeemedError):
         await store.enrolment.admit(new_agent("a", token_id=token), leaf=leaf("a", "01"))
@@ -146,7 +103,7 @@ async def test_a_token_that_does_not_exist_admits_nobody(store: StoreUnderTest) 
 
 async def test_a_key_is_enrolled_once_and_the_second_try_spends_nothing(store: StoreUnderTest) -> None:
     """Whoever comes second with a key hears so, even when the token's last use is gone."""
-    token = await create_token(store.enrolment, terms=TokenTerms("one use", max_uses=1))
+    token = await create_token(store.tokens, terms=TokenTerms("one use", max_uses=1))
     await store.enrolment.admit(new_agent("a", token_id=token), leaf=None)
     again = replace(new_agent("b"), application=new_agent("a").application)
 
@@ -159,7 +116,7 @@ async def test_a_key_is_enrolled_once_and_the_second_try_spends_nothing(store: S
 
 async def test_two_hundred_registers_at_once_on_ten_uses_admit_ten(store: StoreUnderTest) -> None:
     """However many hosts race for a token, it admits as many as it says."""
-    token = await create_token(store.enrolment, terms=TokenTerms("ten uses", max_uses=10))
+    token = await create_token(store.tokens, terms=TokenTerms("ten uses", max_uses=10))
     results = await asyncio.gather(
         *(
             store.enrolment.admit(new_agent(f"a{n:03}", token_id=token), leaf=leaf(f"a{n:03}", str(n)))
@@ -178,7 +135,7 @@ async def test_two_hundred_registers_at_once_on_ten_uses_admit_ten(store: StoreU
 
 async def test_one_key_registering_many_times_at_once_becomes_one_agent(store: StoreUnderTest) -> None:
     """A Register that is sent twice spends one use."""
-    token = await create_token(store.enrolment, terms=TokenTerms("ten uses", max_uses=10))
+    token = await create_token(store.tokens, terms=TokenTerms("ten uses", max_uses=10))
     results = await asyncio.gather(
         *(
             store.enrolment.admit(
@@ -236,7 +193,7 @@ async def test_a_proven_agent_says_who_it_is_now(store: StoreUnderTest) -> None:
 async def collide(store: StoreUnderTest, **holders: tuple[str, bool]) -> Collision | None:
     """Let agents hold the hostname "web-1", each from an address and live or not; then apply."""
     await store.presence.renew_lease("worker-1")
-    token = await create_token(store.enrolment)
+    token = await create_token(store.tokens)
     for agent_id, (address, live) in holders.items():
         held = replace(APPLICATION, key_id=f"key-{agent_id}", observed_address=address)
         await store.enrolment.admit(new_agent(agent_id, application=held, token_id=token), leaf=None)
@@ -247,7 +204,7 @@ async def collide(store: StoreUnderTest, **holders: tuple[str, bool]) -> Collisi
 
 async def collision_of(store: StoreUnderTest, application: Application) -> Collision | None:
     """Return what stands in an application's way, which is looked for only beside a token."""
-    await store.enrolment.create_token("shown", secret_digest("tok_shown"), TokenTerms("shown"), actor="ada")
+    await store.tokens.create_token("shown", secret_digest("tok_shown"), TokenTerms("shown"), actor="ada")
     return (await store.enrolment.look_up(replace(application, token="tok_shown"))).collision
 
 
@@ -282,7 +239,7 @@ async def test_a_revoked_holder_of_a_hostname_is_no_collision(store: StoreUnderT
 async def test_the_same_machine_under_another_name_is_a_twin(store: StoreUnderTest, live: bool) -> None:  # noqa: FBT001  a column
     """A renamed copy is still the machine it was, wherever it calls from."""
     await store.presence.renew_lease("worker-1")
-    token = await create_token(store.enrolment)
+    token = await create_token(store.tokens)
     held = replace(APPLICATION, key_id="key-a", machine_id="f" * 64, observed_address="203.0.113.9")
     await store.enrolment.admit(new_agent("a", application=held, token_id=token), leaf=None)
     if live:
@@ -296,7 +253,7 @@ async def test_the_same_machine_under_another_name_is_a_twin(store: StoreUnderTe
 
 async def test_machines_that_say_nothing_about_themselves_are_no_twins(store: StoreUnderTest) -> None:
     """Existing agents know no machine id: two of them have nothing in common."""
-    token = await create_token(store.enrolment)
+    token = await create_token(store.tokens)
     await store.enrolment.admit(new_agent("a", token_id=token), leaf=None)
 
     assert await collision_of(store, replace(APPLICATION, key_id="key-new", hostname="other")) is None

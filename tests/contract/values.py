@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from ct_ops_server.enrolment.model import Application, LeafRecord, NewAgent, TokenTerms
 from ct_ops_server.enrolment.ports import EnrolmentStore
+from ct_ops_server.enrolment.token_ports import RefusalStore, TokenStore
 from ct_ops_server.fleet.model import (
     Agent,
     AgentStatus,
@@ -65,6 +66,8 @@ class StoreUnderTest:
     presence: PresenceStore
     agents: AgentStore
     enrolment: EnrolmentStore
+    tokens: TokenStore
+    refusals: RefusalStore
     endings: EndingStore
     age_lease: Callable[[str, timedelta], Awaitable[None]]
     """Make a worker's lease older than it is: the clock is the database's, so no test can turn it."""
@@ -80,9 +83,7 @@ def digest_of(token_id: str) -> bytes:
     return hashlib.sha256(token_id.encode()).digest()
 
 
-async def create_token(
-    store: EnrolmentStore, token_id: str = "token-1", terms: TokenTerms | None = None
-) -> str:
+async def create_token(store: TokenStore, token_id: str = "token-1", terms: TokenTerms | None = None) -> str:
     """Create a token; return its id."""
     await store.create_token(token_id, digest_of(token_id), terms or TokenTerms("web servers"), actor="ada")
     return token_id
@@ -115,7 +116,7 @@ def leaf(agent_id: str, serial: str, *, issued_at: datetime = ISSUED) -> LeafRec
 
 async def enrol(store: StoreUnderTest, *agent_ids: str, status: AgentStatus = AgentStatus.ACTIVE) -> None:
     """Admit agents."""
-    token = await create_token(store.enrolment, f"token-of-{agent_ids[0]}")
+    token = await create_token(store.tokens, f"token-of-{agent_ids[0]}")
     for agent_id in agent_ids:
         await store.enrolment.admit(new_agent(agent_id, status=status, token_id=token), leaf=None)
 

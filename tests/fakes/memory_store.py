@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from ct_ops_proto.enrolment_token import secret_digest
 from ct_ops_server.enrolment.model import (
+    AdmittedAgent,
     Application,
     Collision,
     EnrolledAgent,
@@ -18,11 +19,8 @@ from ct_ops_server.enrolment.model import (
     LeafRecord,
     NewAgent,
     NewKey,
-    TokenRecord,
-    TokenState,
-    TokenTerms,
 )
-from ct_ops_server.enrolment.ports import KeyAlreadyEnrolledError, TokenNotRedeemedError
+from ct_ops_server.enrolment.ports import KeyAlreadyEnrolledError
 from ct_ops_server.fleet.model import (
     Agent,
     AgentStatus,
@@ -39,6 +37,7 @@ from ct_ops_server.fleet.model import (
     Vitals,
 )
 from ct_ops_server.fleet.ports import WriteRefusedError
+from fakes.memory_tokens import MemoryTokens
 
 LEASE_LIFETIME = timedelta(seconds=15)
 
@@ -68,13 +67,11 @@ class _Row:
         return max(self.leaves, key=lambda leaf: (leaf.issued_at, leaf.not_after), default=None)
 
 
-class MemoryStore:
+class MemoryStore(MemoryTokens):
     """Everything in dictionaries, by a clock that the test may hold."""
 
     def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self._now = now
-        self._tokens: dict[str, TokenRecord] = {}
-        self._digests: dict[bytes, str] = {}
+        super().__init__(now)
         self._rows: dict[str, _Row] = {}
         self._leases: dict[str, datetime] = {}
         self._deleted: list[tuple[str, DeletedAgent]] = []
@@ -200,24 +197,16 @@ class MemoryStore:
         row = self._rows.get(agent_id)
         return [] if row is None else list(row.history)
 
+    # TokenStore, its last method
+
+    async def admitted_agents(self, token_id: str, *, limit: int) -> Sequence[AdmittedAgent]:
+        rows = [row for row in reversed(self._rows.values()) if row.token_id == token_id]
+        return [
+            AdmittedAgent(row.id, row.application.hostname, row.status, row.created_at)
+            for row in rows[:limit]
+        ]
+
     # EnrolmentStore
-
-    async def create_token(
-        self, token_id: str, digest: bytes, terms: TokenTerms, *, actor: str
-    ) -> TokenRecord:
-        if token_id in self._tokens or digest in self._digests:
-            raise WriteRefusedError("there is such a token already")
-        record = TokenRecord(token_id, terms, uses=0, created_at=self._now(), created_by=actor)
-        self._tokens[token_id] = record
-        self._digests[digest] = token_id
-        return record
-
-    async def find_token(self, digest: bytes) -> TokenRecord | None:
-        token_id = self._digests.get(digest)
-        return None if token_id is None else self._tokens[token_id]
-
-    async def list_tokens(self) -> Sequence[TokenRecord]:
-        return list(reversed(self._tokens.values()))
 
     async def find_agent(self, key_id: str) -> EnrolledAgent | None:
         row = next((row for row in self._rows.values() if row.application.key_id == key_id), None)
@@ -252,7 +241,7 @@ class MemoryStore:
         if self._is_taken(new.id) or await self.find_agent(new.application.key_id) is not None:
             raise KeyAlreadyEnrolledError
         if new.token_id is not None:
-            self._redeem(new.token_id)
+            self.redeem(new.token_id)
         row = _Row(new.id, new.application, new.status, self._now(), _one_a_key(new.tags), new.evidence)
         row.token_id = new.token_id
         reason = new.evidence or f"enrolment token {new.token_id}"
@@ -330,12 +319,6 @@ class MemoryStore:
 
     def _is_taken(self, agent_id: str | None) -> bool:
         return agent_id in self._rows or any(left.id == agent_id for _, left in self._deleted)
-
-    def _redeem(self, token_id: str) -> None:
-        token = self._tokens.get(token_id)
-        if token is None or token.state(self._now()) is not TokenState.ACTIVE:
-            raise TokenNotRedeemedError
-        self._tokens[token_id] = replace(token, uses=token.uses + 1)
 
     def _end(self, agent_id: str, reason: str) -> None:
         self._endings.append((len(self._endings) + 1, agent_id, reason, self._now()))

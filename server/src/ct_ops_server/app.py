@@ -31,7 +31,7 @@ from ct_ops_server.edge.certificates import CertificateFollower
 from ct_ops_server.edge.front_door import FrontDoor, Upstreams
 from ct_ops_server.edge.grpc_servers import start_agents, start_lobby
 from ct_ops_server.edge.held_refusals import HeldRefusals
-from ct_ops_server.edge.http_server import HttpServer, PeerChecked
+from ct_ops_server.edge.http_server import HttpServer, PeerChecked, unix_socket
 from ct_ops_server.edge.limits import Limits
 from ct_ops_server.edge.listener import connection_ceiling
 from ct_ops_server.edge.local_app import build_local_app
@@ -40,6 +40,7 @@ from ct_ops_server.edge.public_app import build_public_app
 from ct_ops_server.edge.rpc import ServiceParts
 from ct_ops_server.edge.tls import TlsContexts, build_contexts
 from ct_ops_server.enrolment.challenges import Challenges
+from ct_ops_server.enrolment.refusal_log import RefusalLog
 from ct_ops_server.fleet import endings
 from ct_ops_server.fleet.bus import Bus
 from ct_ops_server.fleet.endings import EndingWatch
@@ -93,7 +94,8 @@ async def running_server(
         )
         callers = Callers(end_grace_s=limits.end_grace_s)
         worker_id = secrets.token_hex(8)
-        parts = _service_parts(core, callers, metrics, limits, worker_id)
+        refusals = await stack.enter_async_context(_refusals_recorded(core, metrics))
+        parts = _service_parts(core, callers, metrics, limits, worker_id=worker_id, refusal_log=refusals)
         await stack.enter_async_context(_presence(core, worker_id, presence or PresencePolicy()))
         bus = await stack.enter_async_context(_push_bus(core, callers, metrics))
         upstreams = stack.enter_context(_private_sockets())
@@ -111,7 +113,13 @@ async def running_server(
 
 
 def _service_parts(
-    core: Core, callers: Callers, metrics: EdgeMetrics, limits: Limits, worker_id: str
+    core: Core,
+    callers: Callers,
+    metrics: EdgeMetrics,
+    limits: Limits,
+    *,
+    worker_id: str,
+    refusal_log: RefusalLog,
 ) -> ServiceParts:
     return ServiceParts(
         enrolment=core.enrolment,
@@ -126,6 +134,7 @@ def _service_parts(
             at_once=limits.held_refusals,
             now_s=asyncio.get_running_loop().time,
         ),
+        refusal_log=refusal_log,
         limits=limits,
         metrics=metrics,
         store_id=core.installation.store_id,
@@ -144,6 +153,16 @@ async def _presence(core: Core, worker_id: str, policy: PresencePolicy) -> Async
             yield
     finally:
         await presence.stop()
+
+
+@asynccontextmanager
+async def _refusals_recorded(core: Core, metrics: EdgeMetrics) -> AsyncIterator[RefusalLog]:
+    log = RefusalLog(core.store.refusals, dropped=metrics.refusals_dropped.inc)
+    try:
+        async with _beside(log.run):
+            yield log
+    finally:
+        await log.flush()
 
 
 @asynccontextmanager
@@ -206,7 +225,7 @@ async def _http_apps(core: Core, upstreams: Upstreams, registry: CollectorRegist
     public = build_public_app(ca_pem=lambda: core.keys.tls.current.ca_pem, jwks=core.jwks)
     family = socket.AF_INET6 if ":" in settings.http_host else socket.AF_INET
     tcp = socket.create_server((settings.http_host, settings.http_port), family=family)
-    servers = (HttpServer(local, tcp), HttpServer(public, _unix_socket(upstreams.http)))
+    servers = (HttpServer(local, tcp), HttpServer(public, unix_socket(upstreams.http)))
     for server in servers:
         server.start()
     try:
@@ -273,7 +292,7 @@ async def _admin_socket(core: Core, bus: Bus, grpc_port: int) -> AsyncIterator[N
     path = core.settings.data_dir / ADMIN_SOCKET
     path.unlink(missing_ok=True)  # we hold the data directory: whoever left it there is gone
     server = HttpServer(
-        core.admin_app(hint=bus.hint, grpc_port=grpc_port), _unix_socket(path), protocol=PeerChecked
+        core.admin_app(hint=bus.hint, grpc_port=grpc_port), unix_socket(path), protocol=PeerChecked
     )
     server.start()
     try:
@@ -281,16 +300,3 @@ async def _admin_socket(core: Core, bus: Bus, grpc_port: int) -> AsyncIterator[N
     finally:
         await server.stop()
         path.unlink(missing_ok=True)
-
-
-def _unix_socket(path: Path) -> socket.socket:
-    """Listen on a UNIX socket that only its owner (and root) can open."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    before = os.umask(0o177)
-    try:
-        sock.bind(str(path))
-    finally:
-        os.umask(before)
-    sock.listen(128)
-    sock.settimeout(0)
-    return sock

@@ -126,9 +126,11 @@ class Core:
         addresses, tls = advertised_addresses(self.settings, grpc_port=grpc_port), self.keys.tls
         parts = AdminParts(
             tokens=TokenDesk(
-                self.store.enrolment,
+                self.store.tokens,
+                self.store.refusals,
                 hint=lambda: ServerHint(tls.current.pin, addresses),
                 random_bytes=secrets.token_bytes,
+                now=self.now,
             ),
             agents=AgentDesk(self.store.agents, hint=hint),
             now=self.now,

@@ -13,6 +13,7 @@ import os
 import socket
 import struct
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -78,3 +79,16 @@ def peer_uid(sock: socket.socket) -> int:
     """Return the user id of a UNIX socket's other end, as the kernel knows it."""
     credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
     return int(_PEERCRED.unpack(credentials)[1])
+
+
+def unix_socket(path: Path) -> socket.socket:
+    """Listen on a UNIX socket that only its owner (and root) can open."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        sock.bind(str(path))
+    finally:
+        os.umask(before)
+    sock.listen(128)
+    sock.settimeout(0)
+    return sock

@@ -25,6 +25,11 @@ class EdgeMetrics:
         self.refusals = Counter(
             "ct_ops_rpc_refusals", "RPCs answered with a refusal", ["method", "reason"], registry=registry
         )
+        self.refusals_dropped = Counter(
+            "ct_ops_refusals_not_recorded",
+            "Refused Registers that `refusals list` will not show",
+            registry=registry,
+        )
         self.registrations = Counter(
             "ct_ops_registrations", "Answered Register RPCs by status", ["status"], registry=registry
         )

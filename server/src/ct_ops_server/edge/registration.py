@@ -1,18 +1,20 @@
 """The unary RPCs about identity: RegisterChallenge, Register, RenewCertificate.
 
 The first two are all that a caller without a valid leaf can reach. A refused Register is answered late,
-because an existing agent asks again every five seconds for ever (rule 10).
+because an existing agent asks again every five seconds for ever (rule 10); and it is recorded, once it is
+known whose key it is.
 """
 
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ct_ops_proto.agent.v1 import ingest_pb2 as wire
 from ct_ops_server.authority.csr import parse_csr
 from ct_ops_server.authority.leaf_identity import LeafOfAgent
-from ct_ops_server.authority.public_key import KeyRefusedError, PublicKey, parse_public_key
+from ct_ops_server.authority.public_key import KeyRefusedError, PublicKey, parse_public_key, parse_spki
 from ct_ops_server.edge import convert
 from ct_ops_server.edge.callers import Caller
 from ct_ops_server.edge.identities import proven_key, proves_register
@@ -51,16 +53,14 @@ class RegistrationRpcs:
     async def register(self, raw: bytes, context: Context) -> bytes:
         """Decide about an application."""
         async with self._ground.ended("Register", context) as caller:
-            held_as = caller.address
+            application = None
             try:
-                application = self._application(self._ground.parse(raw, wire.RegisterRequest), caller)
-                held_as = application.key_id
+                message = self._ground.parse(raw, wire.RegisterRequest)
+                application = self._application(message, caller)
+                application = self._with_challenge(application, message)
                 registration = await self._parts.enrolment.register(application)
             except (Refused, EnrolmentRefusedError, KeyRefusedError) as refusal:
-                answer = as_refused(refusal)
-                _log.info("Register from %s refused: %s", caller.address, answer.sentence)
-                await self._parts.held.hold(held_as)
-                raise answer from refusal
+                raise await self._refused(refusal, application, caller) from refusal
             self._parts.metrics.registrations.labels(status=registration.status.value).inc()
             _log.info(
                 "Register from %s: %s is %s (%s)",
@@ -92,14 +92,30 @@ class RegistrationRpcs:
                 agent_ca_cert_pem=self._parts.enrolment.authority_pem,
             ).SerializeToString()
 
-    def _application(self, message: wire.RegisterRequest, caller: Caller) -> Application:
-        def is_proven(key: PublicKey) -> bool:
-            return proven_key(caller) == key.key_id or proves_register(message, key, self._parts)
+    async def _refused(self, error: Exception, application: Application | None, caller: Caller) -> Refused:
+        """Log the refusal, have it recorded, and return it when it is time to answer."""
+        answer = as_refused(error)
+        _log.info("Register from %s refused: %s", caller.address, answer.sentence)
+        if application is not None and isinstance(error, EnrolmentRefusedError):
+            self._parts.refusal_log.note(error.reason, application, error.token_id)
+        await self._parts.held.hold(caller.address if application is None else application.key_id)
+        return answer
 
+    def _application(self, message: wire.RegisterRequest, caller: Caller) -> Application:
         def leaf_agent_id(key: PublicKey) -> str | None:
             leaf = caller.identity
             return leaf.agent_id if isinstance(leaf, LeafOfAgent) and leaf.key_id == key.key_id else None
 
         return convert.application_of(
-            message, address=caller.address, is_proven=is_proven, leaf_agent_id=leaf_agent_id
+            message,
+            address=caller.address,
+            is_proven=lambda key: proven_key(caller) == key.key_id,
+            leaf_agent_id=leaf_agent_id,
         )
+
+    def _with_challenge(self, application: Application, message: wire.RegisterRequest) -> Application:
+        """Return the application as proven when the handshake, or a signed challenge, proved its key."""
+        if application.key_is_proven:
+            return application
+        key = parse_spki(application.public_key_der)
+        return replace(application, key_is_proven=proves_register(message, key, self._parts))

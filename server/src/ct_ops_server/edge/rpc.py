@@ -33,6 +33,7 @@ from ct_ops_server.edge.metrics import EdgeMetrics
 from ct_ops_server.edge.refusals import Refused, refuse, refuse_enrolment, refuse_key
 from ct_ops_server.enrolment.challenges import Challenges
 from ct_ops_server.enrolment.model import EnrolmentRefusedError
+from ct_ops_server.enrolment.refusal_log import RefusalLog
 from ct_ops_server.enrolment.service import Enrolment
 from ct_ops_server.fleet.ports import StoreError, StoreUnavailableError
 from ct_ops_server.fleet.sessions import SessionRefusedError, Sessions
@@ -56,6 +57,7 @@ class ServiceParts:
     sessions: Sessions
     callers: Callers
     held: HeldRefusals
+    refusal_log: RefusalLog
     limits: Limits
     metrics: EdgeMetrics
     store_id: bytes

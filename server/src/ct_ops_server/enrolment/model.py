@@ -28,9 +28,11 @@ class Refusal(StrEnum):
 class EnrolmentRefusedError(Exception):
     """A Register that admits nobody. ``str()`` is a sentence for the operator of the host."""
 
-    def __init__(self, reason: Refusal, sentence: str) -> None:
+    def __init__(self, reason: Refusal, sentence: str, token_id: str | None = None) -> None:
         super().__init__(sentence)
         self.reason = reason
+        self.token_id = token_id
+        """The token that was shown, None when it was none of ours."""
 
 
 class TokenState(StrEnum):
@@ -104,6 +106,28 @@ class Application:
     """Digest of the host's machine id (``ct_ops_proto.machine_identity``); empty: not said."""
     leaf_agent_id: str | None = None
     """The agent that a *valid leaf of ours* for this very key names; None without one."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdmittedAgent:
+    """An agent, as the token that admitted it shows it."""
+
+    id: str
+    hostname: str
+    status: AgentStatus
+    admitted_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RefusalNote:
+    """A refusal, or several like it, about to be recorded."""
+
+    reason: Refusal
+    key_id: str
+    hostname: str
+    observed_address: str
+    token_id: str | None
+    count: int = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What enrolment needs from a store, as a protocol.
+"""What a Register needs from a store, as a protocol.
 
 ``store.enrolment`` implements it on SQLite and PostgreSQL, ``tests/fakes`` in memory; both pass the
 same contract suite. Every method may raise the errors of ``fleet.ports``.
@@ -6,7 +6,6 @@ same contract suite. Every method may raise the errors of ``fleet.ports``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 
 from ct_ops_server.enrolment.model import (
@@ -17,7 +16,6 @@ from ct_ops_server.enrolment.model import (
     NewAgent,
     NewKey,
     TokenRecord,
-    TokenTerms,
 )
 
 
@@ -34,18 +32,10 @@ class TooManyPendingError(Exception):
 
 
 class EnrolmentStore(Protocol):
-    """Tokens, and agents by their key."""
-
-    async def create_token(
-        self, token_id: str, digest: bytes, terms: TokenTerms, *, actor: str
-    ) -> TokenRecord:
-        """Insert a token. ``digest`` is SHA-256 of the secret; the secret never gets here."""
+    """Agents by their key, and the tokens that admit them."""
 
     async def find_token(self, digest: bytes) -> TokenRecord | None:
         """Return the token with this digest, in whatever state."""
-
-    async def list_tokens(self) -> Sequence[TokenRecord]:
-        """All tokens, youngest first."""
 
     async def find_agent(self, key_id: str) -> EnrolledAgent | None:
         """Return the agent that holds this key."""

@@ -27,6 +27,7 @@ from ct_ops_server.enrolment.model import (
     Refusal,
     Registration,
     Renewal,
+    TokenRecord,
 )
 from ct_ops_server.enrolment.ports import (
     EnrolmentStore,
@@ -60,9 +61,9 @@ _SENTENCES = {
 }
 
 
-def refusal(reason: Refusal) -> EnrolmentRefusedError:
-    """Return the error for a reason, with its sentence."""
-    return EnrolmentRefusedError(reason, _SENTENCES[reason])
+def refusal(reason: Refusal, token: TokenRecord | None = None) -> EnrolmentRefusedError:
+    """Return the error for a reason, with its sentence; ``token`` is the one that was shown, if it is ours."""
+    return EnrolmentRefusedError(reason, _SENTENCES[reason], None if token is None else token.id)
 
 
 class Enrolment:
@@ -151,7 +152,7 @@ class Enrolment:
         findings = await self._store.look_up(application)
         match admission.decide(application, findings, now=self._now()):
             case admission.Refuse(reason):
-                raise refusal(reason)
+                raise refusal(reason, findings.token)
             case admission.Wait(agent):
                 return _waiting(agent.id)
             case admission.Welcome(agent):
@@ -173,18 +174,18 @@ class Enrolment:
         try:
             await self._store.admit(new, leaf=None if leaf is None else self._record(leaf, new.id))
         except TokenNotRedeemedError:
-            raise await self._why_not_redeemed(new.application.token) from None
+            raise await self._why_not_admitted(new.application.token, Refusal.TOKEN_EXHAUSTED) from None
         except TooManyPendingError:
-            raise refusal(Refusal.TOO_MANY_PENDING) from None
+            raise await self._why_not_admitted(new.application.token, Refusal.TOO_MANY_PENDING) from None
         if leaf is None:
             return _waiting(new.id)
         return self._active(new.id, leaf.pem, leaf.sha256, leaf.not_after)
 
-    async def _why_not_redeemed(self, token: str) -> EnrolmentRefusedError:
+    async def _why_not_admitted(self, token: str, usually: Refusal) -> EnrolmentRefusedError:
         record = await self._store.find_token(secret_digest(token))
         if record is None:
             return refusal(Refusal.TOKEN_UNKNOWN)
-        return refusal(admission.dead_token(record.state(self._now())) or Refusal.TOKEN_EXHAUSTED)
+        return refusal(admission.dead_token(record.state(self._now())) or usually, record)
 
     async def _welcome(self, agent: EnrolledAgent, application: Application) -> Registration:
         await self._store.refresh_facts(agent.id, application)

@@ -9,7 +9,9 @@
 * ``rowset``        many rows as one bound value
 * ``grouping``      which writes share a commit, and how a failing group is taken apart: pure
 * ``writer``        the group-commit writer: every write of the server goes through it
-* ``fleet`` ``enrolment`` ``installation``   what the flows ask of a store
+* ``agents`` ``streams`` ``presence`` ``endings``   what the fleet asks of a store
+* ``enrolment`` (with ``lookups``, ``admissions``) ``tokens`` ``refusals``   what enrolment asks of it
+* ``installation``  what the server remembers of itself
 
 Nothing outside this package knows SQL; nothing inside knows gRPC.
 """

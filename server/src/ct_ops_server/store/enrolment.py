@@ -1,12 +1,9 @@
-"""Enrolment tokens, and agents by their key: ``enrolment.ports.EnrolmentStore``.
+"""Agents by their key: ``enrolment.ports.EnrolmentStore``.
 
 What a Register reads and writes is shared by all that wait: see ``lookups`` and ``admissions``.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -19,7 +16,6 @@ from ct_ops_server.enrolment.model import (
     NewAgent,
     NewKey,
     TokenRecord,
-    TokenTerms,
 )
 from ct_ops_server.enrolment.ports import KeyAlreadyEnrolledError
 from ct_ops_server.fleet.model import AgentStatus
@@ -27,15 +23,9 @@ from ct_ops_server.store.admissions import Admission, AdmitAgents
 from ct_ops_server.store.agents import append_history
 from ct_ops_server.store.database import Database
 from ct_ops_server.store.lookups import LookUps
-from ct_ops_server.store.schema import agents, leaves, now_ms, tokens, tombstones
-from ct_ops_server.store.values import (
-    claims_of,
-    encode_tags,
-    enrolled_agent_from,
-    leaf_values,
-    maybe_to_ms,
-    token_from,
-)
+from ct_ops_server.store.schema import agents, leaves, tombstones
+from ct_ops_server.store.tokens import SqlTokenStore
+from ct_ops_server.store.values import claims_of, enrolled_agent_from, leaf_values
 from ct_ops_server.store.writer import GroupWriter
 
 KEY_ACTOR = "agent"
@@ -49,30 +39,11 @@ class SqlEnrolmentStore:
         self._database = database
         self._writer = writer
         self._look_ups, self._admit = LookUps(database), AdmitAgents()
-
-    async def create_token(
-        self, token_id: str, digest: bytes, terms: TokenTerms, *, actor: str
-    ) -> TokenRecord:
-        """Insert a token. ``digest`` is SHA-256 of the secret; the secret never gets here."""
-        values = _token_values(terms) | {"id": token_id, "digest": digest, "created_by": actor}
-        statement = tokens.insert().values(**values, uses=0, created_at=now_ms()).returning(tokens)
-
-        async def create(connection: AsyncConnection) -> TokenRecord:
-            return token_from((await connection.execute(statement)).one())
-
-        return await self._writer.run(create)
+        self._tokens = SqlTokenStore(database, writer)
 
     async def find_token(self, digest: bytes) -> TokenRecord | None:
         """Return the token with this digest, in whatever state."""
-        async with self._database.reading() as connection:
-            row = (await connection.execute(sa.select(tokens).where(tokens.c.digest == digest))).first()
-        return None if row is None else token_from(row)
-
-    async def list_tokens(self) -> Sequence[TokenRecord]:
-        """All tokens, youngest first."""
-        statement = sa.select(tokens).order_by(tokens.c.created_at.desc(), tokens.c.id)
-        async with self._database.reading() as connection:
-            return [token_from(row) for row in await connection.execute(statement)]
+        return await self._tokens.find_token(digest)
 
     async def find_agent(self, key_id: str) -> EnrolledAgent | None:
         """Return the agent that holds this key."""
@@ -176,13 +147,3 @@ async def _insert_leaf(connection: AsyncConnection, leaf: LeafRecord) -> None:
     of_agent = leaves.c.agent_id == leaf.agent_id
     await connection.execute(leaves.delete().where(of_agent, leaves.c.not_after < values["issued_at"]))
     await connection.execute(leaves.insert().values(values))
-
-
-def _token_values(terms: TokenTerms) -> dict[str, Any]:
-    return {
-        "label": terms.label,
-        "auto_approve": terms.auto_approve,
-        "max_uses": terms.max_uses,
-        "expires_at": maybe_to_ms(terms.expires_at),
-        "tags": encode_tags(terms.tags),
-    }

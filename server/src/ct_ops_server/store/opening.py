@@ -13,7 +13,9 @@ from ct_ops_server.store.enrolment import SqlEnrolmentStore
 from ct_ops_server.store.grouping import WriterLimits
 from ct_ops_server.store.installation import InstallationStore
 from ct_ops_server.store.presence import SqlPresenceStore
+from ct_ops_server.store.refusals import SqlRefusalStore
 from ct_ops_server.store.streams import SqlStreamStore
+from ct_ops_server.store.tokens import SqlTokenStore
 from ct_ops_server.store.writer import GroupWriter, WriterObserver
 
 
@@ -25,6 +27,8 @@ class Store:
     writer: GroupWriter
     installation: InstallationStore
     enrolment: SqlEnrolmentStore
+    tokens: SqlTokenStore
+    refusals: SqlRefusalStore
     agents: SqlAgentStore
     streams: SqlStreamStore
     presence: SqlPresenceStore
@@ -62,6 +66,8 @@ def _assemble(database: Database, writer: GroupWriter) -> Store:
         writer=writer,
         installation=InstallationStore(database, writer),
         enrolment=SqlEnrolmentStore(database, writer),
+        tokens=SqlTokenStore(database, writer),
+        refusals=SqlRefusalStore(database, writer),
         agents=SqlAgentStore(database, writer),
         streams=SqlStreamStore(database, writer),
         presence=SqlPresenceStore(database, writer),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -34,6 +34,24 @@ def insert_if_absent(
 ) -> Insert:
     """Return an insert that does nothing when a row with the same ``key`` exists."""
     return _insert(connection, table).values(values).on_conflict_do_nothing(index_elements=[key])
+
+
+def insert_many_or_merge(
+    connection: AsyncConnection,
+    table: sa.Table,
+    names: Sequence[str],
+    *,
+    key: Sequence[str],
+    merge: Callable[[Any], dict[str, Any]],
+    **constants: Any,
+) -> Insert:
+    """Return an insert for many rows with the columns ``names``.
+
+    A row with the same ``key`` as one that is there changes that one, as ``merge`` says of the new one.
+    """
+    values = {name: sa.bindparam(name) for name in names} | constants
+    statement = _insert(connection, table).values(values)
+    return statement.on_conflict_do_update(index_elements=key, set_=merge(statement.excluded))
 
 
 def insert_many_if_absent(

@@ -98,6 +98,19 @@ def leaf_values(leaf: LeafRecord) -> dict[str, Any]:
     }
 
 
+def token_values(terms: TokenTerms) -> dict[str, Any]:
+    """Return the columns of a token's terms."""
+    return {
+        "label": terms.label,
+        "auto_approve": terms.auto_approve,
+        "max_uses": terms.max_uses,
+        "expires_at": maybe_to_ms(terms.expires_at),
+        "tags": encode_tags(terms.tags),
+        "networks": encode_strings(terms.networks),
+        "hostname_pattern": terms.hostname_pattern,
+    }
+
+
 def token_from(row: Any) -> TokenRecord:
     """Return an enrolment token from its row."""
     return TokenRecord(

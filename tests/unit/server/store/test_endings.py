@@ -12,7 +12,7 @@ ACTIVE = frozenset({AgentStatus.ACTIVE})
 
 
 async def admit(store: Store, names: list[str]) -> None:
-    token = await create_token(store.enrolment)
+    token = await create_token(store.tokens)
     for name in names:
         await store.enrolment.admit(new_agent(name, token_id=token), leaf=None)
 

@@ -28,7 +28,7 @@ def fragile_postgres() -> Iterator[PostgresServer]:
 @asynccontextmanager
 async def store_with_an_agent(url: str) -> AsyncIterator[Store]:
     async with open_store(url) as store:
-        token = await create_token(store.enrolment)
+        token = await create_token(store.tokens)
         await store.enrolment.admit(new_agent("a", token_id=token), leaf=None)
         assert StreamOpened(1) == await store.streams.open_stream(
             StreamOpening("a", "key-a", "worker-1", None)

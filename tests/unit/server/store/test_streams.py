@@ -38,7 +38,7 @@ UNSTORABLE = {
 
 async def enrol(store: Store, *names: str) -> dict[str, int]:
     """Admit agents and open their streams; return the generations."""
-    token = await create_token(store.enrolment)
+    token = await create_token(store.tokens)
     generations = {}
     for name in names:
         await store.enrolment.admit(new_agent(name, token_id=token), leaf=None)
