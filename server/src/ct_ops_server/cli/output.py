@@ -51,6 +51,47 @@ def agents_table(agents: Sequence[Mapping[str, Any]], now: datetime | None = Non
     return table(headings, [_agent_row(agent, moment) for agent in agents])
 
 
+def tokens_table(tokens: Sequence[Mapping[str, Any]]) -> str:
+    """Return enrolment tokens as a table."""
+    if not tokens:
+        return "no tokens yet: make one with `ct-ops-server token create --label …`"
+    headings = ("ID", "LABEL", "STATE", "USES", "EXPIRES", "APPROVES", "CREATED BY")
+    rows = [
+        (
+            token["id"],
+            token["label"],
+            token["state"],
+            f"{token['uses']} of {token['max_uses'] or 'any'}",
+            token["expires_at"] or "never",
+            "by itself" if token["auto_approve"] else "operator",
+            token["created_by"],
+        )
+        for token in tokens
+    ]
+    return table(headings, rows)
+
+
+def refusals_table(refusals: Sequence[Mapping[str, Any]], now: datetime | None = None) -> str:
+    """Return who was not admitted as a table, and below it what to do for each reason."""
+    if not refusals:
+        return "nobody was refused"
+    moment = now or datetime.now(UTC)
+    headings = ("LAST", "TIMES", "HOSTNAME", "ADDRESS", "REASON", "TOKEN")
+    rows = [
+        (
+            ago(refusal["last_at"], moment),
+            str(refusal["count"]),
+            refusal["hostname"],
+            refusal["observed_address"],
+            refusal["reason"],
+            refusal["token_id"] or "-",
+        )
+        for refusal in refusals
+    ]
+    advice = {refusal["reason"]: refusal["what_to_do"] for refusal in refusals}
+    return "\n".join([table(headings, rows), "", *(f"{reason}: {text}" for reason, text in advice.items())])
+
+
 def deleted_table(agents: Sequence[Mapping[str, Any]]) -> str:
     """Return what is kept of deleted agents as a table."""
     if not agents:
@@ -84,7 +125,7 @@ def agent_lines(agent: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-_LISTS = ("disks", "interfaces", "history")
+_LISTS = ("disks", "interfaces", "history", "admitted", "refused")
 
 
 def _plain(value: object) -> str:

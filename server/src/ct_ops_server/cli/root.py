@@ -8,7 +8,7 @@ from ct_ops_server import __version__
 from ct_ops_server.cli.agents import agent
 from ct_ops_server.cli.serve import serve
 from ct_ops_server.cli.settings import config
-from ct_ops_server.cli.tokens import token
+from ct_ops_server.cli.tokens import refusals, token
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -23,5 +23,5 @@ def main() -> None:
     """
 
 
-for command in (serve, config, token, agent):
+for command in (serve, config, token, refusals, agent):
     main.add_command(command)

@@ -15,14 +15,21 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from ct_ops_server.edge.admin_views import agent_view, change_view, deleted_view, token_view
-from ct_ops_server.enrolment.model import TokenTerms
-from ct_ops_server.enrolment.tokens import TokenDesk
+from ct_ops_server.edge.admin_views import (
+    agent_view,
+    change_view,
+    deleted_view,
+    refusal_view,
+    sheet_view,
+    token_view,
+)
+from ct_ops_server.enrolment.model import Refusal, TokenTerms
+from ct_ops_server.enrolment.tokens import DigestError, TokenDesk, TokenError, TokenNotFoundError
 from ct_ops_server.fleet.agents import AgentDesk, AgentError, AgentNotFoundError
 from ct_ops_server.fleet.model import Agent, AgentStatus, Tag
 from ct_ops_server.fleet.ports import StoreError, StoreUnavailableError
@@ -46,6 +53,27 @@ class TokenRequest(_Body):
     max_uses: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     expires_in_s: Annotated[float, Field(gt=0, le=10 * 366 * 86_400)] | None = None
     tags: dict[_Key, _Value] = {}
+    networks: Annotated[list[str], Field(max_length=64)] = []
+    hostname_pattern: Annotated[str, Field(max_length=255)] = ""
+
+    def terms(self, now: datetime) -> TokenTerms:
+        """Return what was said about the token, not checked for sense yet."""
+        return TokenTerms(
+            label=self.label,
+            auto_approve=self.auto_approve,
+            max_uses=self.max_uses,
+            expires_at=None if self.expires_in_s is None else now + timedelta(seconds=self.expires_in_s),
+            tags=tuple(Tag(key, value) for key, value in self.tags.items()),
+            networks=tuple(self.networks),
+            hostname_pattern=self.hostname_pattern,
+        )
+
+
+class ImportRequest(TokenRequest):
+    """Body of ``POST /v1/imported-tokens``."""
+
+    sha256: str
+    uses: Annotated[int, Field(ge=0, le=1_000_000)] = 0
 
 
 class DecisionRequest(_Body):
@@ -77,16 +105,39 @@ def _add_tokens(app: FastAPI, parts: AdminParts) -> None:
     @app.post("/v1/tokens", status_code=201)
     async def create_token(body: TokenRequest) -> dict[str, Any]:
         now = parts.now()
-        terms = TokenTerms(
-            label=body.label,
-            auto_approve=body.auto_approve,
-            max_uses=body.max_uses,
-            expires_at=None if body.expires_in_s is None else now + timedelta(seconds=body.expires_in_s),
-            tags=tuple(Tag(key, value) for key, value in body.tags.items()),
-        )
-        created = await parts.tokens.create(terms, actor=body.actor)
+        created = await parts.tokens.create(body.terms(now), actor=body.actor)
         view = token_view(created.record, now)
-        return {**view, "token": created.token, "warnings": list(parts.token_warnings())}
+        warnings = list(parts.token_warnings())
+        return {**view, "token": created.token, "run_line": created.run_line, "warnings": warnings}
+
+    @app.post("/v1/imported-tokens", status_code=201)
+    async def import_token(body: ImportRequest) -> dict[str, Any]:
+        now = parts.now()
+        terms = body.terms(now)
+        record = await parts.tokens.import_digest(body.sha256, terms, actor=body.actor, uses=body.uses)
+        return token_view(record, now)
+
+    @app.get("/v1/tokens")
+    async def list_tokens() -> list[dict[str, Any]]:
+        return [token_view(token, parts.now()) for token in await parts.tokens.list()]
+
+    @app.get("/v1/tokens/{selector}")
+    async def show_token(selector: str) -> dict[str, Any]:
+        return sheet_view(await parts.tokens.show(selector), parts.now())
+
+    @app.post("/v1/tokens/{selector}/revoke")
+    async def revoke_token(selector: str, body: DecisionRequest) -> dict[str, Any]:
+        revoked = await parts.tokens.revoke(selector, actor=body.actor, reason=body.reason)
+        return {**token_view(revoked.record, parts.now()), "was_revoked_before": revoked.already}
+
+    @app.get("/v1/refusals")
+    async def list_refusals(
+        token: str | None = None,
+        reason: Refusal | None = None,
+        limit: Annotated[int, Query(ge=1, le=10_000)] = 100,
+    ) -> list[dict[str, Any]]:
+        found = await parts.tokens.refusals(selector=token, reason=reason, limit=limit)
+        return [refusal_view(record) for record in found]
 
 
 def _add_agents(app: FastAPI, parts: AdminParts) -> None:
@@ -131,6 +182,12 @@ def _add_errors(app: FastAPI) -> None:
         if isinstance(error, AgentNotFoundError):
             return answer(404, "not_found", str(error))
         return answer(409, "conflict", str(error))
+
+    @app.exception_handler(TokenError)
+    async def token_error(_: Request, error: TokenError) -> JSONResponse:
+        if isinstance(error, TokenNotFoundError):
+            return answer(404, "not_found", str(error))
+        return answer(422 if isinstance(error, DigestError) else 409, "conflict", str(error))
 
     @app.exception_handler(StoreError)
     async def store_error(_: Request, error: StoreError) -> JSONResponse:

@@ -7,7 +7,9 @@ from typing import Any
 
 import msgspec
 
-from ct_ops_server.enrolment.model import TokenRecord
+from ct_ops_server.enrolment.model import AdmittedAgent, RefusalRecord, TokenRecord
+from ct_ops_server.enrolment.remedies import remedy
+from ct_ops_server.enrolment.tokens import TokenSheet
 from ct_ops_server.fleet.model import Agent, DeletedAgent, StatusChange
 
 
@@ -78,4 +80,43 @@ def token_view(token: TokenRecord, now: datetime) -> dict[str, Any]:
         "created_at": rfc3339(token.created_at),
         "created_by": token.created_by,
         "tags": {tag.key: tag.value for tag in terms.tags},
+        "networks": list(terms.networks),
+        "hostname_pattern": terms.hostname_pattern,
+        "revoked_at": rfc3339(token.revoked_at),
+        "revoked_by": token.revoked_by,
+        "revoked_reason": token.revoked_reason,
+    }
+
+
+def sheet_view(sheet: TokenSheet, now: datetime) -> dict[str, Any]:
+    """Return a token with whom it admitted, and whom it did not."""
+    return {
+        **token_view(sheet.record, now),
+        "admitted": [admitted_view(agent) for agent in sheet.admitted],
+        "refused": [refusal_view(record) for record in sheet.refused],
+    }
+
+
+def admitted_view(agent: AdmittedAgent) -> dict[str, Any]:
+    """Return an agent that a token admitted as an object."""
+    return {
+        "id": agent.id,
+        "hostname": agent.hostname,
+        "status": agent.status.value,
+        "admitted_at": rfc3339(agent.admitted_at),
+    }
+
+
+def refusal_view(record: RefusalRecord) -> dict[str, Any]:
+    """Return somebody who was not admitted as an object, with what to do."""
+    return {
+        "reason": record.reason.value,
+        "what_to_do": remedy(record.reason),
+        "hostname": record.hostname,
+        "observed_address": record.observed_address,
+        "key_id": record.key_id,
+        "token_id": record.token_id,
+        "first_at": rfc3339(record.first_at),
+        "last_at": rfc3339(record.last_at),
+        "count": record.count,
     }

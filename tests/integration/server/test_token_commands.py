@@ -1,0 +1,110 @@
+"""Tokens and refusals from a shell: what became of a token, and what a tired operator types."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    """An installation without a running server: commands open it themselves."""
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),
+        "INGEST_DATA_DIR": str(tmp_path / "server"),
+        "INGEST_PUBLIC_ADDRESS": "ops.example.com:9443",
+    }
+
+
+def run(environ: dict[str, str], *arguments: str, said: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ct_ops_server", *arguments]
+    return subprocess.run(
+        command, env=environ, capture_output=True, text=True, timeout=60, check=False, input=said
+    )
+
+
+def ctl(environ: dict[str, str], *arguments: str) -> Any:
+    done = run(environ, *arguments, "--json")
+    assert 0 == done.returncode, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_a_token_is_made_listed_shown_and_revoked(environ: dict[str, str]) -> None:
+    """Its secret is seen once, with the line to run; a second revocation says that it was one."""
+    terms = ("--label", "web", "--network", "192.0.2.0/24", "--hostname", "web-*", "--max-uses", "3")
+    made = ctl(environ, "token", "create", *terms)
+    (listed,) = ctl(environ, "token", "list")
+    shown = ctl(environ, "token", "show", "web")
+    first = ctl(environ, "token", "revoke", made["id"], "--reason", "done")
+    second = ctl(environ, "token", "revoke", made["id"][:6])
+
+    assert made["token"] in made["run_line"]
+    assert (["192.0.2.0/24"], "web-*", "active") == (
+        listed["networks"],
+        listed["hostname_pattern"],
+        listed["state"],
+    )
+    assert made["token"].partition(".")[0] not in json.dumps([listed, shown, first])
+    assert ([], []) == (shown["admitted"], shown["refused"])
+    assert ("revoked", "done", False, True) == (
+        first["state"],
+        first["revoked_reason"],
+        first["was_revoked_before"],
+        second["was_revoked_before"],
+    )
+
+
+def test_a_token_string_is_explained_without_its_secret(environ: dict[str, str]) -> None:
+    """Where it points and what it pins; a cut one is told as cut."""
+    token = ctl(environ, "token", "create", "--label", "x")["token"]
+    explained = run(environ, "token", "decode", "-", said=token + "\n")
+    cut = run(environ, "token", "decode", "-", said=token[:-3])
+
+    assert "ops.example.com:9443" in explained.stdout
+    assert token.partition(".")[0] not in explained.stdout + explained.stderr
+    assert (0, 1) == (explained.returncode, cut.returncode)
+    assert "Traceback" not in cut.stderr
+
+
+def test_a_token_of_another_server_is_taken_over_by_its_hash_once(environ: dict[str, str]) -> None:
+    """The second time says that it is known."""
+    import_it = ("token", "import", "--sha256", "ab" * 32, "--label", "old")
+    assert "active" == ctl(environ, *import_it)["state"]
+    again = run(environ, *import_it)
+
+    assert 1 == again.returncode
+    assert "known here" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("token", "show", "nobody"), 1, "token list"),
+        (("token", "create", "--label", "x", "--network", "192.0.2.1/24"), 2, "192.0.2.0/24"),
+        (("token", "create", "--label", "x", "--network", "everywhere"), 2, "everywhere"),
+        (("token", "import", "--sha256", "abc", "--label", "x"), 2, "64"),
+        (("refusals", "list", "--reason", "nonsense"), 2, "reason"),
+    ],
+)
+def test_a_mistake_gets_a_sentence_and_its_exit_code(
+    environ: dict[str, str], arguments: tuple[str, ...], code: int, says: str
+) -> None:
+    """No traceback, and what to do."""
+    done = run(environ, *arguments)
+
+    assert code == done.returncode, done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_nobody_was_refused_yet(environ: dict[str, str]) -> None:
+    """An empty list says so to a person, and is an empty array to a program."""
+    assert [] == ctl(environ, "refusals", "list")
+    assert "nobody" in run(environ, "refusals", "list").stdout
