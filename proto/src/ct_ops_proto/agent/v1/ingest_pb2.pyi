@@ -279,10 +279,13 @@ class CheckDefinition(_message.Message):
     CHECK_TYPE_FIELD_NUMBER: _builtins.int
     CONFIG_JSON_FIELD_NUMBER: _builtins.int
     INTERVAL_SECONDS_FIELD_NUMBER: _builtins.int
+    TIMEOUT_MS_FIELD_NUMBER: _builtins.int
     check_id: _builtins.str
     check_type: _builtins.str
     config_json: _builtins.str
     interval_seconds: _builtins.int
+    timeout_ms: _builtins.int
+    """0: the agent's own default for this type"""
     def __init__(
         self,
         *,
@@ -290,10 +293,11 @@ class CheckDefinition(_message.Message):
         check_type: _builtins.str = ...,
         config_json: _builtins.str = ...,
         interval_seconds: _builtins.int = ...,
+        timeout_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["check_id", b"check_id", "check_type", b"check_type", "config_json", b"config_json", "interval_seconds", b"interval_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check_id", b"check_id", "check_type", b"check_type", "config_json", b"config_json", "interval_seconds", b"interval_seconds", "timeout_ms", b"timeout_ms"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -308,12 +312,15 @@ class CheckResult(_message.Message):
     OUTPUT_FIELD_NUMBER: _builtins.int
     DURATION_MS_FIELD_NUMBER: _builtins.int
     RAN_AT_UNIX_FIELD_NUMBER: _builtins.int
+    RAN_AT_MS_FIELD_NUMBER: _builtins.int
     check_id: _builtins.str
     status: _builtins.str
     """pass | fail | error"""
     output: _builtins.str
     duration_ms: _builtins.int
     ran_at_unix: _builtins.int
+    ran_at_ms: _builtins.int
+    """with check_id the key that makes a repeated result no second one"""
     def __init__(
         self,
         *,
@@ -322,10 +329,11 @@ class CheckResult(_message.Message):
         output: _builtins.str = ...,
         duration_ms: _builtins.int = ...,
         ran_at_unix: _builtins.int = ...,
+        ran_at_ms: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["check_id", b"check_id", "duration_ms", b"duration_ms", "output", b"output", "ran_at_unix", b"ran_at_unix", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check_id", b"check_id", "duration_ms", b"duration_ms", "output", b"output", "ran_at_ms", b"ran_at_ms", "ran_at_unix", b"ran_at_unix", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -448,19 +456,23 @@ class AgentTask(_message.Message):
     TASK_ID_FIELD_NUMBER: _builtins.int
     TASK_TYPE_FIELD_NUMBER: _builtins.int
     CONFIG_JSON_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     task_type: _builtins.str
     config_json: _builtins.str
+    attempt: _builtins.int
+    """from 1; the agent repeats it in all it says of the task"""
     def __init__(
         self,
         *,
         task_id: _builtins.str = ...,
         task_type: _builtins.str = ...,
         config_json: _builtins.str = ...,
+        attempt: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["config_json", b"config_json", "task_id", b"task_id", "task_type", b"task_type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "config_json", b"config_json", "task_id", b"task_id", "task_type", b"task_type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -472,17 +484,24 @@ class AgentTaskProgress(_message.Message):
 
     TASK_ID_FIELD_NUMBER: _builtins.int
     OUTPUT_CHUNK_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     output_chunk: _builtins.str
+    attempt: _builtins.int
+    offset: _builtins.int
+    """of the chunk in the attempt's output, in characters"""
     def __init__(
         self,
         *,
         task_id: _builtins.str = ...,
         output_chunk: _builtins.str = ...,
+        attempt: _builtins.int = ...,
+        offset: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["output_chunk", b"output_chunk", "task_id", b"task_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "offset", b"offset", "output_chunk", b"output_chunk", "task_id", b"task_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -497,11 +516,16 @@ class AgentTaskResult(_message.Message):
     EXIT_CODE_FIELD_NUMBER: _builtins.int
     RESULT_JSON_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
     task_id: _builtins.str
     task_type: _builtins.str
     exit_code: _builtins.int
     result_json: _builtins.str
     error: _builtins.str
+    attempt: _builtins.int
+    refused: _builtins.str
+    """why it was not even started: unsupported_task | bad_config | interrupted; else empty"""
     def __init__(
         self,
         *,
@@ -510,10 +534,12 @@ class AgentTaskResult(_message.Message):
         exit_code: _builtins.int = ...,
         result_json: _builtins.str = ...,
         error: _builtins.str = ...,
+        attempt: _builtins.int = ...,
+        refused: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "exit_code", b"exit_code", "result_json", b"result_json", "task_id", b"task_id", "task_type", b"task_type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "error", b"error", "exit_code", b"exit_code", "refused", b"refused", "result_json", b"result_json", "task_id", b"task_id", "task_type", b"task_type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -544,6 +570,7 @@ class HeartbeatRequest(_message.Message):
     BATCH_FIELD_NUMBER: _builtins.int
     RENEWAL_FIELD_NUMBER: _builtins.int
     CLOCK_SKEW_MS_FIELD_NUMBER: _builtins.int
+    COLLECTORS_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     """first frame of a stream: the agent token (JWT); later frames: the agent id"""
     cpu_percent: _builtins.float
@@ -581,6 +608,10 @@ class HeartbeatRequest(_message.Message):
     def renewal(self) -> Global___RenewalRequest:
         """asks for credentials beside the frame it comes with"""
 
+    @_builtins.property
+    def collectors(self) -> Global___CollectorReport:
+        """first frame of a stream, and again when it changed"""
+
     def __init__(
         self,
         *,
@@ -605,10 +636,11 @@ class HeartbeatRequest(_message.Message):
         batch: Global___Batch | None = ...,
         renewal: Global___RenewalRequest | None = ...,
         clock_skew_ms: _builtins.int | None = ...,
+        collectors: Global___CollectorReport | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_clock_skew_ms", b"_clock_skew_ms", "batch", b"batch", "clock_skew_ms", b"clock_skew_ms", "hello", b"hello", "renewal", b"renewal"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_clock_skew_ms", b"_clock_skew_ms", "batch", b"batch", "clock_skew_ms", b"clock_skew_ms", "collectors", b"collectors", "hello", b"hello", "renewal", b"renewal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clock_skew_ms", b"_clock_skew_ms", "agent_id", b"agent_id", "agent_version", b"agent_version", "arch", b"arch", "batch", b"batch", "check_results", b"check_results", "clock_skew_ms", b"clock_skew_ms", "cpu_percent", b"cpu_percent", "disk_percent", b"disk_percent", "disks", b"disks", "hello", b"hello", "memory_percent", b"memory_percent", "network_interfaces", b"network_interfaces", "os", b"os", "os_version", b"os_version", "pinned_server_cert_fingerprint", b"pinned_server_cert_fingerprint", "query_results", b"query_results", "renewal", b"renewal", "task_progress", b"task_progress", "task_results", b"task_results", "timestamp_unix", b"timestamp_unix", "uptime_seconds", b"uptime_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clock_skew_ms", b"_clock_skew_ms", "agent_id", b"agent_id", "agent_version", b"agent_version", "arch", b"arch", "batch", b"batch", "check_results", b"check_results", "clock_skew_ms", b"clock_skew_ms", "collectors", b"collectors", "cpu_percent", b"cpu_percent", "disk_percent", b"disk_percent", "disks", b"disks", "hello", b"hello", "memory_percent", b"memory_percent", "network_interfaces", b"network_interfaces", "os", b"os", "os_version", b"os_version", "pinned_server_cert_fingerprint", b"pinned_server_cert_fingerprint", "query_results", b"query_results", "renewal", b"renewal", "task_progress", b"task_progress", "task_results", b"task_results", "timestamp_unix", b"timestamp_unix", "uptime_seconds", b"uptime_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__clock_skew_ms: _TypeAlias = _typing.Literal["clock_skew_ms"]  # noqa: Y015
     _WhichOneofArgType__clock_skew_ms: _TypeAlias = _typing.Literal["_clock_skew_ms", b"_clock_skew_ms"]  # noqa: Y015
@@ -640,6 +672,7 @@ class HeartbeatResponse(_message.Message):
     BATCH_ACK_FIELD_NUMBER: _builtins.int
     RENEWED_FIELD_NUMBER: _builtins.int
     SERVER_TIME_MS_FIELD_NUMBER: _builtins.int
+    DEFINITIONS_FIELD_NUMBER: _builtins.int
     ok: _builtins.bool
     command: _builtins.str
     command_payload: _builtins.bytes
@@ -677,6 +710,10 @@ class HeartbeatResponse(_message.Message):
     def batch_ack(self) -> Global___BatchAck: ...
     @_builtins.property
     def renewed(self) -> Global___RenewalResponse: ...
+    @_builtins.property
+    def definitions(self) -> Global___Definitions:
+        """the checks of this agent, whole; absent: no news"""
+
     def __init__(
         self,
         *,
@@ -700,10 +737,11 @@ class HeartbeatResponse(_message.Message):
         batch_ack: Global___BatchAck | None = ...,
         renewed: Global___RenewalResponse | None = ...,
         server_time_ms: _builtins.int = ...,
+        definitions: Global___Definitions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["batch_ack", b"batch_ack", "pending_task", b"pending_task", "renewed", b"renewed", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch_ack", b"batch_ack", "definitions", b"definitions", "pending_task", b"pending_task", "renewed", b"renewed", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_ca_cert_pem", b"agent_ca_cert_pem", "batch_ack", b"batch_ack", "cancel_task_ids", b"cancel_task_ids", "cancel_terminal_sessions", b"cancel_terminal_sessions", "checks", b"checks", "command", b"command", "command_payload", b"command_payload", "download_url", b"download_url", "latest_version", b"latest_version", "ok", b"ok", "pending_client_cert_not_after_unix", b"pending_client_cert_not_after_unix", "pending_client_cert_pem", b"pending_client_cert_pem", "pending_queries", b"pending_queries", "pending_server_cert_pem", b"pending_server_cert_pem", "pending_task", b"pending_task", "pending_terminal_sessions", b"pending_terminal_sessions", "renewed", b"renewed", "server_time_ms", b"server_time_ms", "update_available", b"update_available", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_ca_cert_pem", b"agent_ca_cert_pem", "batch_ack", b"batch_ack", "cancel_task_ids", b"cancel_task_ids", "cancel_terminal_sessions", b"cancel_terminal_sessions", "checks", b"checks", "command", b"command", "command_payload", b"command_payload", "definitions", b"definitions", "download_url", b"download_url", "latest_version", b"latest_version", "ok", b"ok", "pending_client_cert_not_after_unix", b"pending_client_cert_not_after_unix", "pending_client_cert_pem", b"pending_client_cert_pem", "pending_queries", b"pending_queries", "pending_server_cert_pem", b"pending_server_cert_pem", "pending_task", b"pending_task", "pending_terminal_sessions", b"pending_terminal_sessions", "renewed", b"renewed", "server_time_ms", b"server_time_ms", "update_available", b"update_available", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -802,6 +840,7 @@ class SoftwareInventoryChunk(_message.Message):
     CHUNK_INDEX_FIELD_NUMBER: _builtins.int
     IS_LAST_FIELD_NUMBER: _builtins.int
     PACKAGES_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
     scan_id: _builtins.str
     """the task id"""
     agent_id: _builtins.str
@@ -809,6 +848,7 @@ class SoftwareInventoryChunk(_message.Message):
     """dpkg | rpm | pacman | apk | winreg | …"""
     chunk_index: _builtins.int
     is_last: _builtins.bool
+    attempt: _builtins.int
     @_builtins.property
     def packages(self) -> _containers.RepeatedCompositeFieldContainer[Global___SoftwarePackage]: ...
     def __init__(
@@ -820,10 +860,11 @@ class SoftwareInventoryChunk(_message.Message):
         chunk_index: _builtins.int = ...,
         is_last: _builtins.bool = ...,
         packages: _abc.Iterable[Global___SoftwarePackage] | None = ...,
+        attempt: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "chunk_index", b"chunk_index", "is_last", b"is_last", "packages", b"packages", "scan_id", b"scan_id", "source", b"source"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "attempt", b"attempt", "chunk_index", b"chunk_index", "is_last", b"is_last", "packages", b"packages", "scan_id", b"scan_id", "source", b"source"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1261,6 +1302,7 @@ class ResultItem(_message.Message):
     QUERY_RESULT_FIELD_NUMBER: _builtins.int
     TASK_PROGRESS_FIELD_NUMBER: _builtins.int
     TASK_RESULT_FIELD_NUMBER: _builtins.int
+    TASK_ACCEPTED_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def check_result(self) -> Global___CheckResult: ...
     @_builtins.property
@@ -1269,6 +1311,8 @@ class ResultItem(_message.Message):
     def task_progress(self) -> Global___AgentTaskProgress: ...
     @_builtins.property
     def task_result(self) -> Global___AgentTaskResult: ...
+    @_builtins.property
+    def task_accepted(self) -> Global___TaskAccepted: ...
     def __init__(
         self,
         *,
@@ -1276,16 +1320,41 @@ class ResultItem(_message.Message):
         query_result: Global___AgentQueryResult | None = ...,
         task_progress: Global___AgentTaskProgress | None = ...,
         task_result: Global___AgentTaskResult | None = ...,
+        task_accepted: Global___TaskAccepted | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["check_result", b"check_result", "item", b"item", "query_result", b"query_result", "task_progress", b"task_progress", "task_result", b"task_result"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["check_result", b"check_result", "item", b"item", "query_result", b"query_result", "task_accepted", b"task_accepted", "task_progress", b"task_progress", "task_result", b"task_result"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["check_result", b"check_result", "item", b"item", "query_result", b"query_result", "task_progress", b"task_progress", "task_result", b"task_result"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["check_result", b"check_result", "item", b"item", "query_result", b"query_result", "task_accepted", b"task_accepted", "task_progress", b"task_progress", "task_result", b"task_result"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_item: _TypeAlias = _typing.Literal["check_result", "query_result", "task_progress", "task_result"]  # noqa: Y015
+    _WhichOneofReturnType_item: _TypeAlias = _typing.Literal["check_result", "query_result", "task_progress", "task_result", "task_accepted"]  # noqa: Y015
     _WhichOneofArgType_item: _TypeAlias = _typing.Literal["item", b"item"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_item) -> _WhichOneofReturnType_item | None: ...
 
 Global___ResultItem: _TypeAlias = ResultItem  # noqa: Y015
+
+@_typing.final
+class TaskAccepted(_message.Message):
+    """Durable on the host before the task is started, so that a crash can never start it twice unseen."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TASK_ID_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    task_id: _builtins.str
+    attempt: _builtins.int
+    def __init__(
+        self,
+        *,
+        task_id: _builtins.str = ...,
+        attempt: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "task_id", b"task_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TaskAccepted: _TypeAlias = TaskAccepted  # noqa: Y015
 
 @_typing.final
 class Sample(_message.Message):
@@ -1377,6 +1446,7 @@ class BatchAck(_message.Message):
         INDEX_FIELD_NUMBER: _builtins.int
         REASON_FIELD_NUMBER: _builtins.int
         index: _builtins.int
+        """counted over the batch's results, then its samples, then its gaps"""
         reason: _builtins.str
         def __init__(
             self,
@@ -1403,6 +1473,7 @@ class BatchAck(_message.Message):
     digest: _builtins.bytes
     verdict: Global___BatchAck.Verdict.ValueType
     retry_after_ms: _builtins.int
+    """also beside STORED: how long the next batch shall wait"""
     stored_seq: _builtins.int
     stored_digest: _builtins.bytes
     @_builtins.property
@@ -1426,3 +1497,78 @@ class BatchAck(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BatchAck: _TypeAlias = BatchAck  # noqa: Y015
+
+@_typing.final
+class Definitions(_message.Message):
+    """---- Checks and collectors (HeartbeatResponse 110, HeartbeatRequest 110) -----------------------
+
+    The full list, also when it is empty: then nothing is to run. Field 7 cannot say that, because existing
+    servers leave it empty in every frame they push. An agent that named the feature "definitions" minds this
+    field only.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CHECKS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def checks(self) -> _containers.RepeatedCompositeFieldContainer[Global___CheckDefinition]: ...
+    def __init__(
+        self,
+        *,
+        checks: _abc.Iterable[Global___CheckDefinition] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checks", b"checks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Definitions: _TypeAlias = Definitions  # noqa: Y015
+
+@_typing.final
+class CollectorReport(_message.Message):
+    """Which collectors run on a host, so that the server can tell data that should come from data that does."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COLLECTORS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def collectors(self) -> _containers.RepeatedCompositeFieldContainer[Global___CollectorState]: ...
+    def __init__(
+        self,
+        *,
+        collectors: _abc.Iterable[Global___CollectorState] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["collectors", b"collectors"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CollectorReport: _TypeAlias = CollectorReport  # noqa: Y015
+
+@_typing.final
+class CollectorState(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    INTERVAL_MS_FIELD_NUMBER: _builtins.int
+    PROBLEM_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    interval_ms: _builtins.int
+    problem: _builtins.str
+    """one sentence for operators; empty: it works"""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        interval_ms: _builtins.int = ...,
+        problem: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["interval_ms", b"interval_ms", "name", b"name", "problem", b"problem"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CollectorState: _TypeAlias = CollectorState  # noqa: Y015
