@@ -44,6 +44,10 @@ proto: $(READY) ## Regenerate the messages from proto/
 golden: $(READY) ## Accept an addition to the wire
 	PYTHONPATH=tests $(BIN)/python tests/golden.py
 
+.PHONY: docs
+docs: $(READY) ## Rewrite the generated parts of the documentation
+	PYTHONPATH=tests $(BIN)/python tests/generated_docs.py
+
 LOCK = $(BIN)/uv pip compile --quiet pyproject.toml --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header
 

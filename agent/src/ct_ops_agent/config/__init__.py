@@ -4,5 +4,5 @@
 * `parse`     how each kind of value is read, with a sentence for what cannot be read
 * `load`      the sources in their order: flag, environment, file, default
 * `problems`  everything that is wrong, at once, each by its key
-* `document`  the table as a page for operators
+* `document`  the table as operators read it in docs/agent.md
 """

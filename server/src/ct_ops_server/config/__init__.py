@@ -8,7 +8,7 @@
 * ``addresses``, ``duration``, ``values``  parsers, pure
 * ``key_files``  whether the named certificates and keys can be used
 * ``load``       all of it together; also what ``config show`` and ``config check`` print
-* ``document``   writes ``docs/server-configuration.md`` from the table
+* ``document``   prints the table for ``docs/server-configuration.md``
 
 Nothing here writes, connects or logs. Imports no other part of the server.
 """
