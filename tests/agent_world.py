@@ -13,6 +13,7 @@ from ct_ops_agent.clock import Clock
 from ct_ops_agent.config.schema import AgentConfig
 from ct_ops_agent.daemon import built_lifecycle, run_once
 from ct_ops_proto.enrolment_token import parse_token
+from ct_ops_server.config.schema import Settings
 from real_server import RealServer, real_server, settings_for
 
 
@@ -56,10 +57,10 @@ class World:
 
 
 @asynccontextmanager
-async def new_world(folder: Path) -> AsyncIterator[World]:
+async def new_world(folder: Path, settings: Settings | None = None) -> AsyncIterator[World]:
     """Run a new server and configure an agent that may enrol there once."""
     clock = [datetime.now(UTC)]
-    async with real_server(settings_for(folder / "server"), now=lambda: clock[0]) as server:
+    async with real_server(settings or settings_for(folder / "server"), now=lambda: clock[0]) as server:
         token = await server.token(max_uses=1)
         config = AgentConfig(
             address=f"127.0.0.1:{server.wire.port}",

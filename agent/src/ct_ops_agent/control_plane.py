@@ -13,7 +13,6 @@ from typing import Protocol
 
 from ct_ops_agent.host import HostFacts
 from ct_ops_agent.identity.credentials import Identity
-from ct_ops_agent.identity.keystore import parse_pem
 from ct_ops_agent.secret import Secret
 from ct_ops_agent.vitals import Vitals
 
@@ -24,6 +23,15 @@ class Tag:
 
     key: str
     value: str
+
+
+@dataclass(frozen=True)
+class Challenge:
+    """What a server asks a key to sign."""
+
+    nonce: bytes
+    server_certificate_sha256: bytes
+    """Of the certificate that the challenger says it shows; a claim. Empty: it does not say."""
 
 
 @dataclass(frozen=True)
@@ -158,8 +166,11 @@ class HeartbeatStream(Protocol):
 class Session(Protocol):
     """A connection to the server, as the identity it was opened with."""
 
-    async def challenge(self, public_key_pem: str) -> bytes | None:
+    async def challenge(self, public_key_pem: str) -> Challenge | None:
         """Ask for a nonce to sign; ``None`` from a server that knows no challenges."""
+
+    async def server_certificate(self) -> bytes:
+        """Return the certificate (DER) that the server shows on another connection, verified like this one's."""
 
     async def register(self, registration: Registration) -> RegistrationReply:
         """Ask to be admitted."""
@@ -186,20 +197,6 @@ class Route:
 
     learnt: bool = False
     """The roots were learnt at first contact and are not written down yet."""
-
-    @property
-    def only_root(self) -> bytes | None:
-        """DER of the root that the server is verified by; ``None`` when there are several, or the system's.
-
-        A proof of the key names it, so that it is good for this server only.
-        """
-        roots = [der for label, der in parse_pem(self.roots_pem) if label == "CERTIFICATE"]
-        return roots[0] if len(roots) == 1 else None
-
-    @property
-    def can_prove_key(self) -> bool:
-        """Whether a key can be proven to the server of this route by its challenge."""
-        return self.only_root is not None
 
 
 class Connect(Protocol):

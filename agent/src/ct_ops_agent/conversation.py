@@ -26,7 +26,6 @@ from ct_ops_agent.control_plane import (
     Hello,
     RenewalAsk,
     Renewed,
-    Route,
     Session,
 )
 from ct_ops_agent.errors import AgentError, DataDirectoryError, UnreachableError
@@ -51,7 +50,7 @@ class ReadsVitals(Protocol):
 class Renews(Protocol):
     """Knows what is due, and keeps what comes: `renewal.Renewal`."""
 
-    def ask(self, identity: Identity, *, can_prove_key: bool) -> RenewalAsk | None:
+    def ask(self, identity: Identity) -> RenewalAsk | None:
         """Return what to ask beside a frame."""
 
     def csr_if_leaf_is_due(self, identity: Identity) -> bytes | None:
@@ -120,16 +119,14 @@ class HeartbeatParts:
 class Conversation:
     """One stream, from its first frame on."""
 
-    def __init__(  # noqa: PLR0917  six things that belong to one stream
+    def __init__(
         self,
         parts: HeartbeatParts,
         session: Session,
         stream: HeartbeatStream,
-        route: Route,
         identity: Identity,
         events: StreamEvents,
     ) -> None:
-        self._route = route
         self._parts = parts
         self._session = session
         self._stream = stream
@@ -156,8 +153,7 @@ class Conversation:
         """Send a frame, with a wish for new credentials when they are due, and take the reply."""
         frame = await self._frame()
         if FEATURE in self._features:
-            ask = self._parts.renewal.ask(self._identity, can_prove_key=self._route.can_prove_key)
-            frame = replace(frame, renewal=ask)
+            frame = replace(frame, renewal=self._parts.renewal.ask(self._identity))
         self._take(await self._exchange(frame))
         self._acknowledged()
         if FEATURE not in self._features:

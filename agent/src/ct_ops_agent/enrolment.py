@@ -17,6 +17,7 @@ This module loads `cryptography`; an enrolled daemon imports it only when it has
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -42,6 +43,9 @@ from ct_ops_agent.secret import Secret
 from ct_ops_proto.key_proof import signed_text
 
 _log = logging.getLogger(__name__)
+
+_LOOKS = 4
+"""How often to look for the certificate that a challenger names, before a proof is given up."""
 
 _UNKNOWN_KEY_REASONS = {"token_missing", "token_unknown"}
 """How a server of ours answers a proven key that it does not know, when no token is shown."""
@@ -94,7 +98,7 @@ class Enrolment:
         earlier = self._store.load(keys)
         registration = self._registration(keys, earlier.agent_id)
         # A key made just now is known to nobody: there is nothing to prove.
-        prover = Prover(keys, route.only_root) if kept else None
+        prover = Prover(keys) if kept else None
         reply = await self._register(route, earlier.identity, registration, prover)
         try:
             identity = judge(reply, keys, earlier.identity, now_unix=self._wall())
@@ -118,7 +122,7 @@ class Enrolment:
             return None
         registration = replace(self._registration(following, ""), enrolment_token=Secret(""))
         try:
-            reply = await self._ask_with_proof(route, registration, Prover(following, route.only_root))
+            reply = await self._ask_with_proof(route, registration, Prover(following))
             if reply is None:
                 _log.warning(
                     "this server cannot be asked about the new key; this agent goes on with the old one"
@@ -183,28 +187,38 @@ class Enrolment:
 class Prover:
     """Signs the server's challenge with the agent's key."""
 
-    def __init__(self, keys: KeyPair, root: bytes | None) -> None:
-        """Prepare; ``root`` is the one that the server is verified by, ``None`` when that is not known."""
+    def __init__(self, keys: KeyPair) -> None:
         self._keys = keys
-        self._root = root
 
     async def prove(self, session: Session, registration: Registration) -> KeyProof | None:
         """Return a fresh proof for this registration; ``None`` where none can be made.
 
-        The signature names the authority that this server was verified by, so that another server that
-        relays the challenge gets a proof that is good for nobody else. With several roots (a bundle of
-        an organisation, the system's) it is not known which one it was: the leaf has to do then.
+        The signature names the certificate of this server, as this agent has verified it itself, whatever
+        roots it believes: a server that relays another one's challenge gets a proof that is good for
+        nobody but itself.
 
         Raises:
-            EnrolmentRefusedError, UnreachableError: as ``Session.challenge``.
+            EnrolmentRefusedError, UnreachableError: as ``Session.challenge``; or the server does not show
+                the certificate that the challenger names.
         """
-        if self._root is None:
+        challenge = await session.challenge(registration.public_key_pem)
+        if challenge is None:
             return None
-        nonce = await session.challenge(registration.public_key_pem)
-        if nonce is None:
-            return None
-        text = signed_text(nonce=nonce, server_ca_der=self._root, csr_der=registration.csr_der)
-        return KeyProof(nonce, sign(self._keys, text))
+        shown = await _look_for(challenge.server_certificate_sha256, session)
+        text = signed_text(nonce=challenge.nonce, server_certificate_der=shown, csr_der=registration.csr_der)
+        return KeyProof(challenge.nonce, sign(self._keys, text))
+
+
+async def _look_for(named_sha256: bytes, session: Session) -> bytes:
+    """Return the server's certificate; of several servers behind one name, the one that is named."""
+    for _ in range(_LOOKS):
+        shown = await session.server_certificate()
+        if not named_sha256 or hashlib.sha256(shown).digest() == named_sha256:
+            return shown
+    raise UnreachableError(
+        "the challenge to this agent's key is of a server with another certificate than the one that is shown here: "
+        "either several servers share this name, which need one certificate, or somebody is in between"
+    )
 
 
 async def _try_to_prove(prover: Prover, session: Session, registration: Registration) -> KeyProof | None:

@@ -41,7 +41,7 @@ class Heartbeat:
         async with self._connect(route, identity) as session:
             stream = session.open_heartbeat()
             try:
-                conversation = Conversation(self._parts, session, stream, route, identity, events)
+                conversation = Conversation(self._parts, session, stream, identity, events)
                 await conversation.open()
                 _log.info("connected to %s as agent %s", ", ".join(route.addresses), identity.agent_id)
                 while not conversation.wants_new_connection:
@@ -60,7 +60,7 @@ class Heartbeat:
         async with self._connect(route, identity) as session:
             stream = session.open_heartbeat()
             try:
-                return await Conversation(self._parts, session, stream, route, identity, _Nobody()).open()
+                return await Conversation(self._parts, session, stream, identity, _Nobody()).open()
             finally:
                 await stream.finish()
 

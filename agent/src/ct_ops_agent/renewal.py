@@ -12,7 +12,9 @@ A new token is used from the next stream on, a new leaf needs a new connection: 
 one. An existing server renews leaves by a call of its own (RenewCertificate) and renews no tokens;
 its new leaf waits for the next connection, since each one costs a token that may have expired.
 
-What was refused is asked for again an hour later, and never ends a stream on our side.
+What was refused, or never answered, is asked for again after a minute, then after two, four and so on up to
+an hour: a refusal may end the stream on the server's side, and never does on ours. A rotation that somebody
+requests has waits of its own, so it never stands behind those of a leaf.
 
 `cryptography` is loaded when a leaf is due, not before.
 """
@@ -28,6 +30,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ct_ops_agent.backoff import Backoff
 from ct_ops_agent.control_plane import KeyProof, RenewalAsk, Renewed
 from ct_ops_agent.identity.credentials import CredentialStore, Identity
 from ct_ops_agent.identity.keystore import KeyPair, parse_pem
@@ -43,7 +46,8 @@ _log = logging.getLogger(__name__)
 FEATURE = "renewal"
 """What ``features`` calls it."""
 
-ASK_AGAIN_AFTER_S = 3600.0
+FIRST_WAIT_S = 60.0
+LONGEST_WAIT_S = 3600.0
 _USUAL_LIFE_S = 90 * 86_400.0
 """Of a leaf of which only the end is known: what existing servers issue."""
 _TOKEN_LEFT = 1 / 3
@@ -96,6 +100,28 @@ def leaf_is_due(identity: Identity, now_unix: float, *, jitter: float) -> bool:
     return now_unix >= begin + (end - begin) * (_LEAF_USED + _JITTER * jitter)
 
 
+class _Patience:
+    """When the same thing may be asked for again."""
+
+    def __init__(self, wall: Callable[[], float], share: float) -> None:
+        self._wall = wall
+        self._backoff = Backoff(FIRST_WAIT_S, LONGEST_WAIT_S, random=lambda: share)
+        self._asked_unix = 0.0
+        self._wait_s = 0.0
+
+    @property
+    def is_over(self) -> bool:
+        # A clock that went back to before the last attempt must not silence this agent.
+        return not 0 <= self._wall() - self._asked_unix < self._wait_s
+
+    def note_attempt(self) -> None:
+        self._asked_unix, self._wait_s = self._wall(), self._backoff.next_delay()
+
+    def forget(self) -> None:
+        self._backoff.reset()
+        self._wait_s = 0.0
+
+
 class Renewal:
     """What this process asks for, and what it does with the answer."""
 
@@ -106,40 +132,41 @@ class Renewal:
         self._rotation = rotation
         self._wall = wall
         self._jitter = jitter
-        self._not_before_unix = 0.0
+        self._credentials = _Patience(wall, jitter)
+        self._key = _Patience(wall, jitter)
         self._told_rotation = False
 
-    def ask(self, identity: Identity, *, can_prove_key: bool) -> RenewalAsk | None:
+    def ask(self, identity: Identity) -> RenewalAsk | None:
         """Return what to ask a server that renews on the stream; ``None``: nothing is due.
 
         Args:
             identity: of the stream.
-            can_prove_key: whether a Register could prove a key on this route. Without that, a lost
-                reply to a rotation could never be settled, so none is begun.
 
         Raises:
             DataDirectoryError: the next key cannot be written.
         """
-        if not self._may_ask():
-            return None
-        if self._rotation.is_requested and self._may_rotate(possible=can_prove_key):
-            self._note_attempt()
+        if not self._rotation.is_requested:
+            self._key.forget()  # the next request is another one
+        elif self._key.is_over:
+            self._key.note_attempt()
             return self._rotate(identity)
+        if not self._credentials.is_over:
+            return None
         if self._leaf_is_due(identity):
-            self._note_attempt()
+            self._credentials.note_attempt()
             return RenewalAsk(_make_csr(identity.keys))
         if token_is_due(identity.agent_token, self._wall()):
-            self._note_attempt()
+            self._credentials.note_attempt()
             return RenewalAsk(b"")
         return None
 
     def csr_if_leaf_is_due(self, identity: Identity) -> bytes | None:
         """Return what to ask a server that renews leaves by a call; ``None``: nothing is due."""
         if self._rotation.is_requested:
-            self._may_rotate(possible=False)
-        if not self._may_ask() or not self._leaf_is_due(identity):
+            self._tell_that_rotation_waits()
+        if not self._credentials.is_over or not self._leaf_is_due(identity):
             return None
-        self._note_attempt()
+        self._credentials.note_attempt()
         return _make_csr(identity.keys)
 
     def take(self, identity: Identity, renewed: Renewed) -> Identity:
@@ -166,7 +193,8 @@ class Renewal:
         if keys is not identity.keys:
             self._rotation.promote(keys)
         self._store.keep_identity(now)
-        self._not_before_unix = 0.0
+        self._credentials.forget()
+        self._key.forget()
         _log.info("renewed: %s", _what(identity, now))
         return now
 
@@ -179,13 +207,10 @@ class Renewal:
             raise UnusableRenewalError("the server sent a certificate for another key; it is not used")
         return following
 
-    def _may_rotate(self, *, possible: bool) -> bool:
-        if not possible and not self._told_rotation:
+    def _tell_that_rotation_waits(self) -> None:
+        if not self._told_rotation:
             self._told_rotation = True
-            _log.warning(
-                "the key cannot be rotated with this server (it has to be ours, believed by one root): the request waits"
-            )
-        return possible
+            _log.warning("this server does not rotate keys: the request waits for one that does")
 
     def _rotate(self, identity: Identity) -> RenewalAsk:
         from ct_ops_agent.identity.certificates import make_key_pair, sign  # noqa: PLC0415 - heavy, and rare
@@ -200,13 +225,6 @@ class Renewal:
 
     def _leaf_is_due(self, identity: Identity) -> bool:
         return leaf_is_due(identity, self._wall(), jitter=self._jitter)
-
-    def _may_ask(self) -> bool:
-        # A clock that went back must not silence this agent: more than one wait ahead counts as past.
-        return not 0 < self._not_before_unix - self._wall() <= ASK_AGAIN_AFTER_S
-
-    def _note_attempt(self) -> None:
-        self._not_before_unix = self._wall() + ASK_AGAIN_AFTER_S
 
 
 def _life_of(leaf_pem: str, keys: KeyPair) -> LeafLife:

@@ -2,7 +2,8 @@
 
 A CSR proves nothing fresh: an existing agent's is byte-identical on every Register, so whoever saw
 one can replay it. The signed text therefore binds a single-use nonce, the server it is meant for
-and the CSR it comes with.
+and the CSR it comes with. The server is named by its own certificate, as the agent has verified it under
+its roots and for the name it dialled: an authority may have signed other servers too (docs/adr/0006).
 """
 
 import hashlib
@@ -11,9 +12,11 @@ _REGISTER = b"ct-ops-register-1"
 _ROTATE = b"ct-ops-rotate-key-1"
 
 
-def signed_text(*, nonce: bytes, server_ca_der: bytes, csr_der: bytes) -> bytes:
+def signed_text(*, nonce: bytes, server_certificate_der: bytes, csr_der: bytes) -> bytes:
     """Return what ``KeyProof.signature`` of a Register is made over."""
-    return _REGISTER + nonce + hashlib.sha256(server_ca_der).digest() + hashlib.sha256(csr_der).digest()
+    return (
+        _REGISTER + nonce + hashlib.sha256(server_certificate_der).digest() + hashlib.sha256(csr_der).digest()
+    )
 
 
 def rotation_text(*, leaf_der: bytes, csr_der: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable
 from datetime import UTC, datetime, timedelta
 
@@ -33,7 +34,7 @@ async def prove(
     host: Host,
     *,
     signer: Host | None = None,
-    for_server_ca: str = "",
+    for_server: str = "",
     for_csr: bytes = b"",
 ) -> wire.RegisterRequest:
     """Return a Register without a token, with a signed challenge."""
@@ -42,8 +43,11 @@ async def prove(
         challenge = await stub.RegisterChallenge(
             wire.RegisterChallengeRequest(public_key=raw_public_pem(host.key))
         )
-    ca_der = der_of(for_server_ca or server.wire.ca_pem)
-    text = signed_text(nonce=challenge.nonce, server_ca_der=ca_der, csr_der=for_csr or request.csr_der)
+    shown = der_of(for_server or (server.settings.data_dir / "server.crt").read_text())
+    assert hashlib.sha256(shown).digest() == challenge.server_certificate_sha256 or for_server
+    text = signed_text(
+        nonce=challenge.nonce, server_certificate_der=shown, csr_der=for_csr or request.csr_der
+    )
     request.proof.nonce = challenge.nonce
     request.proof.signature = (signer or host).key.sign(text)
     return request
@@ -92,11 +96,15 @@ async def test_attack_a_replayed_proof_is_refused(server: RealServer) -> None:
     assert (grpc.StatusCode.UNAVAILABLE, "proof_stale") == (refusal.code(), reason_of(refusal))
 
 
-async def test_attack_a_relayed_register_is_refused(server: RealServer) -> None:
-    """A rogue server hands our nonce to an agent, which signs for the server that it believes it talks to."""
+@pytest.mark.parametrize("signed_for", ["agent-ca.crt", "server-ca.crt"])
+async def test_attack_a_relayed_register_is_refused(server: RealServer, signed_for: str) -> None:
+    """A rogue server hands our nonce to an agent, which signs for the certificate that it sees there.
+
+    Nor is a signature for our authority one for us: that may have signed other servers too.
+    """
     host = await server.enrolled("web-1")
-    rogue_ca = (server.settings.data_dir / "agent-ca.crt").read_text()
-    refusal = await refused(register(server, await prove(server, host, for_server_ca=rogue_ca)))
+    rogue = (server.settings.data_dir / signed_for).read_text()
+    refusal = await refused(register(server, await prove(server, host, for_server=rogue)))
 
     assert (grpc.StatusCode.INVALID_ARGUMENT, "proof_invalid") == (refusal.code(), reason_of(refusal))
 

@@ -1,5 +1,6 @@
 """What a reply to Register means, row by row; and how a key is proven before it."""
 
+import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -8,9 +9,10 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from ct_ops_agent.control_plane import Registration, RegistrationReply, Route
+from ct_ops_agent.control_plane import Challenge, Registration, RegistrationReply, Route
 from ct_ops_agent.enrolment import Applicant, Enrolment, judge
 from ct_ops_agent.errors import (
     AgentError,
@@ -25,6 +27,7 @@ from ct_ops_agent.identity.credentials import CredentialStore, Identity
 from ct_ops_agent.identity.keystore import keep_key_pair, load_key_pair
 from ct_ops_agent.identity.rotation import KeyRotation
 from ct_ops_agent.secret import Secret
+from ct_ops_proto.key_proof import signed_text
 from fakes.conforming_server import issue_leaf, make_authority
 
 KEYS = make_key_pair()
@@ -120,6 +123,11 @@ class Desk:
     """A server's registration desk, from a script."""
 
     nonce: bytes | AgentError | None = b"n" * 32
+    named_sha256: bytes = b""
+    shown: list[bytes] = field(default_factory=lambda: [b"the server's certificate"])
+    """The certificates that are seen, one after the other; the last one for ever."""
+
+    looks: int = 0
     reply: RegistrationReply | AgentError = ACTIVE
     asked: list[Registration] = field(default_factory=list)
 
@@ -127,10 +135,14 @@ class Desk:
     async def connect(self, _route: Route, _identity: Identity | None) -> AsyncIterator["Desk"]:
         yield self
 
-    async def challenge(self, _public_key_pem: str) -> bytes | None:
+    async def challenge(self, _public_key_pem: str) -> Challenge | None:
         if isinstance(self.nonce, AgentError):
             raise self.nonce
-        return self.nonce
+        return None if self.nonce is None else Challenge(self.nonce, self.named_sha256)
+
+    async def server_certificate(self) -> bytes:
+        self.looks += 1
+        return self.shown.pop(0) if len(self.shown) > 1 else self.shown[0]
 
     async def register(self, registration: Registration) -> RegistrationReply:
         self.asked.append(registration)
@@ -165,18 +177,71 @@ async def test_a_challenge_that_fails_never_keeps_from_register(
     assert [None] == [registration.proof for registration in desk.asked]
 
 
-async def test_a_key_that_was_here_before_is_proven(tmp_path: Path) -> None:
-    """By the server's nonce; where the server is verified by several roots, there is nothing to sign for."""
-    several = replace(ROUTE, roots_pem=ROUTE.roots_pem + make_authority("Other").pem)
-    proven, unproven = Desk(), Desk()
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    await proven.enrolment(tmp_path / "a").enrol(ROUTE)
-    await unproven.enrolment(tmp_path / "b").enrol(several)
+SEVERAL = replace(ROUTE, roots_pem=ROUTE.roots_pem + make_authority("Other").pem)
+SYSTEM = replace(ROUTE, roots_pem="")
 
-    assert proven.asked[0].proof is not None
-    assert b"n" * 32 == proven.asked[0].proof.nonce
-    assert unproven.asked[0].proof is None
+
+def is_proven_to(certificate: bytes, registration: Registration) -> bool:
+    """Return whether a registration carries a proof of `KEYS` for the server with this certificate."""
+    proof = registration.proof
+    assert proof is not None
+    text = signed_text(nonce=proof.nonce, server_certificate_der=certificate, csr_der=registration.csr_der)
+    try:
+        Ed25519PublicKey.from_public_bytes(KEYS.public).verify(proof.signature, text)
+    except InvalidSignature:
+        return False
+    return b"n" * 32 == proof.nonce
+
+
+@pytest.mark.parametrize("route", [ROUTE, SEVERAL, SYSTEM], ids=["one root", "several", "the system's"])
+async def test_a_key_that_was_here_before_is_proven(tmp_path: Path, route: Route) -> None:
+    """By the server's nonce and for the certificate that it shows, whatever roots are believed."""
+    desk = Desk()
+    await desk.enrolment(tmp_path).enrol(route)
+
+    assert is_proven_to(b"the server's certificate", desk.asked[0])
+
+
+async def test_of_several_servers_behind_one_name_the_key_is_proven_to_the_one_that_asks(
+    tmp_path: Path,
+) -> None:
+    """A look may find another one than the conversation; then this agent looks again."""
+    desk = Desk(named_sha256=hashlib.sha256(b"second").digest(), shown=[b"first", b"second", b"first"])
+    await desk.enrolment(tmp_path).enrol(ROUTE)
+
+    assert is_proven_to(b"second", desk.asked[0])
+    assert 2 == desk.looks
+
+
+async def test_attack_a_challenge_of_another_server_is_not_signed(tmp_path: Path) -> None:
+    """Who relays a challenge shows a certificate of his own; the leaf or the token may do without a proof."""
+    desk = Desk(named_sha256=hashlib.sha256(b"of another server").digest())
+    await desk.enrolment(tmp_path).enrol(ROUTE)
+
+    assert [None] == [registration.proof for registration in desk.asked]
+    assert desk.looks <= 5
+
+
+async def test_attack_a_relayed_challenge_without_its_name_is_signed_for_the_relay_only(
+    tmp_path: Path,
+) -> None:
+    """What the challenger says about itself only ever makes this agent look again: it signs what it saw."""
+    desk = Desk(named_sha256=hashlib.sha256(b"the relay's").digest(), shown=[b"the relay's"])
+    await desk.enrolment(tmp_path).enrol(ROUTE)
+
+    assert is_proven_to(b"the relay's", desk.asked[0])
+    assert not is_proven_to(b"of another server", desk.asked[0])
+
+
+async def test_a_next_key_whose_challenge_is_another_servers_is_not_dropped(tmp_path: Path) -> None:
+    """Which key the server holds is not known then."""
+    desk = Desk(named_sha256=hashlib.sha256(b"of another server").digest())
+    enrolment = desk.enrolment(tmp_path)
+    KeyRotation(tmp_path).keep_next(make_key_pair())
+    with pytest.raises(UnreachableError, match="another certificate"):
+        await enrolment.enrol(ROUTE)
+
+    assert KeyRotation(tmp_path).is_under_way
 
 
 @pytest.mark.parametrize("nonce", [None, BUSY], ids=["not offered", "busy"])

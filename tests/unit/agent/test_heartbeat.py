@@ -9,6 +9,7 @@ import pytest
 
 from ct_ops_agent.clock import Clock
 from ct_ops_agent.control_plane import (
+    Challenge,
     HeartbeatFrame,
     HeartbeatReply,
     Hello,
@@ -46,8 +47,8 @@ class Renewals:
     unusable: bool = False
     taken: list[Renewed] = field(default_factory=list)
 
-    def ask(self, identity: Identity, *, can_prove_key: bool) -> RenewalAsk | None:
-        del identity, can_prove_key
+    def ask(self, identity: Identity) -> RenewalAsk | None:
+        del identity
         return self.asks.pop(0) if self.asks else None
 
     def csr_if_leaf_is_due(self, identity: Identity) -> bytes | None:
@@ -115,7 +116,10 @@ class Stream:
             raise UnreachableError("away")
         return self.renewal.by_call
 
-    async def challenge(self, _public_key_pem: str) -> bytes | None:
+    async def challenge(self, _public_key_pem: str) -> Challenge | None:
+        raise AssertionError("a heartbeat never registers")
+
+    async def server_certificate(self) -> bytes:
         raise AssertionError("a heartbeat never registers")
 
     async def register(self, _registration: Registration) -> RegistrationReply:

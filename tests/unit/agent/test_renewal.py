@@ -59,7 +59,7 @@ class Desk:
     rotation: KeyRotation
 
     def ask(self, identity: Identity = IDENTITY) -> RenewalAsk | None:
-        return self.renewal.ask(identity, can_prove_key=True)
+        return self.renewal.ask(identity)
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_nothing_is_asked_for_while_nothing_is_due(desk: Desk) -> None:
 
 
 def test_a_due_token_is_asked_for_alone_and_a_due_leaf_brings_one_along(desk: Desk) -> None:
-    """An hour lies between two attempts, so that a server that refuses is not asked at every heartbeat."""
+    """A server that refuses, or does not answer, is not asked at every heartbeat."""
     desk.clock[0] = START + 16.5 * 3600
     first, second = desk.ask(), desk.ask()
     desk.clock[0] = START + 46 * DAY
@@ -122,6 +122,58 @@ def test_a_due_token_is_asked_for_alone_and_a_due_leaf_brings_one_along(desk: De
     request = x509.load_der_x509_csr(third.csr_der)
     assert request.is_signature_valid
     assert third.proof is None
+
+
+def asked_at(desk: Desk, *, hours: float) -> list[int]:
+    """Let a heartbeat be due every 30 seconds and nothing be answered; return when something was asked for."""
+    begin, seconds = desk.clock[0], list[int]()
+    for passed in range(0, int(hours * 3600), 30):
+        desk.clock[0] = begin + passed
+        if desk.ask() is not None:
+            seconds.append(passed)
+    return seconds
+
+
+def test_what_is_not_answered_is_asked_for_again_after_a_minute_then_less_and_less_often(desk: Desk) -> None:
+    """Once an hour at the least: a lost reply costs a minute, a server that refuses is left in peace."""
+    desk.clock[0] = START + 46 * DAY
+
+    assert [0, 60, 180, 420, 900, 1860, 3780, 7380, 10_980] == asked_at(desk, hours=4)
+
+
+def test_an_unanswered_rotation_is_repeated_like_everything_else(desk: Desk) -> None:
+    """With the same next key: `identity rotate-key` waits two minutes for it."""
+    desk.rotation.request()
+    attempts = asked_at(desk, hours=0.5)
+    following = desk.rotation.next_key()
+
+    assert [0, 60, 180, 420, 900] == attempts
+    assert following == desk.rotation.next_key()
+
+
+def test_an_answer_ends_the_waiting(desk: Desk) -> None:
+    """What is due next is asked for at once, and its first repetition comes after a minute again."""
+    desk.clock[0] = START + 46 * DAY
+    asked_at(desk, hours=2)
+    desk.renewal.take(IDENTITY, Renewed(Secret("a.b.c"), leaf_for(KEYS)))
+
+    assert [0, 60, 180] == asked_at(desk, hours=0.1)
+
+
+def test_a_rotation_that_somebody_requests_does_not_wait_behind_a_leaf(desk: Desk) -> None:
+    """Nor behind an earlier request that was taken back."""
+    desk.clock[0] = START + 46 * DAY
+    asked_at(desk, hours=2)
+    for _ in range(2):
+        desk.rotation.request()
+        first, second = desk.ask(), desk.ask()
+        desk.rotation.drop()
+        (desk.directory / "rotate_key.request").unlink(missing_ok=True)
+        desk.ask()
+
+        assert first is not None
+        assert first.proof is not None
+        assert second is None
 
 
 def test_a_clock_that_went_back_does_not_silence_the_agent(desk: Desk) -> None:
@@ -195,18 +247,17 @@ def test_the_new_key_is_the_agents_when_its_leaf_is_there(desk: Desk) -> None:
     assert not desk.rotation.is_under_way
 
 
-def test_a_rotation_that_could_not_be_settled_is_not_begun(desk: Desk) -> None:
-    """With a bundle of roots no Register can prove the next key: the request waits."""
+def test_a_rotation_waits_while_the_server_is_an_existing_one(desk: Desk) -> None:
+    """It could never be settled there: nothing is begun."""
     desk.rotation.request()
 
-    assert desk.renewal.ask(IDENTITY, can_prove_key=False) is None
     assert desk.renewal.csr_if_leaf_is_due(IDENTITY) is None
     assert not desk.rotation.is_under_way
     assert desk.rotation.is_requested
 
 
 def test_an_existing_server_is_asked_for_a_leaf_by_its_csr(desk: Desk) -> None:
-    """Half-way through the leaf's life, and not again for an hour."""
+    """Half-way through the leaf's life, and not again at once."""
     before = desk.renewal.csr_if_leaf_is_due(IDENTITY)
     desk.clock[0] = START + 46 * DAY
     due, again = (desk.renewal.csr_if_leaf_is_due(IDENTITY) for _ in range(2))

@@ -4,4 +4,5 @@
 * `control_plane`  the flows' protocols, fulfilled over gRPC
 * `convert`        model ⇄ protobuf, pure
 * `first_contact`  unverified connections that fetch a certificate (httpx and ssl, no gRPC)
+* `verified_look`  the server's certificate as gRPC verifies it but does not show it (ssl, no gRPC)
 """

@@ -15,6 +15,7 @@ from typing import Any
 import grpc
 
 from ct_ops_agent.control_plane import (
+    Challenge,
     HeartbeatFrame,
     HeartbeatReply,
     Registration,
@@ -92,7 +93,7 @@ class GrpcConnector:
         address = route.addresses[self._failures % len(route.addresses)]
         async with open_channel(route, address, identity) as channel:
             try:
-                yield GrpcSession(channel, address, self._wall)
+                yield GrpcSession(channel, route, address, self._wall)
             except UnreachableError:
                 self._failures += 1
                 raise
@@ -101,12 +102,15 @@ class GrpcConnector:
 class GrpcSession:
     """A connection to one address as one identity."""
 
-    def __init__(self, channel: grpc.aio.Channel, address: str, wall: Callable[[], float]) -> None:
+    def __init__(
+        self, channel: grpc.aio.Channel, route: Route, address: str, wall: Callable[[], float]
+    ) -> None:
         self._channel = channel
+        self._route = route
         self._address = address
         self._wall = wall
 
-    async def challenge(self, public_key_pem: str) -> bytes | None:
+    async def challenge(self, public_key_pem: str) -> Challenge | None:
         """Ask for a nonce to sign; ``None`` from a server that knows no challenges.
 
         Raises:
@@ -128,7 +132,17 @@ class GrpcSession:
             raise translate(error, self._address, refused_registration, self._wall()) from error
         if message is None:
             raise _unreadable(self._address)
-        return bytes(message.nonce)
+        return Challenge(message.nonce, message.server_certificate_sha256)
+
+    async def server_certificate(self) -> bytes:
+        """Return the certificate (DER) that the server shows on another connection, verified like this one's.
+
+        Raises:
+            UnreachableError: no answer, or a certificate that this route does not believe.
+        """
+        from ct_ops_agent.transport.verified_look import look_at_server  # noqa: PLC0415 - rarely needed
+
+        return await look_at_server(self._route, self._address)
 
     async def register(self, registration: Registration) -> RegistrationReply:
         """Ask to be admitted.

@@ -68,11 +68,10 @@ class ServerTls:
         return hashlib.sha256(self.ca_der).digest()
 
     @property
-    def verified_by(self) -> tuple[bytes, ...]:
-        """DER of everything that an agent may have verified this server by: the CA and the chain."""
-        chain = x509.load_pem_x509_certificates(self.chain_pem.encode())
-        ders = [certificate.public_bytes(serialization.Encoding.DER) for certificate in chain]
-        return tuple(dict.fromkeys((self.ca_der, *ders)))
+    def certificate_der(self) -> bytes:
+        """The server's own certificate: what an agent sees in the handshake, and names in a key proof."""
+        leaf = x509.load_pem_x509_certificates(self.chain_pem.encode())[0]
+        return leaf.public_bytes(serialization.Encoding.DER)
 
 
 def load_configured_tls(cert_file: Path, key_file: Path, ca_file: Path | None) -> ServerTls:

@@ -7,7 +7,6 @@ signature over a nonce of ours, this server's certificate and the CSR.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 
 from ct_ops_proto.agent.v1 import ingest_pb2 as wire
@@ -31,8 +30,8 @@ class Proving(Protocol):
         """The open challenges."""
 
     @property
-    def server_certificates(self) -> Sequence[bytes]:
-        """DER of what an agent may have verified this server by."""
+    def server_certificate(self) -> bytes:
+        """DER of the certificate that this server shows."""
 
 
 def proven_key(caller: Caller) -> str | None:
@@ -55,11 +54,10 @@ def proves_register(message: wire.RegisterRequest, key: PublicKey, proving: Prov
     nonce, signature = message.proof.nonce, message.proof.signature
     if not proving.challenges.redeem(nonce, key.key_id):
         raise refuse("proof_stale")
-    texts = (
-        signed_text(nonce=nonce, server_ca_der=certificate, csr_der=message.csr_der)
-        for certificate in proving.server_certificates
+    text = signed_text(
+        nonce=nonce, server_certificate_der=proving.server_certificate, csr_der=message.csr_der
     )
-    if not any(signed_by(key, signature, text) for text in texts):
+    if not signed_by(key, signature, text):
         raise refusal(Refusal.PROOF_INVALID)
     return True
 

@@ -7,6 +7,7 @@ known whose key it is.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -48,7 +49,11 @@ class RegistrationRpcs:
             except TooManyChallengesError:
                 raise refuse("too_many_challenges") from None
             lifetime_ms = int(challenges.lifetime.total_seconds() * 1000)
-            return wire.RegisterChallengeResponse(nonce=nonce, expires_in_ms=lifetime_ms).SerializeToString()
+            return wire.RegisterChallengeResponse(
+                nonce=nonce,
+                expires_in_ms=lifetime_ms,
+                server_certificate_sha256=hashlib.sha256(self._parts.server_certificate).digest(),
+            ).SerializeToString()
 
     async def register(self, raw: bytes, context: Context) -> bytes:
         """Decide about an application."""

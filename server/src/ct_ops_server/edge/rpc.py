@@ -64,9 +64,9 @@ class ServiceParts:
     now: Callable[[], datetime]
 
     @property
-    def server_certificates(self) -> tuple[bytes, ...]:
-        """DER of what an agent may have verified this server by: its CA, or its own certificate."""
-        return self.served_tls.current.verified_by
+    def server_certificate(self) -> bytes:
+        """DER of the certificate that this server shows."""
+        return self.served_tls.current.certificate_der
 
 
 class RpcGround:

@@ -1050,18 +1050,24 @@ class RegisterChallengeResponse(_message.Message):
 
     NONCE_FIELD_NUMBER: _builtins.int
     EXPIRES_IN_MS_FIELD_NUMBER: _builtins.int
+    SERVER_CERTIFICATE_SHA256_FIELD_NUMBER: _builtins.int
     nonce: _builtins.bytes
     """single use"""
     expires_in_ms: _builtins.int
+    server_certificate_sha256: _builtins.bytes
+    """SHA-256 of the certificate that this server shows, DER. A hint, never believed: the agent signs for the
+    certificate that it has verified itself, and looks again when the two differ (servers behind one name).
+    """
     def __init__(
         self,
         *,
         nonce: _builtins.bytes = ...,
         expires_in_ms: _builtins.int = ...,
+        server_certificate_sha256: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_in_ms", b"expires_in_ms", "nonce", b"nonce"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expires_in_ms", b"expires_in_ms", "nonce", b"nonce", "server_certificate_sha256", b"server_certificate_sha256"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1069,7 +1075,7 @@ Global___RegisterChallengeResponse: _TypeAlias = RegisterChallengeResponse  # no
 
 @_typing.final
 class KeyProof(_message.Message):
-    """signature = Sign(key, "ct-ops-register-1" ‖ nonce ‖ SHA-256(server CA DER) ‖ SHA-256(csr_der))"""
+    """signature = Sign(key, "ct-ops-register-1" ‖ nonce ‖ SHA-256(server certificate DER) ‖ SHA-256(csr_der))"""
 
     DESCRIPTOR: _descriptor.Descriptor
 
