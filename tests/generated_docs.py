@@ -18,11 +18,15 @@ from pathlib import Path
 
 from ct_ops_agent.config.document import keys_markdown
 from ct_ops_server.config.document import deferred_markdown, variables_markdown
+from ct_ops_server.enrolment.admission import table_markdown
+from ct_ops_server.enrolment.remedies import remedies_markdown
 
 ROOT = Path(__file__).parent.parent
 
 SECTIONS: Mapping[str, Callable[[], str]] = {
+    "admission": table_markdown,
     "agent-keys": keys_markdown,
+    "refusals": remedies_markdown,
     "server-variables": variables_markdown,
     "server-variables-without-effect": deferred_markdown,
 }

@@ -184,7 +184,11 @@ class Lifecycle:
             AgentError: any of its kinds; nothing is retried but a rejected credential, once.
         """
         newly_enrolled = self._identity is None
-        route, identity = await self._get_ready()
+        try:
+            route, identity = await self._get_ready()
+        except ApprovalPendingError:
+            self._keep_route()  # after the approval nobody may have the token at hand
+            raise
         try:
             vitals = await self._heartbeat.once(route, identity)
         except (CredentialRejectedError, UnreachableError) as failure:

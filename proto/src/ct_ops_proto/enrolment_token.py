@@ -61,6 +61,11 @@ class EnrolmentToken:
     hint: ServerHint | None
 
     @property
+    def is_opaque(self) -> bool:
+        """Whether it has no form that we know: a token of an existing server, or one of ours cut off early."""
+        return _OURS.fullmatch(self.secret) is None
+
+    @property
     def digest(self) -> bytes:
         """SHA-256 of the secret part: how the server knows the token."""
         return secret_digest(self.secret)

@@ -245,6 +245,16 @@ async def test_a_single_run_does_not_wait_for_a_server_that_is_away(tmp_path: Pa
     assert ([], ["route", "once"]) == (stage.waits, stage.played)
 
 
+async def test_a_single_run_that_ends_pending_remembers_the_server(tmp_path: Path) -> None:
+    """The next run finds it also when the token, which knew the way, is gone."""
+    stage = Stage(tmp_path, [ApprovalPendingError("waiting", "agent-1")], LEARNT)
+
+    with pytest.raises(ApprovalPendingError):
+        await stage.lifecycle(None).once()
+
+    assert ("server:1",) == CredentialStore(tmp_path).load(None).route.addresses
+
+
 async def test_a_new_leaf_is_followed_by_a_new_stream_at_once(tmp_path: Path) -> None:
     """No wait, no Register, no new route: only another leaf."""
     stage = await Stage(tmp_path, [replace(IDENTITY, leaf_pem="new leaf"), UNREACHABLE]).play()

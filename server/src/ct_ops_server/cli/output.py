@@ -92,6 +92,24 @@ def refusals_table(refusals: Sequence[Mapping[str, Any]], now: datetime | None =
     return "\n".join([table(headings, rows), "", *(f"{reason}: {text}" for reason, text in advice.items())])
 
 
+def token_sheet(sheet: Mapping[str, Any], now: datetime | None = None) -> str:
+    """Return a token, whom it admitted, and whom it did not: lines, and a table for each."""
+    moment = now or datetime.now(UTC)
+    blocks = [agent_lines({name: value for name, value in sheet.items() if name not in _LISTS})]
+    if sheet["admitted"]:
+        blocks.append("Admitted:\n" + _admitted_table(sheet["admitted"], moment))
+    if sheet["refused"]:
+        blocks.append("Not admitted:\n" + refusals_table(sheet["refused"], moment))
+    return "\n\n".join(blocks)
+
+
+def _admitted_table(agents: Sequence[Mapping[str, Any]], now: datetime) -> str:
+    rows = [
+        (agent["id"], agent["hostname"], agent["status"], ago(agent["admitted_at"], now)) for agent in agents
+    ]
+    return table(("ID", "HOSTNAME", "STATUS", "ADMITTED"), rows)
+
+
 def deleted_table(agents: Sequence[Mapping[str, Any]]) -> str:
     """Return what is kept of deleted agents as a table."""
     if not agents:

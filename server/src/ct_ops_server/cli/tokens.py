@@ -11,9 +11,10 @@ from urllib.parse import quote, urlencode
 
 import click
 
+from ct_ops_proto.enrolment_token import EnrolmentToken, TokenIncompleteError, parse_token
 from ct_ops_server.cli.exits import errors_as_exits
-from ct_ops_server.cli.output import agent_lines, print_json, refusals_table, tokens_table
-from ct_ops_server.config.duration import parse_duration
+from ct_ops_server.cli.output import agent_lines, print_json, refusals_table, token_sheet, tokens_table
+from ct_ops_server.cli.terms import terms_body, terms_options
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _TOKEN = click.argument("selector", metavar="TOKEN")
@@ -25,42 +26,11 @@ def token() -> None:
 
 
 @token.command()
-@click.option("--label", required=True, help="What the token is for.")
-@click.option("--auto-approve", is_flag=True, help="Admit without an operator's approval.")
-@click.option(
-    "--max-uses", type=click.IntRange(1, 1_000_000), help="How many hosts it admits (default: any number)."
-)
-@click.option("--expires", metavar="DURATION", help="30s, 5m, 12h or 7d (default: never).")
-@click.option("--tag", "tags", multiple=True, metavar="K:V", help="Put on every admitted agent; repeatable.")
-@click.option("--network", "networks", multiple=True, metavar="CIDR", help="Only from there; repeatable.")
-@click.option("--hostname", "hostname_pattern", default="", metavar="PATTERN", help="Only hosts like web-*.")
+@terms_options
 @_json
-def create(
-    *,
-    label: str,
-    auto_approve: bool,
-    max_uses: int | None,
-    expires: str | None,
-    tags: tuple[str, ...],
-    networks: tuple[str, ...],
-    hostname_pattern: str,
-    as_json: bool,
-) -> None:
+def create(*, as_json: bool, **terms: Any) -> None:
     """Make an enrolment token. It is shown once: only its hash is stored."""
-    from ct_ops_server.cli.admin import actor, ask  # noqa: PLC0415  keeps --help light
-
-    body = {
-        "actor": actor(),
-        "label": label,
-        "auto_approve": auto_approve,
-        "max_uses": max_uses,
-        "expires_in_s": None if expires is None else _seconds(expires),
-        "tags": dict(_tag(text) for text in tags),
-        "networks": list(networks),
-        "hostname_pattern": hostname_pattern,
-    }
-    with errors_as_exits():
-        made = ask("POST", "/v1/tokens", body)
+    made = _ask("POST", "/v1/tokens", _signed(terms_body(**terms)))
     for warning in made.pop("warnings"):
         click.echo(f"warning: {warning}", err=True)
     if as_json:
@@ -68,7 +38,7 @@ def create(
         return
     uses = "any number of hosts" if made["max_uses"] is None else f"{made['max_uses']} host(s)"
     until = f"until {made['expires_at']}" if made["expires_at"] else "without end"
-    click.echo(f"Token {label!r} admits {uses}, {until}. It is shown once:", err=True)
+    click.echo(f"Token {made['label']!r} admits {uses}, {until}. It is shown once:", err=True)
     click.echo(made["token"])
     click.echo(f"On the host, as root:\n  {made['run_line']}", err=True)
 
@@ -87,7 +57,7 @@ def list_tokens(*, as_json: bool) -> None:
 def show(selector: str, *, as_json: bool) -> None:
     """Show a token, whom it admitted, and whom it did not and why."""
     sheet = _ask("GET", f"/v1/tokens/{quote(selector, safe='')}")
-    print_json(sheet) if as_json else click.echo(agent_lines(sheet))
+    print_json(sheet) if as_json else click.echo(token_sheet(sheet))
 
 
 @token.command()
@@ -96,10 +66,7 @@ def show(selector: str, *, as_json: bool) -> None:
 @_json
 def revoke(selector: str, reason: str, *, as_json: bool) -> None:
     """Let a token admit nobody any more. Agents that it admitted stay."""
-    from ct_ops_server.cli.admin import actor  # noqa: PLC0415  keeps --help light
-
-    body = {"actor": actor(), "reason": reason}
-    revoked = _ask("POST", f"/v1/tokens/{quote(selector, safe='')}/revoke", body)
+    revoked = _ask("POST", f"/v1/tokens/{quote(selector, safe='')}/revoke", _signed({"reason": reason}))
     if as_json:
         print_json(revoked)
         return
@@ -111,25 +78,14 @@ def revoke(selector: str, reason: str, *, as_json: bool) -> None:
 @click.option(
     "--sha256", required=True, metavar="HEX", help="Of the whole token, as the other server stores it."
 )
-@click.option("--label", required=True, help="What the token is for.")
-@click.option("--auto-approve", is_flag=True, help="Admit without an operator's approval.")
-@click.option("--max-uses", type=click.IntRange(1, 1_000_000), help="How many hosts it admits.")
-@click.option("--expires", metavar="DURATION", help="30s, 5m, 12h or 7d (default: never).")
+@click.option(
+    "--uses", type=click.IntRange(0, 1_000_000), default=0, help="How often it was used there (default: 0)."
+)
+@terms_options
 @_json
-def import_(
-    *, sha256: str, label: str, auto_approve: bool, max_uses: int | None, expires: str | None, as_json: bool
-) -> None:
+def import_(*, sha256: str, uses: int, as_json: bool, **terms: Any) -> None:
     """Take over a token of an existing server by its hash; the token itself is not needed."""
-    from ct_ops_server.cli.admin import actor  # noqa: PLC0415  keeps --help light
-
-    body = {
-        "actor": actor(),
-        "sha256": sha256,
-        "label": label,
-        "auto_approve": auto_approve,
-        "max_uses": max_uses,
-        "expires_in_s": None if expires is None else _seconds(expires),
-    }
+    body = _signed({"sha256": sha256.strip(), "uses": uses, **terms_body(**terms)})
     made = _ask("POST", "/v1/imported-tokens", body)
     print_json(made) if as_json else click.echo(f"{made['label']} ({made['id']}) is known here now")
 
@@ -139,8 +95,6 @@ def import_(
 @_json
 def decode(text: str, *, as_json: bool) -> None:
     """Explain a token: where it points and what it pins. With - it is read from standard input."""
-    from ct_ops_proto.enrolment_token import TokenIncompleteError, parse_token  # noqa: PLC0415  keeps --help light
-
     if text == "-":
         text = sys.stdin.readline()
     else:
@@ -153,11 +107,24 @@ def decode(text: str, *, as_json: bool) -> None:
         raise click.ClickException(str(error)) from error
     hint = parsed.hint
     found = {
-        "form": "ours" if hint else "opaque: sent to the server as it is",
+        "form": _form_of(parsed),
         "addresses": list(hint.addresses) if hint else [],
         "ca_sha256": hint.ca_sha256.hex() if hint else "",
     }
     print_json(found) if as_json else click.echo(agent_lines(found))
+
+
+def _form_of(parsed: EnrolmentToken) -> str:
+    if parsed.hint:
+        return "ours"
+    if not parsed.is_opaque:
+        return "ours without its hint: the host has to be told the server's address and CA"
+    cut = (
+        "; it begins like one of ours, so it may have been cut off"
+        if parsed.secret.startswith("tok_")
+        else ""
+    )
+    return f"opaque: sent to the server as it is{cut}"
 
 
 @click.group()
@@ -178,22 +145,15 @@ def list_refusals(*, selector: str | None, reason: str | None, limit: int, as_js
     print_json(found) if as_json else click.echo(refusals_table(found))
 
 
+def _signed(body: dict[str, Any]) -> dict[str, Any]:
+    """Return a body with the name of whoever says it."""
+    from ct_ops_server.cli.admin import actor  # noqa: PLC0415  keeps --help light
+
+    return {"actor": actor(), **body}
+
+
 def _ask(method: str, path: str, body: dict[str, Any] | None = None) -> Any:
     from ct_ops_server.cli.admin import ask  # noqa: PLC0415  keeps --help light
 
     with errors_as_exits():
         return ask(method, path, body)
-
-
-def _seconds(text: str) -> float:
-    try:
-        return parse_duration(text).total_seconds()
-    except ValueError as error:
-        raise click.BadParameter(f"{text!r} {error}", param_hint="--expires") from error
-
-
-def _tag(text: str) -> tuple[str, str]:
-    key, separator, value = text.partition(":")
-    if not separator or not key.strip():
-        raise click.BadParameter(f"{text!r} is no key:value", param_hint="--tag")
-    return key.strip(), value.strip()
