@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from ct_ops_agent.config.document import keys_markdown
+from ct_ops_proto.check_document import check_types_markdown
 from ct_ops_server.config.document import deferred_markdown, variables_markdown
 from ct_ops_server.enrolment.admission import table_markdown
 from ct_ops_server.enrolment.remedies import remedies_markdown
@@ -26,6 +27,7 @@ ROOT = Path(__file__).parent.parent
 SECTIONS: Mapping[str, Callable[[], str]] = {
     "admission": table_markdown,
     "agent-keys": keys_markdown,
+    "check-types": check_types_markdown,
     "refusals": remedies_markdown,
     "server-variables": variables_markdown,
     "server-variables-without-effect": deferred_markdown,
