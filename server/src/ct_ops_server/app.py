@@ -43,6 +43,7 @@ from ct_ops_server.enrolment.challenges import Challenges
 from ct_ops_server.enrolment.refusal_log import RefusalLog
 from ct_ops_server.fleet import endings
 from ct_ops_server.fleet.bus import Bus
+from ct_ops_server.fleet.dispatch import Dispatch, Provider
 from ct_ops_server.fleet.endings import EndingWatch
 from ct_ops_server.fleet.ports import StoreError
 from ct_ops_server.fleet.presence import Presence, PresencePolicy
@@ -95,9 +96,12 @@ async def running_server(
         callers = Callers(end_grace_s=limits.end_grace_s)
         worker_id = secrets.token_hex(8)
         refusals = await stack.enter_async_context(_refusals_recorded(core, metrics))
-        parts = _service_parts(core, callers, metrics, limits, worker_id=worker_id, refusal_log=refusals)
+        bus = Bus()
+        parts = _service_parts(
+            core, callers, metrics, limits, worker_id=worker_id, refusal_log=refusals, bus=bus
+        )
         await stack.enter_async_context(_presence(core, worker_id, presence or PresencePolicy()))
-        bus = await stack.enter_async_context(_push_bus(core, callers, metrics))
+        await stack.enter_async_context(_push_bus(core, bus, parts))
         upstreams = stack.enter_context(_private_sockets())
         http_port = await stack.enter_async_context(_http_apps(core, upstreams, registry))
         door = _front_door(core, parts, upstreams)
@@ -120,6 +124,7 @@ def _service_parts(
     *,
     worker_id: str,
     refusal_log: RefusalLog,
+    bus: Bus,
 ) -> ServiceParts:
     return ServiceParts(
         enrolment=core.enrolment,
@@ -127,6 +132,11 @@ def _service_parts(
         served_tls=core.keys.tls,
         web_certificate=core.keys.web_certificate,
         sessions=Sessions(core.store.streams, verifier=core.verifier, worker_id=worker_id, now=core.now),
+        dispatch=Dispatch(
+            hint=bus.hint,
+            observe=lambda age: metrics.push_seconds.observe(age.total_seconds()),
+            monotonic_s=asyncio.get_running_loop().time,
+        ),
         callers=callers,
         held=HeldRefusals(
             first_s=limits.held_refusal_s,
@@ -166,19 +176,24 @@ async def _refusals_recorded(core: Core, metrics: EdgeMetrics) -> AsyncIterator[
 
 
 @asynccontextmanager
-async def _push_bus(core: Core, callers: Callers, metrics: EdgeMetrics) -> AsyncIterator[Bus]:
+async def _push_bus(core: Core, bus: Bus, parts: ServiceParts) -> AsyncIterator[None]:
     """Serve what commands of any process leave for this one to do."""
-    bus = Bus()
     watch = EndingWatch(
         core.store.endings,
-        callers,
-        observe=lambda age: metrics.revocation_seconds.observe(age.total_seconds()),
+        parts.callers,
+        observe=lambda age: parts.metrics.revocation_seconds.observe(age.total_seconds()),
     )
     await watch.start()
     bus.subscribe(endings.TOPIC, watch.catch_up, every=endings.CATCH_UP_EVERY)
+    parts.dispatch.serve(bus, _providers(core))
     listener = Listener(core.store.database, on_hint=bus.hint, on_missed=bus.hint_all)
     async with _beside(bus.run, listener.run):
-        yield bus
+        yield
+
+
+def _providers(_core: Core) -> tuple[Provider, ...]:
+    """Return who knows what is due to agents."""
+    return ()
 
 
 @asynccontextmanager

@@ -1,7 +1,9 @@
-"""The Heartbeat stream: frames in, a reply for each after its commit.
+"""The Heartbeat stream: frames in, a reply for each after its commit, and what is due to the agent.
 
 A stream is refused only after its first frame was read: some clients see a bare end otherwise (rule 10).
-``Conversation`` is one stream of an agent whose session is open.
+``Conversation`` is one stream of an agent whose session is open. Its incoming side reads frames and
+answers them in order; its outgoing side, ``fleet.dispatch``, has work pushed between the replies, after
+the first one. Both write through ``Outgoing``.
 """
 
 from __future__ import annotations
@@ -13,12 +15,16 @@ from typing import TYPE_CHECKING
 from ct_ops_proto.agent.v1 import ingest_pb2 as wire
 from ct_ops_server.authority.leaf_identity import LeafOfAgent
 from ct_ops_server.edge import convert
+from ct_ops_server.edge.outgoing import Outgoing
 from ct_ops_server.edge.pace import FramePace, allowed_silence_s
 from ct_ops_server.edge.refusals import refuse
 from ct_ops_server.edge.renewals import FEATURE, StreamRenewals, has_expired, is_sent_to_renew
 from ct_ops_server.edge.rpc import RpcGround
+from ct_ops_server.edge.work_messages import push_message
+from ct_ops_server.fleet.dispatch import LiveStream
 from ct_ops_server.fleet.ports import StoreError
 from ct_ops_server.fleet.sessions import Session
+from ct_ops_server.fleet.work import Work
 
 if TYPE_CHECKING:
     from ct_ops_server.edge.rpc import Context
@@ -44,7 +50,11 @@ class HeartbeatRpc:
             _log.info("agent %s connected from %s", leaf.agent_id, caller.address)
             self._parts.metrics.streams.inc()
             try:
-                await Conversation(self._ground, leaf, session, first, context).run()
+                outgoing = Outgoing(context, caller, self._parts.limits)
+                conversation = Conversation(
+                    self._ground, leaf, session, first, context=context, outgoing=outgoing
+                )
+                await conversation.run()
             finally:
                 self._parts.metrics.streams.dec()
                 await _close(session, leaf.agent_id)
@@ -67,7 +77,9 @@ class Conversation:
         leaf: LeafOfAgent,
         session: Session,
         first: wire.HeartbeatRequest,
+        *,
         context: Context,
+        outgoing: Outgoing,
     ) -> None:
         self._ground = ground
         self._parts = ground.parts
@@ -75,16 +87,26 @@ class Conversation:
         self._session = session
         self._first = first
         self._context = context
+        self._outgoing = outgoing
+        self._features = frozenset(first.hello.features)
         self._renewals = StreamRenewals(ground.parts.enrolment, leaf)
         self._told_fingerprint = ""
         self._opened_at = ground.parts.now()
         self._now_s = asyncio.get_running_loop().time
 
     async def run(self) -> None:
-        """Store and acknowledge frames until the agent half-closes."""
+        """Store and acknowledge frames until the agent half-closes, and push what is due to it."""
+        await self._take(self._first)
+        stream = LiveStream(self._leaf.agent_id, self._session.generation, self._features)
+        async with self._parts.dispatch.connected(stream, self._push):
+            await self._take_the_others()
+
+    async def _push(self, work: Work) -> None:
+        await self._outgoing.push(push_message(work, self._features))
+
+    async def _take_the_others(self) -> None:
         limits = self._parts.limits
         pace = FramePace(per_second=limits.frames_per_second, burst=limits.frames_burst, now_s=self._now_s)
-        await self._take(self._first)
         declared_s = float(self._first.hello.interval_s)
         gap_s, read_at_s = declared_s, self._now_s()
         while (raw := await self._next_frame(gap_s)) is not None:
@@ -100,7 +122,7 @@ class Conversation:
     async def _take(self, frame: wire.HeartbeatRequest) -> None:
         """Store one frame, answer it, and see whether the leaf still carries the stream."""
         await self._store(frame)
-        await self._context.write((await self._reply(frame)).SerializeToString())
+        await self._outgoing.reply(await self._reply(frame))
         now, not_after = self._parts.now(), self._leaf.not_after
         if has_expired(not_after, now):
             raise refuse("leaf_expired")
@@ -153,7 +175,7 @@ class Conversation:
 
     @property
     def _renews_itself(self) -> bool:
-        return FEATURE in self._first.hello.features
+        return FEATURE in self._features
 
 
 async def _read(context: Context) -> bytes | None:

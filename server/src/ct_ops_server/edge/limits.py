@@ -45,6 +45,8 @@ class Limits:
     """A stream is ended after this long without a frame, or three intervals if that is longer."""
     silence_unknown_s: float = 900.0
     """The same while the agent's interval is not known yet (existing agents never say it)."""
+    stalled_s: float = 60.0
+    """A peer that takes nothing of what it is sent for this long loses its connection."""
     frames_per_second: float = 10.0
     """Sustained frames of one stream; more are not read until their time has come."""
     frames_burst: int = 20

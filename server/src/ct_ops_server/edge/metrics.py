@@ -47,6 +47,12 @@ class EdgeMetrics:
             buckets=_SECONDS,
             registry=registry,
         )
+        self.push_seconds = Histogram(
+            "ct_ops_push_seconds",
+            "From a query's or task's commit to the moment it was written to its agent's stream here",
+            buckets=_SECONDS,
+            registry=registry,
+        )
 
 
 class StoreMetrics:

@@ -127,6 +127,7 @@ _TABLE: dict[str, tuple[grpc.StatusCode, str]] = {
     ),
     "first_frame_missing": (grpc.StatusCode.INVALID_ARGUMENT, "no heartbeat frame came in time"),
     "silent": (grpc.StatusCode.UNAVAILABLE, "no heartbeat frame came for three intervals; reconnect"),
+    "stalled": (grpc.StatusCode.UNAVAILABLE, "this agent does not read what it is sent; reconnect"),
     "message_malformed": (grpc.StatusCode.INVALID_ARGUMENT, "the message is no valid agent.v1 message"),
     "proof_stale": (
         grpc.StatusCode.UNAVAILABLE,

@@ -35,6 +35,7 @@ from ct_ops_server.enrolment.challenges import Challenges
 from ct_ops_server.enrolment.model import EnrolmentRefusedError
 from ct_ops_server.enrolment.refusal_log import RefusalLog
 from ct_ops_server.enrolment.service import Enrolment
+from ct_ops_server.fleet.dispatch import Dispatch
 from ct_ops_server.fleet.ports import StoreError, StoreUnavailableError
 from ct_ops_server.fleet.sessions import SessionRefusedError, Sessions
 
@@ -55,6 +56,7 @@ class ServiceParts:
     served_tls: ServedTls
     web_certificate: WebCertificateFile
     sessions: Sessions
+    dispatch: Dispatch
     callers: Callers
     held: HeldRefusals
     refusal_log: RefusalLog

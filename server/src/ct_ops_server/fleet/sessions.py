@@ -135,7 +135,8 @@ class Session:
     def __init__(self, store: StreamStore, agent_id: str, generation: int) -> None:
         self._store = store
         self._agent_id = agent_id
-        self._generation = generation
+        self.generation = generation
+        """Which of the agent's streams this is."""
         self._stored_facts: Facts | None = None
 
     async def record(self, frame: Frame) -> None:
@@ -147,7 +148,7 @@ class Session:
         """
         facts = None if frame.facts == self._stored_facts else frame.facts
         write = HeartbeatWrite(
-            self._agent_id, self._generation, frame.vitals, facts, clock_skew=frame.clock_skew
+            self._agent_id, self.generation, frame.vitals, facts, clock_skew=frame.clock_skew
         )
         if not await self._store.record_heartbeat(write):
             raise SessionRefusedError(refusal_reason(await self._store.agent_status(self._agent_id)))
@@ -155,4 +156,4 @@ class Session:
 
     async def close(self) -> None:
         """Mark the agent offline, unless it has a younger stream."""
-        await self._store.close_stream(StreamClosing(self._agent_id, self._generation))
+        await self._store.close_stream(StreamClosing(self._agent_id, self.generation))
