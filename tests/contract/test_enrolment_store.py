@@ -21,8 +21,8 @@ from contract.values import (
     open_stream,
 )
 from ct_ops_proto.enrolment_token import secret_digest
-from ct_ops_server.enrolment.model import Application, Collision, Findings, NewKey, TokenTerms
-from ct_ops_server.enrolment.ports import KeyAlreadyEnrolledError, TokenNotRedeemedError
+from ct_ops_server.enrolment.model import Application, Collision, Findings, NewAgent, NewKey, TokenTerms
+from ct_ops_server.enrolment.ports import KeyAlreadyEnrolledError, TokenNotRedeemedError, TooManyPendingError
 from ct_ops_server.fleet.model import AgentStatus, Tag
 from ct_ops_server.fleet.ports import WriteRefusedError
 
@@ -131,6 +131,32 @@ async def test_two_hundred_registers_at_once_on_ten_uses_admit_ten(store: StoreU
     ]
     assert 10 == await uses(store)
     assert 10 == len(await store.agents.list_agents())
+
+
+async def test_attack_a_stolen_token_cannot_fill_the_store_with_agents_that_wait(
+    store: StoreUnderTest,
+) -> None:
+    """A thousand of one token may wait; neither an agent that is let in at once nor another token minds."""
+    token, other = await create_token(store.tokens), await create_token(store.tokens, "token-2")
+
+    def waiting(name: str, by: str = token) -> NewAgent:
+        return new_agent(name, status=AgentStatus.PENDING, token_id=by)
+
+    await asyncio.gather(
+        *(store.enrolment.admit(waiting(f"a{number}"), leaf=None) for number in range(1_000))
+    )
+    with pytest.raises(TooManyPendingError):
+        await store.enrolment.admit(waiting("one-more"), leaf=None)
+    await store.enrolment.admit(new_agent("active", token_id=token), leaf=None)
+    await store.enrolment.admit(waiting("of-another", by=other), leaf=None)
+
+    assert 1_001 == await uses(store)
+
+    approve = frozenset({AgentStatus.PENDING})
+    await store.agents.change_status(
+        "a7", allowed_from=approve, to=AgentStatus.ACTIVE, actor="ada", reason=""
+    )
+    await store.enrolment.admit(waiting("one-more"), leaf=None)
 
 
 async def test_one_key_registering_many_times_at_once_becomes_one_agent(store: StoreUnderTest) -> None:

@@ -20,7 +20,7 @@ from ct_ops_server.enrolment.model import (
     NewAgent,
     NewKey,
 )
-from ct_ops_server.enrolment.ports import KeyAlreadyEnrolledError
+from ct_ops_server.enrolment.ports import KeyAlreadyEnrolledError, TooManyPendingError
 from ct_ops_server.fleet.model import (
     Agent,
     AgentStatus,
@@ -40,6 +40,7 @@ from ct_ops_server.fleet.ports import WriteRefusedError
 from fakes.memory_tokens import MemoryTokens
 
 LEASE_LIFETIME = timedelta(seconds=15)
+MOST_PENDING = 1_000
 
 
 @dataclass
@@ -241,6 +242,9 @@ class MemoryStore(MemoryTokens):
         if self._is_taken(new.id) or await self.find_agent(new.application.key_id) is not None:
             raise KeyAlreadyEnrolledError
         if new.token_id is not None:
+            if new.status is AgentStatus.PENDING and self._waiting(new.token_id) >= MOST_PENDING:
+                self.check(new.token_id)
+                raise TooManyPendingError
             self.redeem(new.token_id)
         row = _Row(new.id, new.application, new.status, self._now(), _one_a_key(new.tags), new.evidence)
         row.token_id = new.token_id
@@ -313,6 +317,11 @@ class MemoryStore(MemoryTokens):
             )
         ]
         return max(twins, key=lambda twin: (twin.is_live_twin, twin.live, twin.same_machine), default=None)
+
+    def _waiting(self, token_id: str) -> int:
+        return sum(
+            (row.token_id, row.status) == (token_id, AgentStatus.PENDING) for row in self._rows.values()
+        )
 
     def _is_barred(self, key_id: str) -> bool:
         return any(key == key_id and left.status is AgentStatus.REVOKED for key, left in self._deleted)

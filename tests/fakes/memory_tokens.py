@@ -65,11 +65,16 @@ class MemoryTokens:
         )
         return True
 
-    def redeem(self, token_id: str) -> None:
-        """Spend a use."""
+    def check(self, token_id: str) -> TokenRecord:
+        """Return a token that has a use left."""
         token = self._tokens.get(token_id)
         if token is None or token.state(self._now()) is not TokenState.ACTIVE:
             raise TokenNotRedeemedError
+        return token
+
+    def redeem(self, token_id: str) -> None:
+        """Spend a use."""
+        token = self.check(token_id)
         self._tokens[token_id] = replace(token, uses=token.uses + 1)
 
     # RefusalStore

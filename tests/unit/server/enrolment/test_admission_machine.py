@@ -6,13 +6,9 @@ stores); certificates and tokens are real. The model beside it is small: who was
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Coroutine
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import count
-from pathlib import Path
-from typing import Any, TypeVar
 
 from cryptography import x509
 from hypothesis import settings
@@ -21,12 +17,8 @@ from hypothesis.strategies import booleans, integers, none, sampled_from
 
 from contract.values import APPLICATION
 from ct_ops_proto.enrolment_token import secret_digest
-from ct_ops_server.authority import files
-from ct_ops_server.authority.agent_token import Audience, TokenSigner, TokenVerifier
-from ct_ops_server.authority.ca import load_or_create_authority
-from ct_ops_server.authority.jwks import load_or_create_signing_key
+from ct_ops_server.authority.agent_token import Audience
 from ct_ops_server.authority.public_key import canonical_public_key
-from ct_ops_server.authority.sealing import load_or_create_secret
 from ct_ops_server.enrolment.model import (
     Application,
     EnrolmentRefusedError,
@@ -34,42 +26,11 @@ from ct_ops_server.enrolment.model import (
     Registration,
     TokenTerms,
 )
-from ct_ops_server.enrolment.service import Enrolment
 from ct_ops_server.fleet.agents import AgentDesk, AgentError
 from ct_ops_server.fleet.model import AgentStatus
+from fakes.memory_enrolment import ENROLMENT, START, result_of
 from fakes.memory_store import MemoryStore
 from wire_client import Host
-
-START = datetime(2030, 1, 2, tzinfo=UTC)
-R = TypeVar("R")
-
-
-class Server:
-    """Enrolment and the operators' desk, made once: keys are expensive, stores are not."""
-
-    def __init__(self, folder: Path) -> None:
-        files.open_private_directory(folder / "server")
-        secret = load_or_create_secret(folder / "secret")
-        self.authority = load_or_create_authority(folder / "server", secret, now=START)
-        self.key = load_or_create_signing_key(
-            configured=None, existing=folder / "none", data_dir=folder / "server", secret=secret
-        )
-
-    def open(self, store: MemoryStore, clock: list[datetime]) -> Enrolment:
-        ids = count(1)
-        return Enrolment(
-            store,
-            authority=self.authority,
-            signer=TokenSigner(self.key),
-            installation_id="installation",
-            now=lambda: clock[0],
-            new_agent_id=lambda: f"a{next(ids)}",
-        )
-
-
-_FOLDER = tempfile.TemporaryDirectory(prefix="ct-ops-machine-")
-_SERVER = Server(Path(_FOLDER.name))
-_VERIFIER = TokenVerifier([_SERVER.key.public_key])
 
 
 @dataclass
@@ -89,7 +50,7 @@ class AdmissionMachine(RuleBasedStateMachine):
         super().__init__()
         self.clock = [START]
         self.store = MemoryStore(lambda: self.clock[0])
-        self.enrolment = _SERVER.open(self.store, self.clock)
+        self.enrolment = ENROLMENT.open(self.store, self.clock)
         self.desk = AgentDesk(self.store, hint=lambda _topic: None)
         self.numbers = count(1)
         self.agent_of: dict[str, str] = {}
@@ -169,7 +130,7 @@ class AdmissionMachine(RuleBasedStateMachine):
             assert ("", "") == (given.agent_token, given.leaf_pem)
             return
         leaf = x509.load_pem_x509_certificate(given.leaf_pem.encode())
-        claims = _VERIFIER.verify(given.agent_token, now=self.clock[0])
+        claims = ENROLMENT.verifier.verify(given.agent_token, now=self.clock[0])
         assert canonical_public_key(leaf.public_key()).key_id == key_of(host)
         assert claims.agent_id == given.agent_id
         first_admission = self.agent_of.get(key_of(host)) != given.agent_id
@@ -196,16 +157,6 @@ class AdmissionMachine(RuleBasedStateMachine):
     def whoever_was_put_out_is_out(self) -> None:
         for row in self.store._rows.values():
             assert row.application.key_id not in self.out or row.status is AgentStatus.REVOKED
-
-
-def result_of(coroutine: Coroutine[Any, Any, R]) -> R:
-    """Return what a coroutine returns that never waits, as those of the store in memory never do."""
-    try:
-        coroutine.send(None)
-    except StopIteration as done:
-        result: R = done.value
-        return result
-    raise AssertionError("it waits for something")
 
 
 def key_of(host: Host) -> str:
