@@ -7,14 +7,23 @@ server are already printable and bounded.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Protocol
 
 from ct_ops_agent.host import HostFacts
 from ct_ops_agent.identity.credentials import Identity
+from ct_ops_agent.samples import CollectorState
 from ct_ops_agent.secret import Secret
 from ct_ops_agent.vitals import Vitals
+from ct_ops_agent.work import InventoryChunk, Result, Work
+
+DELIVERY = "delivery"
+DEFINITIONS = "definitions"
+ATTEMPTS = "attempts"
+"""What ``features`` calls numbered batches, checks in a list of their own, and counted attempts."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +86,76 @@ class RegistrationReply:
 
 
 @dataclass(frozen=True)
+class Position:
+    """How far an outbox was acknowledged, as its agent knows it."""
+
+    outbox_id: bytes
+    acked_seq: int
+    acked_digest: bytes
+    """Empty for sequence 0."""
+
+    store_id: bytes
+    """The server's store it last spoke to; empty: none yet."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Items with a number."""
+
+    outbox_id: bytes
+    seq: int
+    payload: bytes = field(repr=False)
+
+
+class Verdict(Enum):
+    """What a server did with a batch."""
+
+    STORED = auto()
+    MISMATCH = auto()
+    """It does not follow what the server has of this outbox."""
+
+    LATER = auto()
+
+
+@dataclass(frozen=True)
+class RefusedItem:
+    """An item that this server will never store."""
+
+    index: int
+    """Counted over the batch's results, then its samples, then its gaps."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class BatchAck:
+    """The answer to a batch."""
+
+    outbox_id: bytes
+    seq: int
+    digest: bytes
+    verdict: Verdict
+    retry_after_s: float = 0.0
+    """How long the next batch shall wait, also beside STORED."""
+
+    stored_seq: int = 0
+    stored_digest: bytes = b""
+    refused: tuple[RefusedItem, ...] = ()
+
+
+@dataclass(frozen=True)
+class Welcome:
+    """What a server of ours says first on a stream."""
+
+    store_id: bytes
+    """Made with the server's database, changed by every restore."""
+
+    stored_seq: int
+    stored_digest: bytes
+    max_batch_bytes: int
+
+
+@dataclass(frozen=True)
 class Hello:
     """Who is speaking, on the first frame of a stream. Ours; an existing server ignores it."""
 
@@ -84,6 +163,8 @@ class Hello:
     process_id: str
     interval_s: int
     features: tuple[str, ...] = ()
+    position: Position | None = None
+    """How far this agent's outbox is; ``None``: it has none."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +205,11 @@ class HeartbeatFrame:
 
     renewal: RenewalAsk | None = None
     pinned_fingerprint: str = ""
+    results: tuple[Result, ...] = ()
+    """For a server that takes no batches: existing ones know results in frames only."""
+
+    collectors: tuple[CollectorState, ...] | None = None
+    """Of this host; ``None``: as said before on this stream."""
     """SHA-256 of the pinned HTTPS certificate, lower-case hex; empty: none is pinned."""
 
     def __repr__(self) -> str:
@@ -137,9 +223,10 @@ class HeartbeatReply:
     server_time_unix: float | None
     """From our own servers; ``None`` otherwise."""
 
-    unsupported_work: tuple[str, ...]
+    unsupported_work: tuple[str, ...] = ()
     """Kinds of work in this frame that this agent does not do."""
 
+    work: Work = field(default_factory=Work)
     features: tuple[str, ...] = ()
     """Abilities that a welcome names; an existing server has none."""
 
@@ -149,12 +236,21 @@ class HeartbeatReply:
     server_certificate_pem: str = ""
     """The HTTPS certificate to pin from now on; empty: no news."""
 
+    welcome: Welcome | None = None
+    """First reply of a stream of ours; ``None`` otherwise."""
+
+    batch_ack: BatchAck | None = None
+    """Set: this frame answers a batch, and no heartbeat."""
+
 
 class HeartbeatStream(Protocol):
     """One live heartbeat stream. Every method may raise the errors of `errors`."""
 
     async def send(self, frame: HeartbeatFrame) -> None:
         """Hand a frame to the network."""
+
+    async def send_batch(self, agent_id: str, batch: Batch) -> None:
+        """Hand a batch to the network, in a frame of its own that is no heartbeat."""
 
     async def receive(self) -> HeartbeatReply:
         """Wait for the next frame of the server. Safe to cancel: nothing is lost."""
@@ -180,6 +276,9 @@ class Session(Protocol):
 
     async def renew_certificate(self, agent_id: str, csr_der: bytes) -> Renewed:
         """Ask for a new leaf by the call that existing servers know."""
+
+    async def upload_inventory(self, identity: Identity, chunks: Iterable[InventoryChunk]) -> int:
+        """Upload a software scan; return how many packages the server has stored."""
 
 
 @dataclass(frozen=True)

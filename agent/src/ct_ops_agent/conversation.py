@@ -7,15 +7,15 @@
 * a reply that does not come in time means a connection that is only half alive: it is dropped;
 * credentials are renewed beside frames (`renewal`), clocks compared at every reply that tells a time.
 
-Work that a server pushes (checks, queries, tasks) is not done by this agent yet, and said so in the
-log, once for each kind and stream. Opening and ending the stream is `heartbeat`'s.
+What a server asks for is handed to `work.Works`, which never waits for it; what this agent does not do at
+all is said in the log, once for each kind and stream. Opening and ending the stream is `heartbeat`'s.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from ct_ops_agent.clock import Clock
@@ -31,9 +31,12 @@ from ct_ops_agent.control_plane import (
 from ct_ops_agent.errors import AgentError, DataDirectoryError, UnreachableError
 from ct_ops_agent.host import HostFacts
 from ct_ops_agent.identity.credentials import Identity
+from ct_ops_agent.link import StreamLink, WorkUndone, note_undone
 from ct_ops_agent.refusals import WORTH_TELLING_SKEW_S, describe_skew
 from ct_ops_agent.renewal import FEATURE, UnusableRenewalError
+from ct_ops_agent.samples import CollectorState, KnowsCollectors
 from ct_ops_agent.vitals import Vitals
+from ct_ops_agent.work import Works
 
 _log = logging.getLogger(__name__)
 
@@ -113,6 +116,10 @@ class HeartbeatParts:
     """Set when the next heartbeat is due."""
 
     clock: Clock
+    works: Works = field(default_factory=WorkUndone)
+    collectors: KnowsCollectors | None = None
+    """``None``: this process gathers nothing."""
+
     reply_deadline_s: float = REPLY_DEADLINE_S
 
 
@@ -133,8 +140,10 @@ class Conversation:
         self._identity = identity
         self._events = events
         self._features: tuple[str, ...] = ()
+        self._reported: tuple[CollectorState, ...] | None = None
         self._skew_s: float | None = None
         self._told: set[str] = set()
+        self._is_open = False
         self.wants_new_connection = False
         """A new leaf is there, and only a new connection can present it."""
 
@@ -145,9 +154,16 @@ class Conversation:
         frame = replace(frame, speaker=token, hello=self._parts.speaker.hello)
         reply = await self._exchange(frame)
         self._features = reply.features
+        self._is_open = True
+        self._parts.works.connected(StreamLink(self._features, self._session, lambda: self._identity))
         self._take(reply)
         self._acknowledged()
         return frame.vitals
+
+    def close(self) -> None:
+        """Say that the stream has ended, if it ever was one."""
+        if self._is_open:
+            self._parts.works.disconnected()
 
     async def beat(self) -> None:
         """Send a frame, with a wish for new credentials when they are due, and take the reply."""
@@ -199,13 +215,24 @@ class Conversation:
             vitals=await self._parts.vitals.read(),
             clock_skew_ms=None if self._skew_s is None else round(self._skew_s * 1000),
             pinned_fingerprint=self._parts.pin.fingerprint,
+            collectors=self._news_of_collectors(),
         )
+
+    def _news_of_collectors(self) -> tuple[CollectorState, ...] | None:
+        """Return which collectors run, when this stream has not been told so yet."""
+        states = self._parts.collectors.states() if self._parts.collectors else None
+        if states == self._reported:
+            return None
+        self._reported = states
+        return states
 
     def _acknowledged(self) -> None:
         self._events.acknowledged(Acknowledgement(self._features, self._skew_s))
 
     def _take(self, reply: HeartbeatReply) -> None:
-        note_unsupported(reply, self._told)
+        note_undone(reply.unsupported_work, self._told)
+        if reply.work:
+            self._parts.works.take(reply.work)
         if reply.server_certificate_pem:
             self._parts.pin.keep(reply.server_certificate_pem)
         if reply.renewed is not None:
@@ -247,11 +274,3 @@ class Conversation:
 
 def _is_far(skew_s: float | None) -> bool:
     return skew_s is not None and abs(skew_s) >= WORTH_TELLING_SKEW_S
-
-
-def note_unsupported(reply: HeartbeatReply, told: set[str]) -> None:
-    """Log each kind of pushed work that is not done, once for a set of kinds already told."""
-    for kind in reply.unsupported_work:
-        if kind not in told:
-            told.add(kind)
-            _log.warning("the server asks for %s, which this version of the agent does not do", kind)

@@ -21,7 +21,7 @@ from ct_ops_agent import __version__
 from ct_ops_agent.clock import SYSTEM_CLOCK, Clock
 from ct_ops_agent.config.load import require_enrolment_token
 from ct_ops_agent.config.schema import AgentConfig
-from ct_ops_agent.control_plane import Hello
+from ct_ops_agent.control_plane import ATTEMPTS, DEFINITIONS, DELIVERY, Hello
 from ct_ops_agent.conversation import HeartbeatParts, Speaker
 from ct_ops_agent.disks import DiskReader
 from ct_ops_agent.heartbeat import Heartbeat
@@ -124,7 +124,7 @@ def build_heartbeat(
         boot_id=facts.boot_id,
         process_id=secrets.token_hex(8),
         interval_s=int(config.heartbeat_interval.total_seconds()),
-        features=(FEATURE,),
+        features=(FEATURE, DELIVERY, DEFINITIONS, ATTEMPTS),
     )
     renewal = Renewal(
         store=store,

@@ -9,10 +9,12 @@ farewell, not a loss.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 
 from ct_ops_agent.control_plane import Connect, Route
 from ct_ops_agent.conversation import Acknowledgement, Conversation, HeartbeatParts, StreamEvents
 from ct_ops_agent.identity.credentials import Identity
+from ct_ops_agent.link import WorkUndone
 from ct_ops_agent.vitals import Vitals
 
 _log = logging.getLogger(__name__)
@@ -40,14 +42,15 @@ class Heartbeat:
         """
         async with self._connect(route, identity) as session:
             stream = session.open_heartbeat()
+            conversation = Conversation(self._parts, session, stream, identity, events)
             try:
-                conversation = Conversation(self._parts, session, stream, identity, events)
                 await conversation.open()
                 _log.info("connected to %s as agent %s", ", ".join(route.addresses), identity.agent_id)
                 while not conversation.wants_new_connection:
                     await conversation.wait_until_due()
                     await conversation.beat()
             finally:
+                conversation.close()
                 await stream.finish()
         _log.info("connecting again with the new certificate")
 
@@ -59,8 +62,9 @@ class Heartbeat:
         """
         async with self._connect(route, identity) as session:
             stream = session.open_heartbeat()
+            parts = replace(self._parts, works=WorkUndone())  # work would be cut off before it has begun
             try:
-                return await Conversation(self._parts, session, stream, identity, _Nobody()).open()
+                return await Conversation(parts, session, stream, identity, _Nobody()).open()
             finally:
                 await stream.finish()
 

@@ -1,7 +1,7 @@
 """The dialogue on a heartbeat stream, played from memory."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 
@@ -9,6 +9,7 @@ import pytest
 
 from ct_ops_agent.clock import Clock
 from ct_ops_agent.control_plane import (
+    Batch,
     Challenge,
     HeartbeatFrame,
     HeartbeatReply,
@@ -26,8 +27,10 @@ from ct_ops_agent.host import HostFacts
 from ct_ops_agent.identity.credentials import Identity
 from ct_ops_agent.identity.keystore import KeyPair
 from ct_ops_agent.renewal import UnusableRenewalError
+from ct_ops_agent.samples import CollectorState
 from ct_ops_agent.secret import Secret
 from ct_ops_agent.vitals import Vitals
+from ct_ops_agent.work import InventoryChunk, Link, Query, Work
 
 FACTS = HostFacts("host", "linux", "amd64", "Debian", "boot")
 VITALS = Vitals(1.0, 2.0, 3.0, 4, (), ())
@@ -60,7 +63,8 @@ class Renewals:
         if self.unusable:
             raise UnusableRenewalError("not ours")
         self.taken.append(renewed)
-        return replace(identity, leaf_pem=renewed.leaf_pem or identity.leaf_pem)
+        leaf_pem = renewed.leaf_pem or identity.leaf_pem
+        return replace(identity, leaf_pem=leaf_pem, agent_token=renewed.agent_token)
 
 
 @dataclass
@@ -75,6 +79,34 @@ class Pin:
 
 
 @dataclass
+class Worker:
+    """Writes down what is asked."""
+
+    heard: list[object] = field(default_factory=list)
+    link: Link | None = None
+
+    def connected(self, link: Link) -> None:
+        self.link = link
+        self.heard.append(link.features)
+
+    def take(self, work: Work) -> None:
+        self.heard.append(work)
+
+    def disconnected(self) -> None:
+        self.heard.append("disconnected")
+
+
+@dataclass
+class Collectors:
+    """Their states, as the test says."""
+
+    said: list[tuple[CollectorState, ...]]
+
+    def states(self) -> tuple[CollectorState, ...]:
+        return self.said.pop(0) if len(self.said) > 1 else self.said[0]
+
+
+@dataclass
 class Stream:
     """A server's end of a stream: answers from a script, then silence."""
 
@@ -85,6 +117,8 @@ class Stream:
     renewal: Renewals = field(default_factory=Renewals)
     pin: Pin = field(default_factory=Pin)
     calls: list[bytes] = field(default_factory=list)
+    worker: Worker = field(default_factory=Worker)
+    collectors: Collectors | None = None
 
     def __post_init__(self) -> None:
         self.queue: asyncio.Queue[HeartbeatReply | AgentError] = asyncio.Queue()
@@ -94,6 +128,9 @@ class Stream:
         self.sent.set()
         if self.replies:
             self.queue.put_nowait(self.replies.pop(0))
+
+    async def send_batch(self, _agent_id: str, _batch: Batch) -> None:
+        raise AssertionError("nothing is delivered here")
 
     async def receive(self) -> HeartbeatReply:
         reply = await self.queue.get()
@@ -115,6 +152,9 @@ class Stream:
         if not self.renewal.by_call:
             raise UnreachableError("away")
         return self.renewal.by_call
+
+    async def upload_inventory(self, identity: Identity, chunks: Iterable[InventoryChunk]) -> int:
+        return len(list(chunks)) if identity.agent_token.reveal() == "new.J.x" else 0
 
     async def challenge(self, _public_key_pem: str) -> Challenge | None:
         raise AssertionError("a heartbeat never registers")
@@ -148,6 +188,8 @@ def heartbeat(
         pin=stream.pin,
         due=due,
         clock=Clock(wall=lambda: now),
+        works=stream.worker,
+        collectors=stream.collectors,
         reply_deadline_s=deadline_s,
     )
     return Heartbeat(stream.connect, parts)
@@ -293,7 +335,7 @@ async def test_a_new_token_is_taken_without_ending_the_stream() -> None:
 
     assert [None, RenewalAsk(b""), None, None] == [frame.renewal for frame in stream.frames]
     assert [NEW_TOKEN] == stream.renewal.taken
-    assert [IDENTITY] == events.identities
+    assert [replace(IDENTITY, agent_token=NEW_TOKEN.agent_token)] == events.identities
 
 
 async def test_a_new_leaf_ends_the_stream_in_peace() -> None:
@@ -334,3 +376,51 @@ async def test_a_pushed_https_certificate_is_pinned() -> None:
     await beat_along(stream)
 
     assert ["pem"] == stream.pin.kept
+
+
+PORTS = Work(queries=(Query("q1", "list_ports"),))
+
+
+async def test_what_the_server_asks_for_is_handed_on() -> None:
+    """In the first reply, in later ones, and in what is pushed; the link comes first, the end last."""
+    stream = Stream([replace(OURS, work=PORTS), OURS, replace(OURS, work=Work(checks=())), GONE])
+    await beat_along(stream)
+
+    assert [("renewal",), PORTS, Work(checks=()), "disconnected"] == stream.worker.heard
+
+
+async def test_a_stream_that_was_not_welcomed_is_no_link() -> None:
+    """Work hears nothing of attempts to connect."""
+    stream = Stream([GONE])
+    await beat_along(stream)
+
+    assert [] == stream.worker.heard
+
+
+async def test_an_upload_uses_the_newest_agent_token() -> None:
+    """A long stream's first token may have expired."""
+    stream = Stream([OURS, replace(OURS, renewed=NEW_TOKEN), OURS, GONE])
+    stream.renewal.asks = [RenewalAsk(b"")]
+    await beat_along(stream)
+
+    assert stream.worker.link is not None
+    assert 2 == await stream.worker.link.upload_inventory(
+        [InventoryChunk("t", 1, "dpkg", 0, is_last=False, packages=())] * 2
+    )
+
+
+async def test_a_single_heartbeat_takes_no_work() -> None:
+    """It would be cut off before it has begun; it is said instead."""
+    stream = Stream([replace(OURS, work=PORTS)])
+    await heartbeat(stream, asyncio.Event()).once(ROUTE, IDENTITY)
+
+    assert [] == stream.worker.heard
+
+
+async def test_which_collectors_run_is_said_first_and_when_it_changes() -> None:
+    """Not in every frame."""
+    works, fails = (CollectorState("cpu", 15.0),), (CollectorState("cpu", 15.0, "no /proc"),)
+    stream = Stream([OURS, OURS, OURS, OURS, GONE], collectors=Collectors([works, works, fails]))
+    await beat_along(stream)
+
+    assert [works, None, fails, None] == [frame.collectors for frame in stream.frames][:4]

@@ -7,7 +7,7 @@ connection itself said becomes a sentence here.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -15,6 +15,8 @@ from typing import Any
 import grpc
 
 from ct_ops_agent.control_plane import (
+    DEFINITIONS,
+    Batch,
     Challenge,
     HeartbeatFrame,
     HeartbeatReply,
@@ -35,7 +37,9 @@ from ct_ops_agent.transport.convert import (
     to_refusal,
     to_register_request,
 )
+from ct_ops_agent.transport.convert_delivery import to_batch_request
 from ct_ops_agent.vitals import read_interfaces
+from ct_ops_agent.work import InventoryChunk
 from ct_ops_proto.agent.v1 import ingest_pb2 as pb
 
 REGISTER_DEADLINE_S = 90.0
@@ -186,6 +190,24 @@ class GrpcSession:
             raise _unreadable(self._address)
         return from_renew_response(message)
 
+    async def upload_inventory(self, identity: Identity, chunks: Iterable[InventoryChunk]) -> int:
+        """Upload a software scan; return how many packages the server has stored.
+
+        Raises:
+            CredentialRejectedError, EnrolmentRefusedError: the server said no.
+            UnreachableError: it did not answer. In each case nothing has changed there.
+        """
+        from ct_ops_agent.transport.inventory import upload  # noqa: PLC0415 - rarely needed
+
+        method = _SERVICE + "SubmitSoftwareInventory"
+        try:
+            received = await upload(self._channel, method, identity, chunks)
+        except grpc.aio.AioRpcError as error:
+            raise translate(error, self._address, refused_stream, self._wall()) from error
+        if received is None:
+            raise _unreadable(self._address)
+        return received
+
     def open_heartbeat(self) -> "GrpcHeartbeatStream":
         """Start a heartbeat stream."""
         method = self._channel.stream_stream(
@@ -208,9 +230,11 @@ class GrpcHeartbeatStream:
 
     async def send(self, frame: HeartbeatFrame) -> None:
         """Hand a frame to the network. A stream that has ended says so in :meth:`receive`."""
-        # The reader holds the reason why the call ended; writing only knows that it did.
-        with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            await self._call.write(to_heartbeat_request(frame))
+        await self._write(to_heartbeat_request(frame))
+
+    async def send_batch(self, agent_id: str, batch: Batch) -> None:
+        """Hand a batch to the network, as :meth:`send` does a frame."""
+        await self._write(to_batch_request(agent_id, batch))
 
     async def receive(self) -> HeartbeatReply:
         """Wait for the next frame of the server.
@@ -234,11 +258,18 @@ class GrpcHeartbeatStream:
         self._call.cancel()
         await asyncio.wait({self._reader})
 
+    async def _write(self, message: pb.HeartbeatRequest) -> None:
+        # The reader holds the reason why the call ended; writing only knows that it did.
+        with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            await self._call.write(message)
+
     async def _read(self) -> None:
         outcome: AgentError
+        knows_definitions = False
         try:
             while message := await self._call.read():
-                await self._replies.put(from_heartbeat_response(message))
+                knows_definitions |= DEFINITIONS in message.welcome.features
+                await self._replies.put(from_heartbeat_response(message, knows_definitions=knows_definitions))
             ended = message is grpc.aio.EOF
             outcome = (
                 UnreachableError(f"{self._address} ended the stream") if ended else _unreadable(self._address)

@@ -19,10 +19,12 @@ from ct_ops_agent.control_plane import (
 from ct_ops_agent.disks import Disk
 from ct_ops_agent.errors import Refusal
 from ct_ops_agent.secret import Secret
+from ct_ops_agent.transport.convert_delivery import from_batch_ack, from_welcome, to_collector_report
+from ct_ops_agent.transport.convert_work import add_results, from_work
+from ct_ops_agent.transport.texts import printable, storable
 from ct_ops_agent.vitals import Interface, addresses_of
 from ct_ops_proto.agent.v1 import ingest_pb2 as pb
 
-_LONGEST_TEXT = 300
 _MOST_FEATURES = 64
 _LONGEST_WAIT = timedelta(hours=1)
 _REASON_KEY = "ct-ops-reason"
@@ -71,7 +73,7 @@ def from_register_response(message: pb.RegisterResponse) -> RegistrationReply:
 
 def to_heartbeat_request(frame: HeartbeatFrame) -> pb.HeartbeatRequest:
     """Return the message for a frame."""
-    return pb.HeartbeatRequest(
+    message = pb.HeartbeatRequest(
         agent_id=frame.speaker,
         cpu_percent=frame.vitals.cpu_percent,
         memory_percent=frame.vitals.memory_percent,
@@ -88,11 +90,16 @@ def to_heartbeat_request(frame: HeartbeatFrame) -> pb.HeartbeatRequest:
         clock_skew_ms=frame.clock_skew_ms,
         renewal=_to_renewal(frame.renewal),
         pinned_server_cert_fingerprint=frame.pinned_fingerprint,
+        collectors=to_collector_report(frame.collectors),
     )
+    add_results(message, frame.results)
+    return message
 
 
-def from_heartbeat_response(message: pb.HeartbeatResponse) -> HeartbeatReply:
-    """Return what a frame of the server says."""
+def from_heartbeat_response(
+    message: pb.HeartbeatResponse, *, knows_definitions: bool = False
+) -> HeartbeatReply:
+    """Return what a frame of the server says; ``knows_definitions``: its welcome named that feature."""
     server_time_ms = message.server_time_ms or message.welcome.server_time_ms
     return HeartbeatReply(
         server_time_unix=server_time_ms / 1000 if server_time_ms else None,
@@ -100,6 +107,9 @@ def from_heartbeat_response(message: pb.HeartbeatResponse) -> HeartbeatReply:
         features=tuple(printable(feature) for feature in message.welcome.features[:_MOST_FEATURES]),
         renewed=_from_renewed(message),
         server_certificate_pem=message.pending_server_cert_pem,
+        work=from_work(message, knows_definitions=knows_definitions),
+        welcome=from_welcome(message),
+        batch_ack=from_batch_ack(message),
     )
 
 
@@ -149,25 +159,19 @@ def _clock_skew(metadata: dict[str, str], now_unix: float) -> float | None:
     return now_unix - int(said) / 1000 if said.isdecimal() and len(said) < 15 else None
 
 
-def printable(text: str) -> str:
-    """Return text that may be shown: one line, no control characters, bounded."""
-    shown = "".join(character if character.isprintable() else " " for character in text[: _LONGEST_TEXT + 1])
-    return shown if len(shown) <= _LONGEST_TEXT else shown[:_LONGEST_TEXT] + "…"
-
-
-def storable(text: str) -> str:
-    """Return text that protobuf can carry: names on a host may be bytes that are no UTF-8."""
-    return text.encode(errors="replace").decode()
-
-
 def _to_hello(frame: HeartbeatFrame) -> pb.Hello | None:
     if frame.hello is None:
         return None
+    position = frame.hello.position
     return pb.Hello(
         boot_id=frame.hello.boot_id,
         process_id=frame.hello.process_id,
         interval_s=frame.hello.interval_s,
         features=frame.hello.features,
+        outbox_id=position.outbox_id if position else b"",
+        acked_seq=position.acked_seq if position else 0,
+        acked_digest=position.acked_digest if position else b"",
+        store_id=position.store_id if position else b"",
     )
 
 
@@ -198,9 +202,6 @@ def _to_interface(interface: Interface) -> pb.NetworkInterface:
 
 def _unsupported_work(message: pb.HeartbeatResponse) -> tuple[str, ...]:
     kinds = {
-        "checks": message.checks,
-        "queries": message.pending_queries,
-        "a task": message.HasField("pending_task"),
         "an update": message.update_available,
         "terminal sessions": message.pending_terminal_sessions,
     }
