@@ -38,6 +38,7 @@ from ct_ops_agent.transport.convert import (
     to_register_request,
 )
 from ct_ops_agent.transport.convert_delivery import to_batch_request
+from ct_ops_agent.transport.final_status import FinalStatus
 from ct_ops_agent.vitals import read_interfaces
 from ct_ops_agent.work import InventoryChunk
 from ct_ops_proto.agent.v1 import ingest_pb2 as pb
@@ -223,6 +224,7 @@ class GrpcHeartbeatStream:
 
     def __init__(self, call: Any, address: str, wall: Callable[[], float]) -> None:
         self._call = call
+        self._final_status = FinalStatus(call)
         self._address = address
         self._wall = wall
         self._replies: asyncio.Queue[HeartbeatReply | AgentError] = asyncio.Queue(_MOST_WAITING_REPLIES)
@@ -271,12 +273,19 @@ class GrpcHeartbeatStream:
                 knows_definitions |= DEFINITIONS in message.welcome.features
                 await self._replies.put(from_heartbeat_response(message, knows_definitions=knows_definitions))
             ended = message is grpc.aio.EOF
-            outcome = (
-                UnreachableError(f"{self._address} ended the stream") if ended else _unreadable(self._address)
-            )
+            outcome = self._orderly_end() if ended else _unreadable(self._address)
         except grpc.aio.AioRpcError as error:
-            outcome = translate(error, self._address, refused_stream, self._wall())
+            said = await self._final_status.instead_of(error)
+            orderly = said.code() is grpc.StatusCode.OK
+            outcome = (
+                self._orderly_end()
+                if orderly
+                else translate(said, self._address, refused_stream, self._wall())
+            )
         await self._replies.put(outcome)
+
+    def _orderly_end(self) -> AgentError:
+        return UnreachableError(f"{self._address} ended the stream")
 
 
 def translate(
