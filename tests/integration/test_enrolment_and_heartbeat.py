@@ -213,17 +213,6 @@ async def test_each_bad_enrolment_token_is_named(server: RealServer) -> None:
     assert reasons == bad
 
 
-async def test_twenty_hosts_at_once_spend_exactly_the_uses_of_a_token(server: RealServer) -> None:
-    """A token for five admits five, however they race."""
-    token = await server.token(max_uses=5)
-    answers = await asyncio.gather(
-        *(server.wire.register(Host(f"race-{number}"), token) for number in range(20)), return_exceptions=True
-    )
-    admitted = [answer for answer in answers if not isinstance(answer, BaseException)]
-
-    assert len(admitted) == 5
-
-
 async def test_a_csr_of_another_key_or_with_a_broken_signature_is_refused(server: RealServer) -> None:
     """The key in the CSR must be the key that is registered, and must have signed it."""
     host, token = Host("csr"), await server.token()
