@@ -128,7 +128,13 @@ class RouteFinder:
             UnreachableError: no address answered.
             EnrolmentRefusedError: a server answered that is not the one the token was made for.
         """
-        match plan_route(self._wishes, stored, read_system_roots):
+        plan = plan_route(self._wishes, stored, read_system_roots)
+        if not (self._wishes.address or stored.addresses or self._wishes.hint):
+            _log.warning(
+                "no server is configured (ingest.address) and no enrolment token names one: trying %s",
+                DEFAULT_ADDRESS,
+            )
+        match plan:
             case FetchPinned(addresses, pin):
                 return await self._try_each(addresses, lambda address: self._fetch_pinned(address, pin))
             case PinPresented(addresses):

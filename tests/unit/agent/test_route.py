@@ -137,6 +137,27 @@ async def test_a_pinned_certificate_may_carry_another_name(names: tuple[str, ...
     assert Route(("mine.example:1",), OTHER_PEM, expected, learnt=True) == found
 
 
+@pytest.mark.parametrize(
+    ("wishes", "stored", "said"),
+    [
+        (RouteWishes(None, CA_PEM, tls_skip_verify=False, hint=None), StoredRoute(), True),
+        (RouteWishes("mine.example:1", CA_PEM, tls_skip_verify=False, hint=None), StoredRoute(), False),
+        (RouteWishes(None, CA_PEM, tls_skip_verify=False, hint=None), StoredRoute(("kept:1",)), False),
+    ],
+    ids=["by default", "configured", "kept"],
+)
+async def test_a_server_that_nobody_named_is_told_before_it_is_tried(
+    wishes: RouteWishes,
+    stored: StoredRoute,
+    said: bool,  # noqa: FBT001  a column
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A token that lost its second half points nowhere: "connection refused" alone would not say so."""
+    await RouteFinder(wishes, Network).find(stored)
+
+    assert said is ("no server is configured" in caplog.text)
+
+
 def test_the_hosts_own_roots_are_found() -> None:
     """The file that OpenSSL uses on this host is the one that is read."""
     roots = read_system_roots()

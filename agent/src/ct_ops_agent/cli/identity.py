@@ -84,10 +84,15 @@ def open_identity(data_dir: Path) -> Identity:
         DataDirectoryError: it holds none, or none that can be read.
     """
     keys = load_key_pair(data_dir)
-    found = CredentialStore(data_dir).load(keys).identity
-    if found is None:
-        raise DataDirectoryError(f"{data_dir} holds no identity: this host is not enrolled")
-    return found
+    stored = CredentialStore(data_dir).load(keys)
+    if stored.identity is None:
+        so_far = (
+            f"this host waits for approval as agent {stored.agent_id}"
+            if stored.agent_id
+            else "this host is not enrolled"
+        )
+        raise DataDirectoryError(f"{data_dir} holds no identity: {so_far}")
+    return stored.identity
 
 
 def describe_identity(found: Identity, data_dir: Path) -> dict[str, Any]:

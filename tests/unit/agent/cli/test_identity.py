@@ -160,3 +160,15 @@ def test_a_file_that_is_not_there_holds_no_token(data: Path, monkeypatch: pytest
     result = call(data, "enrolment", "forget-token")
 
     assert (0, f"{data / 'agent.toml'} holds no enrolment token\n") == (result.exit_code, result.stdout)
+
+
+def test_a_host_that_waits_for_approval_is_told_so_and_by_which_name(tmp_path: Path, keys: KeyPair) -> None:
+    """It is on the operator's list under that id; a host that never asked is not enrolled."""
+    waiting, new = tmp_path / "waiting", tmp_path / "new"
+    for folder in (waiting, new):
+        with locked_directory(folder):
+            keep_key_pair(folder, keys)
+    CredentialStore(waiting).keep_pending("agent-7")
+
+    assert "waits for approval as agent agent-7" in call(waiting, "identity", "show").output
+    assert "is not enrolled" in call(new, "identity", "show").output
