@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from contract.values import StoreUnderTest
 from ct_ops_server.store.opening import Store, open_store
 from ct_ops_server.store.schema import workers
+from fakes.memory_deliveries import MemoryDeliveries
 from fakes.memory_store import MemoryStore
 
 
@@ -32,6 +33,7 @@ async def store(store_url: str | None) -> AsyncIterator[StoreUnderTest]:
             tokens=memory,
             refusals=memory,
             endings=memory,
+            deliveries=MemoryDeliveries(memory.is_current),
             age_lease=memory.age_lease,
         )
         return
@@ -55,5 +57,6 @@ def _under_test(store: Store) -> StoreUnderTest:
         tokens=store.tokens,
         refusals=store.refusals,
         endings=store.endings,
+        deliveries=store.deliveries,
         age_lease=age_lease,
     )

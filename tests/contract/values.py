@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from ct_ops_server.enrolment.model import Application, LeafRecord, NewAgent, TokenTerms
 from ct_ops_server.enrolment.ports import EnrolmentStore
 from ct_ops_server.enrolment.token_ports import RefusalStore, TokenStore
+from ct_ops_server.fleet.delivery import DeliveryStore
 from ct_ops_server.fleet.model import (
     Agent,
     AgentStatus,
@@ -69,6 +70,7 @@ class StoreUnderTest:
     tokens: TokenStore
     refusals: RefusalStore
     endings: EndingStore
+    deliveries: DeliveryStore
     age_lease: Callable[[str, timedelta], Awaitable[None]]
     """Make a worker's lease older than it is: the clock is the database's, so no test can turn it."""
 

@@ -99,6 +99,11 @@ class MemoryStore(MemoryTokens):
         row.facts, row.clock_skew = write.facts or row.facts, write.clock_skew
         return True
 
+    def is_current(self, agent_id: str, generation: int) -> bool:
+        """Tell whether a stream may write: for the other fakes."""
+        row = self._rows.get(agent_id)
+        return row is not None and (row.generation, row.status) == (generation, AgentStatus.ACTIVE)
+
     async def close_stream(self, closing: StreamClosing) -> None:
         row = self._rows.get(closing.agent_id)
         if row is not None and row.generation == closing.generation:

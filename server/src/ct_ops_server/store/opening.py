@@ -8,10 +8,12 @@ from dataclasses import dataclass
 
 from ct_ops_server.store.agents import SqlAgentStore
 from ct_ops_server.store.database import Database
+from ct_ops_server.store.deliveries import SqlDeliveryStore
 from ct_ops_server.store.endings import SqlEndingStore
 from ct_ops_server.store.enrolment import SqlEnrolmentStore
 from ct_ops_server.store.grouping import WriterLimits
 from ct_ops_server.store.installation import InstallationStore
+from ct_ops_server.store.item_writers import item_writers
 from ct_ops_server.store.presence import SqlPresenceStore
 from ct_ops_server.store.refusals import SqlRefusalStore
 from ct_ops_server.store.streams import SqlStreamStore
@@ -31,6 +33,7 @@ class Store:
     refusals: SqlRefusalStore
     agents: SqlAgentStore
     streams: SqlStreamStore
+    deliveries: SqlDeliveryStore
     presence: SqlPresenceStore
     endings: SqlEndingStore
 
@@ -70,6 +73,7 @@ def _assemble(database: Database, writer: GroupWriter) -> Store:
         refusals=SqlRefusalStore(database, writer),
         agents=SqlAgentStore(database, writer),
         streams=SqlStreamStore(database, writer),
+        deliveries=SqlDeliveryStore(database, writer, item_writers()),
         presence=SqlPresenceStore(database, writer),
         endings=SqlEndingStore(database),
     )

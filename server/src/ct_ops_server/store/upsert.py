@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import Insert
 from sqlalchemy.sql.selectable import TableValuedAlias
 
-_Upsert = postgresql.Insert | sqlite.Insert
+Upsert = postgresql.Insert | sqlite.Insert
 
 
 def upsert(connection: AsyncConnection, table: sa.Table, values: dict[str, Any], *, key: str) -> Insert:
@@ -27,6 +27,14 @@ def upsert_from(connection: AsyncConnection, table: sa.Table, rows: TableValuedA
     source = sa.select(*rows.c).where(sa.true())
     statement = _insert(connection, table).from_select(names, source)
     return _overwrite(statement, key, [name for name in names if name != key])
+
+
+def insert_from(
+    connection: AsyncConnection, table: sa.Table, names: Sequence[str], source: sa.Select[Any]
+) -> Upsert:
+    """Return an insert of what ``source`` selects, to which the caller adds what a conflict means."""
+    # The WHERE is for SQLite, whose parser would take ON CONFLICT for the ON of a join.
+    return _insert(connection, table).from_select(list(names), source.where(sa.true()))
 
 
 def insert_if_absent(
@@ -62,12 +70,12 @@ def insert_many_if_absent(
     return _insert(connection, table).values(values).on_conflict_do_nothing(index_elements=[key])
 
 
-def _insert(connection: AsyncConnection, table: sa.Table) -> _Upsert:
+def _insert(connection: AsyncConnection, table: sa.Table) -> Upsert:
     if connection.dialect.name == "sqlite":
         return sqlite.insert(table)
     return postgresql.insert(table)
 
 
-def _overwrite(statement: _Upsert, key: str, names: list[str]) -> Insert:
+def _overwrite(statement: Upsert, key: str, names: list[str]) -> Insert:
     changed = {name: statement.excluded[name] for name in names}
     return statement.on_conflict_do_update(index_elements=[key], set_=changed)

@@ -146,6 +146,11 @@ class GroupWriter:
         if self._task is not None:
             await self._task
 
+    @property
+    def load(self) -> float:
+        """Share of the room for waiting writes that is taken, 0 to 1."""
+        return len(self._pending) / self._limits.pending
+
     async def submit(self, kind: WriteKind[W, R], write: W, *, key: str) -> R:
         """Store one write of a set-based kind; return its result after the commit.
 

@@ -1,0 +1,16 @@
+"""The one place that says who stores which item. See ``store.items``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ct_ops_server.fleet.items import Gap, Item
+from ct_ops_server.store.gaps import GapWriter
+from ct_ops_server.store.items import ItemWriter
+
+
+def item_writers() -> Mapping[type[Item], ItemWriter]:
+    """Return the writer of each type. Their order is the order in which every group locks tables."""
+    return {
+        Gap: GapWriter(),
+    }
