@@ -120,7 +120,7 @@ async def test_of_two_first_batches_one_is_stored(store: StoreUnderTest) -> None
     await enrol(store, "a")
     await open_stream(store, "a")
     one, other = batch(1, gap(1), content="one"), batch(1, gap(2), content="other")
-    told = await asyncio.gather(store.deliveries.deliver(one), store.deliveries.deliver(other))
+    told = await asyncio.gather(*(store.deliveries.deliver(each) for each in (one, other)))
 
     assert [Delivered(Verdict.STORED, reached(one)), Delivered(Verdict.MISMATCH, reached(one))] == told
     assert {gap(1)} == await gaps_of(store)

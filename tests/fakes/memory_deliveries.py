@@ -137,7 +137,7 @@ class MemoryDeliveries:
         )
 
 
-def content_key(agent_id: str, item: Item) -> tuple[object, ...]:
+def content_key(agent_id: str, item: Item) -> tuple[object, ...]:  # noqa: PLR0911 - one return a type
     """Return what a repeated item is known by: ``fleet.items``."""
     match item:
         case Sample():

@@ -132,6 +132,7 @@ def _service_parts(
         served_tls=core.keys.tls,
         web_certificate=core.keys.web_certificate,
         sessions=Sessions(core.store.streams, verifier=core.verifier, worker_id=worker_id, now=core.now),
+        deliveries=core.store.deliveries,
         dispatch=Dispatch(
             hint=bus.hint,
             observe=lambda age: metrics.push_seconds.observe(age.total_seconds()),

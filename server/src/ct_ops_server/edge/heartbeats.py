@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from ct_ops_proto.agent.v1 import ingest_pb2 as wire
 from ct_ops_server.authority.leaf_identity import LeafOfAgent
 from ct_ops_server.edge import convert
+from ct_ops_server.edge.deliveries import StreamDeliveries, is_batch_only
 from ct_ops_server.edge.outgoing import Outgoing
 from ct_ops_server.edge.pace import FramePace, allowed_silence_s
 from ct_ops_server.edge.refusals import refuse
@@ -90,6 +91,7 @@ class Conversation:
         self._outgoing = outgoing
         self._features = frozenset(first.hello.features)
         self._renewals = StreamRenewals(ground.parts.enrolment, leaf)
+        self._deliveries = StreamDeliveries(ground.parts, leaf.agent_id, session.generation)
         self._told_fingerprint = ""
         self._opened_at = ground.parts.now()
         self._now_s = asyncio.get_running_loop().time
@@ -121,7 +123,8 @@ class Conversation:
 
     async def _take(self, frame: wire.HeartbeatRequest) -> None:
         """Store one frame, answer it, and see whether the leaf still carries the stream."""
-        await self._store(frame)
+        if not is_batch_only(frame):
+            await self._store(frame)
         await self._outgoing.reply(await self._reply(frame))
         now, not_after = self._parts.now(), self._leaf.not_after
         if has_expired(not_after, now):
@@ -149,6 +152,7 @@ class Conversation:
 
     async def _reply(self, frame: wire.HeartbeatRequest) -> wire.HeartbeatResponse:
         reply = wire.HeartbeatResponse(ok=True)
+        await self._deliveries.take(frame, reply)
         self._tell_web_certificate(frame, reply)
         if not self._speaks_ours:
             return reply
@@ -157,7 +161,7 @@ class Conversation:
             reply.welcome.features.append(FEATURE)
             reply.welcome.store_id = self._parts.store_id
             reply.welcome.server_time_ms = reply.server_time_ms
-            reply.welcome.max_batch_bytes = self._ground.message_bytes
+            await self._deliveries.welcome(frame.hello, reply.welcome)
         if frame.HasField("renewal"):
             reply.renewed.CopyFrom(await self._renewals.answer(frame.renewal))
         return reply

@@ -41,6 +41,15 @@ class EdgeMetrics:
             buckets=_SECONDS,
             registry=registry,
         )
+        self.batches = Counter(
+            "ct_ops_batches",
+            "Numbered batches by what became of them: stored, mismatch, later",
+            ["verdict"],
+            registry=registry,
+        )
+        self.items_refused = Counter(
+            "ct_ops_items_refused", "Delivered items that were not stored", ["reason"], registry=registry
+        )
         self.revocation_seconds = Histogram(
             "ct_ops_revocation_seconds",
             "From the decision about an agent to the end of its connections on this process",

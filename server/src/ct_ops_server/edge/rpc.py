@@ -35,6 +35,7 @@ from ct_ops_server.enrolment.challenges import Challenges
 from ct_ops_server.enrolment.model import EnrolmentRefusedError
 from ct_ops_server.enrolment.refusal_log import RefusalLog
 from ct_ops_server.enrolment.service import Enrolment
+from ct_ops_server.fleet.delivery import DeliveryStore
 from ct_ops_server.fleet.dispatch import Dispatch
 from ct_ops_server.fleet.ports import StoreError, StoreUnavailableError
 from ct_ops_server.fleet.sessions import SessionRefusedError, Sessions
@@ -56,6 +57,7 @@ class ServiceParts:
     served_tls: ServedTls
     web_certificate: WebCertificateFile
     sessions: Sessions
+    deliveries: DeliveryStore
     dispatch: Dispatch
     callers: Callers
     held: HeldRefusals

@@ -31,6 +31,9 @@ from ct_ops_server.fleet.items import Gap, Item, ItemRefused
 KEPT_OUTBOXES = 8
 """Outboxes that a position is kept of, for one agent: those used last."""
 
+MOST_EXAMPLE_CHARS = 200
+"""Of what a refused item was about."""
+
 _CALM = 0.05
 """Load below which nobody is asked to wait."""
 _LONGEST_PAUSE_MS = 5_000

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from msgspec import Struct
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ct_ops_server.fleet.delivery import RefusedItems
+from ct_ops_server.fleet.delivery import MOST_EXAMPLE_CHARS, RefusedItems
 from ct_ops_server.fleet.items import (
     CheckResult,
     Gap,
@@ -40,8 +40,6 @@ KINDS: dict[type[Item], str] = {
     Gap: "gap",
 }
 """What operators and metrics call them."""
-
-_EXAMPLE_CHARS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +78,9 @@ _COLUMNS = ("agent_id", "kind", "reason", "items", "first_at", "last_at", "examp
 def refused_item(agent_id: str, item: Item, reason: str) -> Refused:
     """Return what is recorded of an item that a writer refused."""
     # The database may be what refuses the item, and for the very text that is shown here.
-    shown = (character if character.isprintable() else "�" for character in _subject(item)[:_EXAMPLE_CHARS])
+    shown = (
+        character if character.isprintable() else "�" for character in _subject(item)[:MOST_EXAMPLE_CHARS]
+    )
     return Refused(agent_id, KINDS[type(item)], reason, "".join(shown))
 
 
