@@ -126,7 +126,7 @@ async def test_an_enrolled_agent_says_all_that_an_operator_asks(host: AgentHost,
         _, shown, _ = await host.run("identity", "show", "--json")
 
     identity = json.loads(shown)
-    assert ["renewal"] == answer["features"]
+    assert {"renewal", "delivery"} <= set(answer["features"])
     assert abs(answer["clock_skew_s"]) < 5
     for name, known in (("agent_id", "agent_id"), ("key_id", "key_id"), ("leaf_not_after", "leaf_not_after")):
         assert identity[known] == answer[name]

@@ -18,7 +18,7 @@ from ct_ops_agent.identity.credentials import Identity
 from ct_ops_agent.samples import CollectorState
 from ct_ops_agent.secret import Secret
 from ct_ops_agent.vitals import Vitals
-from ct_ops_agent.work import InventoryChunk, Result, Work
+from ct_ops_agent.work import InventoryChunk, Work
 
 DELIVERY = "delivery"
 DEFINITIONS = "definitions"
@@ -205,8 +205,8 @@ class HeartbeatFrame:
 
     renewal: RenewalAsk | None = None
     pinned_fingerprint: str = ""
-    results: tuple[Result, ...] = ()
-    """For a server that takes no batches: existing ones know results in frames only."""
+    items: bytes = field(default=b"", repr=False)
+    """Results for a server that takes no batches, as the outbox kept them."""
 
     collectors: tuple[CollectorState, ...] | None = None
     """Of this host; ``None``: as said before on this stream."""

@@ -2,9 +2,11 @@
 
 * the first frame goes at once and carries the agent token and who is speaking; later frames carry
   the agent id;
-* every frame waits for its reply. Servers also push frames unasked and the wire does not tell the
-  two apart, so whatever comes first after our frame counts as its reply;
+* every frame waits for its reply. Servers also push frames unasked. Ours tell the time in replies only;
+  with existing ones the wire does not tell the two apart, so whatever comes first after our frame counts;
 * a reply that does not come in time means a connection that is only half alive: it is dropped;
+* batches travel between heartbeats, in frames of their own, one at a time (`delivery.courier`). A heartbeat
+  waits for none of their answers;
 * credentials are renewed beside frames (`renewal`), clocks compared at every reply that tells a time.
 
 What a server asks for is handed to `work.Works`, which never waits for it; what this agent does not do at
@@ -20,18 +22,23 @@ from typing import Protocol
 
 from ct_ops_agent.clock import Clock
 from ct_ops_agent.control_plane import (
+    DELIVERY,
+    Batch,
+    BatchAck,
     HeartbeatFrame,
     HeartbeatReply,
     HeartbeatStream,
     Hello,
+    Position,
     RenewalAsk,
     Renewed,
     Session,
+    Welcome,
 )
 from ct_ops_agent.errors import AgentError, DataDirectoryError, UnreachableError
 from ct_ops_agent.host import HostFacts
 from ct_ops_agent.identity.credentials import Identity
-from ct_ops_agent.link import StreamLink, WorkUndone, note_undone
+from ct_ops_agent.link import NothingToDeliver, StreamLink, WorkUndone, note_undone
 from ct_ops_agent.refusals import WORTH_TELLING_SKEW_S, describe_skew
 from ct_ops_agent.renewal import FEATURE, UnusableRenewalError
 from ct_ops_agent.samples import CollectorState, KnowsCollectors
@@ -72,6 +79,29 @@ class Pins(Protocol):
 
     def keep(self, pem: str) -> None:
         """Pin another one."""
+
+
+class Delivers(Protocol):
+    """Brings home what was kept: `delivery.courier.Courier`."""
+
+    @property
+    def position(self) -> Position | None:
+        """What the first frame says of the outbox."""
+
+    def begin(self, welcome: Welcome | None, agent_id: str) -> None:
+        """The stream was answered; ``None``: by a server that takes no batches."""
+
+    async def next_batch(self) -> Batch | None:
+        """Wait for what is to be sent; ``None``: it goes in a frame, which is wanted now. Safe to cancel."""
+
+    def answered(self, ack: BatchAck) -> None:
+        """Take the answer to the batch that was sent."""
+
+    def heartbeat_answered(self) -> None:
+        """The server has the newest vitals."""
+
+    def take_carried(self) -> bytes:
+        """Return what goes in the next frame."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +147,7 @@ class HeartbeatParts:
 
     clock: Clock
     works: Works = field(default_factory=WorkUndone)
+    delivery: Delivers = field(default_factory=NothingToDeliver)
     collectors: KnowsCollectors | None = None
     """``None``: this process gathers nothing."""
 
@@ -143,7 +174,8 @@ class Conversation:
         self._reported: tuple[CollectorState, ...] | None = None
         self._skew_s: float | None = None
         self._told: set[str] = set()
-        self._is_open = False
+        self._delivering: asyncio.Task[None] | None = None
+        self._batch_answered = asyncio.Event()
         self.wants_new_connection = False
         """A new leaf is there, and only a new connection can present it."""
 
@@ -151,23 +183,28 @@ class Conversation:
         """Send the first frame; return what was said once it is acknowledged."""
         frame = await self._frame()
         token = self._identity.agent_token.reveal()
-        frame = replace(frame, speaker=token, hello=self._parts.speaker.hello)
+        hello = replace(self._parts.speaker.hello, position=self._parts.delivery.position)
+        frame = replace(frame, speaker=token, hello=hello)
         reply = await self._exchange(frame)
         self._features = reply.features
-        self._is_open = True
+        welcome = reply.welcome if DELIVERY in reply.features else None
+        self._parts.delivery.begin(welcome, self._identity.agent_id)
+        self._delivering = asyncio.create_task(self._deliver(), name="delivery")
         self._parts.works.connected(StreamLink(self._features, self._session, lambda: self._identity))
         self._take(reply)
         self._acknowledged()
         return frame.vitals
 
-    def close(self) -> None:
-        """Say that the stream has ended, if it ever was one."""
-        if self._is_open:
+    async def close(self) -> None:
+        """End what began with the stream, if it ever was answered."""
+        if self._delivering:
+            self._delivering.cancel()
+            await asyncio.wait({self._delivering})
             self._parts.works.disconnected()
 
     async def beat(self) -> None:
         """Send a frame, with a wish for new credentials when they are due, and take the reply."""
-        frame = await self._frame()
+        frame = replace(await self._frame(), items=self._parts.delivery.take_carried())
         if FEATURE in self._features:
             frame = replace(frame, renewal=self._parts.renewal.ask(self._identity))
         self._take(await self._exchange(frame))
@@ -177,17 +214,38 @@ class Conversation:
 
     async def wait_until_due(self) -> None:
         """Take what the server pushes until the next heartbeat is due."""
+        assert self._delivering, "the stream was opened"
         due = asyncio.ensure_future(self._parts.due.wait())
         receiving = asyncio.ensure_future(self._stream.receive())
         try:
             while not due.done():
-                await asyncio.wait({due, receiving}, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait({due, receiving, self._delivering}, return_when=asyncio.FIRST_COMPLETED)
                 if receiving.done():
                     self._take(receiving.result())
                     receiving = asyncio.ensure_future(self._stream.receive())
+                if self._delivering.done():
+                    self._delivering.result()
         finally:
             due.cancel()
             receiving.cancel()
+
+    async def _deliver(self) -> None:
+        """Send one batch after the other, each when the one before was answered."""
+        delivery, patience_s = self._parts.delivery, 2 * self._parts.reply_deadline_s
+        while True:
+            batch = await delivery.next_batch()
+            if batch is None:
+                self._parts.due.set()
+                continue
+            self._batch_answered.clear()
+            try:
+                async with asyncio.timeout(patience_s):
+                    await self._stream.send_batch(self._identity.agent_id, batch)
+                    await self._batch_answered.wait()
+            except TimeoutError as error:
+                raise UnreachableError(
+                    f"the server did not answer a batch within {patience_s:.0f} s"
+                ) from error
 
     async def _exchange(self, frame: HeartbeatFrame) -> HeartbeatReply:
         wall, deadline_s = self._parts.clock.wall, self._parts.reply_deadline_s
@@ -196,7 +254,8 @@ class Conversation:
         try:
             async with asyncio.timeout(deadline_s):
                 await self._stream.send(frame)
-                reply = await self._stream.receive()
+                while not self._answers_heartbeat(reply := await self._stream.receive()):
+                    self._take(reply)
         except TimeoutError as error:
             raise UnreachableError(
                 f"the server did not answer a heartbeat within {deadline_s:.0f} s"
@@ -204,6 +263,11 @@ class Conversation:
         if reply.server_time_unix is not None:
             self._compare_clocks((sent_unix + wall()) / 2 - reply.server_time_unix)
         return reply
+
+    def _answers_heartbeat(self, reply: HeartbeatReply) -> bool:
+        if reply.batch_ack is not None:
+            return False
+        return DELIVERY not in self._features or reply.server_time_unix is not None
 
     async def _frame(self) -> HeartbeatFrame:
         speaker = self._parts.speaker
@@ -227,10 +291,14 @@ class Conversation:
         return states
 
     def _acknowledged(self) -> None:
+        self._parts.delivery.heartbeat_answered()
         self._events.acknowledged(Acknowledgement(self._features, self._skew_s))
 
     def _take(self, reply: HeartbeatReply) -> None:
         note_undone(reply.unsupported_work, self._told)
+        if reply.batch_ack:
+            self._parts.delivery.answered(reply.batch_ack)
+            self._batch_answered.set()
         if reply.work:
             self._parts.works.take(reply.work)
         if reply.server_certificate_pem:

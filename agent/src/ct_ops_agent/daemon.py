@@ -15,7 +15,8 @@ import random
 import secrets
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 
 from ct_ops_agent import __version__
 from ct_ops_agent.clock import SYSTEM_CLOCK, Clock
@@ -23,6 +24,9 @@ from ct_ops_agent.config.load import require_enrolment_token
 from ct_ops_agent.config.schema import AgentConfig
 from ct_ops_agent.control_plane import ATTEMPTS, DEFINITIONS, DELIVERY, Hello
 from ct_ops_agent.conversation import HeartbeatParts, Speaker
+from ct_ops_agent.delivery.courier import Courier
+from ct_ops_agent.delivery.space import Limits
+from ct_ops_agent.delivery.vault import Vault
 from ct_ops_agent.disks import DiskReader
 from ct_ops_agent.heartbeat import Heartbeat
 from ct_ops_agent.host import HostFacts, read_host_facts
@@ -31,15 +35,18 @@ from ct_ops_agent.identity.files import locked_directory
 from ct_ops_agent.identity.keystore import load_key_pair
 from ct_ops_agent.identity.rotation import KeyRotation
 from ct_ops_agent.lifecycle import Enrols, Lifecycle, Outcome
+from ct_ops_agent.link import NothingToDeliver
 from ct_ops_agent.renewal import FEATURE, Renewal
 from ct_ops_agent.route import FirstContact, RouteFinder, RouteWishes
 from ct_ops_agent.scheduling import Schedule
 from ct_ops_agent.secret import Secret
 from ct_ops_agent.server_pin import ServerPin
 from ct_ops_agent.status.board import StatusBoard
+from ct_ops_agent.status.delivery import facts_of_delivery
 from ct_ops_agent.status.place import choose_file, folders
 from ct_ops_agent.status.report import Report, State
 from ct_ops_agent.transport.control_plane import GrpcConnector
+from ct_ops_agent.transport.convert_items import ItemCodec
 from ct_ops_agent.vitals import CpuGauge, VitalsReader
 
 _log = logging.getLogger(__name__)
@@ -55,15 +62,17 @@ async def run_daemon(config: AgentConfig) -> None:
     due, stop = asyncio.Event(), stop_on_signals()
     schedule = Schedule(SYSTEM_CLOCK)
     schedule.every(config.heartbeat_interval, "heartbeat", due.set)
-    with built_lifecycle(config, due) as lifecycle:
+    with built_agent(config, due) as agent:
         try:
             async with asyncio.TaskGroup() as tasks:
                 guarding = tasks.create_task(schedule.guard(), name="schedule")
-                living = tasks.create_task(lifecycle.run(), name="lifecycle")
+                living = tasks.create_task(agent.lifecycle.run(), name="lifecycle")
                 await stop.wait()
                 living.cancel()
                 await asyncio.wait({living})
                 guarding.cancel()
+                if agent.courier:
+                    await agent.courier.finish()
         except ExceptionGroup as failures:
             raise failures.exceptions[0] from None  # the first failure cancelled the others
     _log.info("stopped")
@@ -79,12 +88,34 @@ async def run_once(config: AgentConfig, clock: Clock = SYSTEM_CLOCK) -> Outcome:
         return await lifecycle.once()
 
 
+@dataclass(frozen=True)
+class BuiltAgent:
+    """The parts that the daemon runs."""
+
+    lifecycle: Lifecycle
+    courier: Courier | None
+    """``None``: this is a single run, which leaves the outbox alone."""
+
+
 @contextmanager
 def built_lifecycle(
     config: AgentConfig, due: asyncio.Event, clock: Clock = SYSTEM_CLOCK, *, watched: bool = True
 ) -> Iterator[Lifecycle]:
-    """Own the data directory and build the agent that lives in it; `watched`: it keeps a status file."""
-    with locked_directory(config.data_dir):
+    """Own the data directory and build the agent that lives in it, for those who need its life only."""
+    with built_agent(config, due, clock, watched=watched) as agent:
+        yield agent.lifecycle
+
+
+@contextmanager
+def built_agent(
+    config: AgentConfig, due: asyncio.Event, clock: Clock = SYSTEM_CLOCK, *, watched: bool = True
+) -> Iterator[BuiltAgent]:
+    """Own the data directory and build the agent in it; `watched`: with an outbox and a status file."""
+    with ExitStack() as stack:
+        stack.enter_context(locked_directory(config.data_dir))
+        courier = build_courier(config, clock) if watched else None
+        if courier:
+            stack.callback(courier.close)
         store = CredentialStore(config.data_dir)
         keys = load_key_pair(config.data_dir)
         stored = store.load(keys)
@@ -95,19 +126,22 @@ def built_lifecycle(
         connect = GrpcConnector(clock.wall)
         rotation = KeyRotation(config.data_dir)
         finder = RouteFinder(read_wishes(config, enrolled=known is not None), build_first_contact)
-        yield Lifecycle(
+        lifecycle = Lifecycle(
             # Whoever holds a next key has to find out first which of the two the server knows.
             identity=None if rotation.is_under_way else known,
             find_route=lambda: finder.find(stored.route),
             enrolment=lambda: build_enrolment(config, facts, store, connect, clock),
-            heartbeat=build_heartbeat(config, facts, store=store, connect=connect, due=due, clock=clock),
+            heartbeat=build_heartbeat(
+                config, facts, store=store, connect=connect, due=due, clock=clock, courier=courier
+            ),
             store=store,
             clock=clock,
             random=random.SystemRandom().random,
             key_is_doubtful=lambda: rotation.is_under_way,
-            watcher=build_board(config, facts, clock) if watched else None,
+            watcher=build_board(config, facts, clock, courier) if courier else None,
             advice=advise(config),
         )
+        yield BuiltAgent(lifecycle, courier)
 
 
 def build_heartbeat(
@@ -118,6 +152,7 @@ def build_heartbeat(
     connect: GrpcConnector,
     due: asyncio.Event,
     clock: Clock,
+    courier: Courier | None,
 ) -> Heartbeat:
     """Build the heartbeat of this process."""
     hello = Hello(
@@ -139,8 +174,22 @@ def build_heartbeat(
         pin=ServerPin(config.data_dir),
         due=due,
         clock=clock,
+        delivery=courier or NothingToDeliver(),
     )
     return Heartbeat(connect, parts)
+
+
+def build_courier(config: AgentConfig, clock: Clock) -> Courier:
+    """Build what brings results home, and open the outbox."""
+    codec = ItemCodec()
+    vault = Vault(
+        config.data_dir,
+        codec=codec,
+        limits=Limits(config.outbox_max_bytes, int(config.outbox_max_age.total_seconds() * 1000)),
+        clock=clock,
+        new_id=lambda: secrets.token_bytes(16),
+    )
+    return Courier(vault, codec, clock, random.SystemRandom().random)
 
 
 def build_enrolment(
@@ -156,7 +205,7 @@ def build_enrolment(
     )
 
 
-def build_board(config: AgentConfig, facts: HostFacts, clock: Clock) -> StatusBoard:
+def build_board(config: AgentConfig, facts: HostFacts, clock: Clock, courier: Courier) -> StatusBoard:
     """Build what keeps the status file true."""
     path = choose_file(config.data_dir, folders(config.data_dir, os.environ))
     now = clock.wall()
@@ -170,7 +219,9 @@ def build_board(config: AgentConfig, facts: HostFacts, clock: Clock) -> StatusBo
         hostname=facts.hostname,
         heartbeat_interval_s=config.heartbeat_interval.total_seconds(),
     )
-    return StatusBoard(path, report, clock.wall)
+    return StatusBoard(
+        path, report, clock.wall, look=lambda: facts_of_delivery(courier.report, config.outbox_max_bytes)
+    )
 
 
 def advise(config: AgentConfig) -> str:

@@ -14,7 +14,7 @@ from dataclasses import replace
 from ct_ops_agent.control_plane import Connect, Route
 from ct_ops_agent.conversation import Acknowledgement, Conversation, HeartbeatParts, StreamEvents
 from ct_ops_agent.identity.credentials import Identity
-from ct_ops_agent.link import WorkUndone
+from ct_ops_agent.link import NothingToDeliver, WorkUndone
 from ct_ops_agent.vitals import Vitals
 
 _log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class Heartbeat:
                     await conversation.wait_until_due()
                     await conversation.beat()
             finally:
-                conversation.close()
+                await conversation.close()
                 await stream.finish()
         _log.info("connecting again with the new certificate")
 
@@ -62,10 +62,13 @@ class Heartbeat:
         """
         async with self._connect(route, identity) as session:
             stream = session.open_heartbeat()
-            parts = replace(self._parts, works=WorkUndone())  # work would be cut off before it has begun
+            # Work would be cut off before it has begun, and the outbox belongs to the daemon.
+            parts = replace(self._parts, works=WorkUndone(), delivery=NothingToDeliver())
+            conversation = Conversation(parts, session, stream, identity, _Nobody())
             try:
-                return await Conversation(parts, session, stream, identity, _Nobody()).open()
+                return await conversation.open()
             finally:
+                await conversation.close()
                 await stream.finish()
 
 

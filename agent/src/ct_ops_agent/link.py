@@ -1,14 +1,15 @@
 """A stream as work sees it: what the server can do, and the calls that need its connection.
 
-Also who stands in for work where none is done: a single run, and tests.
+Also who stands in for work and delivery where there are none: a single run, and tests.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
-from ct_ops_agent.control_plane import Session
+from ct_ops_agent.control_plane import Batch, BatchAck, Position, Session, Welcome
 from ct_ops_agent.identity.credentials import Identity
 from ct_ops_agent.work import InventoryChunk, Link, Work
 
@@ -54,6 +55,33 @@ class WorkUndone:
 
     def disconnected(self) -> None:
         """Nothing here waits for it."""
+
+
+class NothingToDeliver:
+    """Fulfils `conversation.Delivers` by having nothing."""
+
+    @property
+    def position(self) -> Position | None:
+        """There is no outbox."""
+        return None
+
+    def begin(self, welcome: Welcome | None, agent_id: str) -> None:
+        """Nothing here depends on it."""
+
+    async def next_batch(self) -> Batch | None:
+        """Wait for ever."""
+        await asyncio.get_running_loop().create_future()
+        return None
+
+    def answered(self, ack: BatchAck) -> None:
+        """Nothing was sent."""
+
+    def heartbeat_answered(self) -> None:
+        """Nothing waits for it."""
+
+    def take_carried(self) -> bytes:
+        """Return nothing."""
+        return b""
 
 
 def note_undone(kinds: Iterable[str], told: set[str]) -> None:

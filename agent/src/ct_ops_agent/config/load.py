@@ -114,6 +114,8 @@ def _as_config(values: Mapping[str, Any], *, token_file: Path | None) -> AgentCo
         heartbeat_interval=values["agent.heartbeat_interval_secs"],
         tags=values["agent.tags"],
         hostname=values["agent.hostname"],
+        outbox_max_bytes=values["outbox.max_bytes"],
+        outbox_max_age=values["outbox.max_age_hours"],
         token_file=token_file,
     )
 

@@ -16,6 +16,10 @@ DEFAULT_PORT = 9443
 _LARGEST_PORT = 65535
 _LONGEST_INTERVAL_S = 3600
 _LONGEST_HOSTNAME = 253
+_LONGEST_AGE_HOURS = 8760
+_SMALLEST_OUTBOX, _LARGEST_OUTBOX = 8 * 1024**2, 64 * 1024**3
+_SIZE = re.compile(r"(?P<number>[0-9]{1,15})\s*(?P<unit>|B|KiB|MiB|GiB)")
+_UNITS = {"": 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 _ADDRESS = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?")
 _BOOLEANS = {
     "true": True,
@@ -60,15 +64,21 @@ def parse_boolean(raw: object) -> bool:
 def parse_interval(raw: object) -> timedelta:
     """Read whole seconds, 1 to 3600."""
     advice = f"write whole seconds from 1 to {_LONGEST_INTERVAL_S}, for example 30"
-    try:
-        seconds = int(raw.strip()) if isinstance(raw, str) else raw
-    except ValueError as error:
-        raise ValueError(f"{raw!r} is no number; {advice}") from error
-    if isinstance(seconds, bool) or not isinstance(seconds, int):
-        raise ValueError(f"{raw!r} is no whole number; {advice}")  # noqa: TRY004 - ValueError is this module's contract
-    if not 1 <= seconds <= _LONGEST_INTERVAL_S:
-        raise ValueError(f"{seconds} is out of range; {advice}")
-    return timedelta(seconds=seconds)
+    return timedelta(seconds=_whole_number(raw, 1, _LONGEST_INTERVAL_S, advice))
+
+
+def parse_age(raw: object) -> timedelta:
+    """Read whole hours, 1 to 8760."""
+    advice = f"write whole hours from 1 to {_LONGEST_AGE_HOURS}, for example 168"
+    return timedelta(hours=_whole_number(raw, 1, _LONGEST_AGE_HOURS, advice))
+
+
+def parse_size(raw: object) -> int:
+    """Read bytes, 8 MiB to 64 GiB: a number, or text such as ``"64 MiB"``."""
+    advice = 'write for example "64 MiB" or 67108864, from 8 MiB to 64 GiB'
+    match = _SIZE.fullmatch(raw.strip()) if isinstance(raw, str) else None
+    number = int(match["number"]) * _UNITS[match["unit"]] if match else raw
+    return _whole_number(number, _SMALLEST_OUTBOX, _LARGEST_OUTBOX, advice)
 
 
 def parse_tags(raw: object) -> tuple[Tag, ...]:
@@ -112,6 +122,18 @@ def parse_enrolment_token(raw: object) -> EnrolmentToken:
 def parse_anything(raw: object) -> str:
     """Accept a value that is ignored."""
     return str(raw)
+
+
+def _whole_number(raw: object, least: int, most: int, advice: str) -> int:
+    try:
+        number = int(raw.strip()) if isinstance(raw, str) else raw
+    except ValueError as error:
+        raise ValueError(f"{raw!r} is no number; {advice}") from error
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise ValueError(f"{raw!r} is no whole number; {advice}")  # noqa: TRY004 - ValueError is this module's contract
+    if not least <= number <= most:
+        raise ValueError(f"{number} is out of range; {advice}")
+    return number
 
 
 def _parse_tag(raw: object) -> Tag:

@@ -113,6 +113,21 @@ KEYS = (
         meaning="The name to report instead of the host's own.",
     ),
     Key(
+        path="outbox.max_bytes",
+        environment="CT_OPS_OUTBOX_MAX_BYTES",
+        parse=parse.parse_size,
+        default=64 * 1024 * 1024,
+        meaning="The most that results and samples on their way to the server may take on the disk, 8 MiB to 64 GiB. "
+        "What does not fit is dropped, the oldest first, and said to the server.",
+    ),
+    Key(
+        path="outbox.max_age_hours",
+        environment="CT_OPS_OUTBOX_MAX_AGE_HOURS",
+        parse=parse.parse_age,
+        default=timedelta(days=7),
+        meaning="Hours for which what cannot be delivered is kept, 1 to 8760; only those count in which the agent runs.",
+    ),
+    Key(
         path="agent.version",
         environment="CT_OPS_AGENT_VERSION",
         parse=parse.parse_anything,
@@ -136,5 +151,7 @@ class AgentConfig:
     heartbeat_interval: timedelta
     tags: tuple[Tag, ...]
     hostname: str | None
+    outbox_max_bytes: int = 64 * 1024 * 1024
+    outbox_max_age: timedelta = timedelta(days=7)
     token_file: Path | None = None
     """The configuration file, when the enrolment token stands in it and was taken from there."""

@@ -7,7 +7,7 @@ cannot be written is said once and costs nothing else: the agent's work does not
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,17 +27,25 @@ _log = logging.getLogger(__name__)
 class StatusBoard:
     """Fulfils `lifecycle.Watches`."""
 
-    def __init__(self, path: Path, report: Report, wall: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        report: Report,
+        wall: Callable[[], float],
+        look: Callable[[], Mapping[str, Any]] = dict,
+    ) -> None:
         """Begin with a report about a process that has just started.
 
         Args:
             path: of the status file.
             report: who this process is.
             wall: this host's clock, seconds since 1970.
+            look: returns fields of the report that others know, each time it is written.
         """
         self._path = path
         self._report = report
         self._wall = wall
+        self._look = look
         self._told = False
         self._post()
 
@@ -82,6 +90,7 @@ class StatusBoard:
         self._post()
 
     def _post(self) -> None:
+        self._report = replace(self._report, **self._look())
         try:
             write_report(self._path, self._report)
         except OSError as error:

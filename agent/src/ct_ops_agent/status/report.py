@@ -57,15 +57,60 @@ class Report:
     problem: str = ""
     """One sentence: what is wrong, and what to do."""
 
+    delivery: str = ""
+    """How results travel; empty: this process has no outbox."""
+
+    delivered_at: float | None = None
+    """When the server last acknowledged a batch."""
+
+    delivered_batches: int = 0
+    """The number it acknowledged."""
+
+    outbox_bytes: int = 0
+    outbox_max_bytes: int = 0
+    outbox_results: int = 0
+    outbox_samples: int = 0
+    outbox_batches: int = 0
+    outbox_oldest: float | None = None
+    outbox_problem: str = ""
+    """Why it cannot be written to the disk; empty: it can."""
+
+    dropped: tuple[str, ...] = ()
+    """What was ever dropped or refused here, a line for each type and reason."""
+
+    collector_problems: tuple[str, ...] = ()
+    """A line for each collector that does not work."""
+
 
 _TIMES = frozenset(
-    {"since", "written_at", "acknowledged_at", "next_try_at", "leaf_not_after", "agent_token_expires_at"}
+    {
+        "since",
+        "written_at",
+        "acknowledged_at",
+        "next_try_at",
+        "leaf_not_after",
+        "agent_token_expires_at",
+        "delivered_at",
+        "outbox_oldest",
+    }
 )
 
 
+_LISTS = frozenset({"features", "dropped", "collector_problems"})
+_NUMBERS = frozenset(
+    {
+        "pid",
+        "delivered_batches",
+        "outbox_bytes",
+        "outbox_max_bytes",
+        "outbox_results",
+        "outbox_samples",
+        "outbox_batches",
+    }
+)
 _KINDS: Mapping[str, Any] = {
-    "pid": int,
-    "features": tuple,
+    **dict.fromkeys(_NUMBERS, int),
+    **dict.fromkeys(_LISTS, tuple),
     "since": int | float,
     "written_at": int | float,
     "heartbeat_interval_s": int | float,
@@ -78,7 +123,8 @@ def to_document(report: Report) -> dict[str, Any]:
     """Return the JSON object of a report."""
     document = {field.name: getattr(report, field.name) for field in fields(report)}
     times = {name: format_time(document[name]) for name in _TIMES}
-    return document | times | {"state": report.state.value, "features": list(report.features)}
+    lists = {name: list(document[name]) for name in _LISTS}
+    return document | times | lists | {"state": report.state.value}
 
 
 def to_json(report: Report) -> str:
@@ -92,8 +138,8 @@ def parse_report(text: str) -> Report | None:
         document = json.loads(text)
         known = {field.name: document[field.name] for field in fields(Report) if field.name in document}
         times = {name: parse_time(known[name]) for name in _TIMES & known.keys()}
-        other = {"state": State(known["state"]), "features": tuple(map(str, known.get("features", ())))}
-        values = known | times | other
+        lists = {name: tuple(map(str, known[name])) for name in _LISTS & known.keys()}
+        values = known | times | lists | {"state": State(known["state"])}
         return Report(**values) if _are_sound(values) else None
     except (KeyError, TypeError, ValueError):
         return None

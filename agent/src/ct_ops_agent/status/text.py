@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ct_ops_agent.status.delivery import delivery_lines
 from ct_ops_agent.status.report import Report, State, format_time
 from ct_ops_agent.status.verdict import Verdict
 
@@ -62,6 +63,9 @@ def _facts(report: Report, verdict: Verdict, now: float) -> Iterator[tuple[str, 
         yield "agent token", _until(report.agent_token_expires_at, now)
     if report.clock_skew_s is not None:
         yield "clock", _clock(report.clock_skew_s)
+    delivered = "" if report.delivered_at is None else _ago(report.delivered_at, now)
+    oldest = "" if report.outbox_oldest is None else _ago(report.outbox_oldest, now)
+    yield from delivery_lines(report, delivered, oldest)
     yield "data", report.data_dir
 
 

@@ -227,6 +227,7 @@ class GrpcHeartbeatStream:
         self._final_status = FinalStatus(call)
         self._address = address
         self._wall = wall
+        self._turn = asyncio.Lock()
         self._replies: asyncio.Queue[HeartbeatReply | AgentError] = asyncio.Queue(_MOST_WAITING_REPLIES)
         self._reader = asyncio.create_task(self._read(), name="heartbeat replies")
 
@@ -263,7 +264,8 @@ class GrpcHeartbeatStream:
     async def _write(self, message: pb.HeartbeatRequest) -> None:
         # The reader holds the reason why the call ended; writing only knows that it did.
         with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
-            await self._call.write(message)
+            async with self._turn:  # gRPC takes one write at a time
+                await self._call.write(message)
 
     async def _read(self) -> None:
         outcome: AgentError

@@ -20,7 +20,8 @@ from ct_ops_agent.disks import Disk
 from ct_ops_agent.errors import Refusal
 from ct_ops_agent.secret import Secret
 from ct_ops_agent.transport.convert_delivery import from_batch_ack, from_welcome, to_collector_report
-from ct_ops_agent.transport.convert_work import add_results, from_work
+from ct_ops_agent.transport.convert_items import add_results
+from ct_ops_agent.transport.convert_work import from_work
 from ct_ops_agent.transport.texts import printable, storable
 from ct_ops_agent.vitals import Interface, addresses_of
 from ct_ops_proto.agent.v1 import ingest_pb2 as pb
@@ -92,7 +93,7 @@ def to_heartbeat_request(frame: HeartbeatFrame) -> pb.HeartbeatRequest:
         pinned_server_cert_fingerprint=frame.pinned_fingerprint,
         collectors=to_collector_report(frame.collectors),
     )
-    add_results(message, frame.results)
+    add_results(message, frame.items)
     return message
 
 

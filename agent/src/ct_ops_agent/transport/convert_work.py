@@ -9,8 +9,6 @@ the feature ``definitions``: existing ones leave it empty in every frame they pu
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from ct_ops_agent.transport.texts import printable, storable
 from ct_ops_agent.work import (
     CheckDefinition,
@@ -18,9 +16,7 @@ from ct_ops_agent.work import (
     InventoryChunk,
     Query,
     QueryResult,
-    Result,
     Task,
-    TaskAccepted,
     TaskProgress,
     TaskResult,
     Work,
@@ -42,22 +38,6 @@ def from_work(message: pb.HeartbeatResponse, *, knows_definitions: bool) -> Work
         task=_from_task(message.pending_task) if message.HasField("pending_task") else None,
         cancelled_task_ids=tuple(map(printable, message.cancel_task_ids)),
     )
-
-
-def add_results(message: pb.HeartbeatRequest, results: Iterable[Result]) -> None:
-    """Fill fields 13 to 16 of a frame, for a server that takes no batches."""
-    for result in results:
-        match result:
-            case CheckResult():
-                message.check_results.append(to_check_result(result))
-            case QueryResult():
-                message.query_results.append(to_query_result(result))
-            case TaskProgress():
-                message.task_progress.append(to_task_progress(result))
-            case TaskResult():
-                message.task_results.append(to_task_result(result))
-            case TaskAccepted():
-                pass  # existing servers do not ask for it
 
 
 def to_check_result(result: CheckResult) -> pb.CheckResult:

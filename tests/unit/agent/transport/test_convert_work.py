@@ -6,6 +6,7 @@ from ct_ops_agent.control_plane import HeartbeatFrame
 from ct_ops_agent.host import HostFacts
 from ct_ops_agent.samples import CollectorState
 from ct_ops_agent.transport.convert import from_heartbeat_response, to_heartbeat_request
+from ct_ops_agent.transport.convert_items import ItemCodec
 from ct_ops_agent.transport.convert_work import to_inventory_chunk
 from ct_ops_agent.vitals import Vitals
 from ct_ops_agent.work import (
@@ -93,7 +94,8 @@ def test_results_travel_in_a_frame_to_a_server_that_takes_no_batches() -> None:
         TaskResult("t1", "software_inventory", 1, -1, error="cut", refused="interrupted"),
     )
 
-    message = to_heartbeat_request(HeartbeatFrame("a", 0, "1.0", FACTS, VITALS, results=results))
+    items = b"".join(ItemCodec().encode_result(result) for result in results)
+    message = to_heartbeat_request(HeartbeatFrame("a", 0, "1.0", FACTS, VITALS, items=items))
 
     check = message.check_results[0]
     assert ("c1", "fail", "no?", 2**31 - 1, 1_800_000_000) == (
