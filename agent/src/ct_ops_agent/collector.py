@@ -39,13 +39,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import ClassVar, Generic, TypeAlias, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 import msgspec
 
 __all__ = [
     "About",
+    "AgentFacts",
+    "AnyCollector",
     "Collector",
+    "CollectorCost",
     "CollectorError",
     "Missing",
     "Privilege",
@@ -53,6 +56,7 @@ __all__ = [
     "Sample",
     "SampleDoc",
     "Settings",
+    "WantsAgentFacts",
 ]
 
 
@@ -171,3 +175,40 @@ class Collector(ABC, Generic[SettingsT]):
         Raises:
             CollectorError: nothing can be read.
         """
+
+
+AnyCollector: TypeAlias = Collector[Any]
+"""A collector of whatever settings."""
+
+
+@dataclass(frozen=True, slots=True)
+class CollectorCost:
+    """What a collector has cost since the agent started."""
+
+    name: str
+    runs: int
+    cpu_s: float
+    """Of the processor, of all runs."""
+
+    duration_s: float
+    """Of the last run, by the clock on the wall."""
+
+    samples: int
+
+
+class AgentFacts(Protocol):
+    """What the agent knows of itself, for the collector that reports it."""
+
+    def costs(self) -> tuple[CollectorCost, ...]:
+        """Of every collector that runs."""
+
+    def outbox_bytes(self) -> int:
+        """What waits to be delivered."""
+
+
+@runtime_checkable
+class WantsAgentFacts(Protocol):
+    """An optional ability: a collector that looks at the agent itself is told whom to ask."""
+
+    def know(self, agent: AgentFacts) -> None:
+        """Keep it; called once, before the first run."""

@@ -18,6 +18,7 @@ from typing import Any, TextIO
 
 import tomli
 
+from ct_ops_agent.config.collectors import SECTION, CollectorConfig, read_collectors
 from ct_ops_agent.config.problems import ProblemList, unknown_key_text
 from ct_ops_agent.config.schema import DEFAULT_FILE, KEYS, AgentConfig, Key
 from ct_ops_agent.errors import ConfigError, Problem
@@ -82,12 +83,13 @@ def load_config(
     in_file = {key.path: _find_in_file(key, document, warnings) for key in KEYS}
     sources = (flagged, overrides, credential, in_file)
     values = {key.path: _choose(key, (source.get(key.path) for source in sources), problems) for key in KEYS}
+    collectors = read_collectors(document, problems)
     _report_unknown(document, problems)
     _check_ca_file(values["ingest.ca_cert_file"], problems)
     problems.raise_if_any()
     from_file = not any(_TOKEN_KEY in source for source in (flagged, overrides, credential))
     holder = (flags.config_file or DEFAULT_FILE) if from_file and in_file[_TOKEN_KEY] else None
-    return Loaded(_as_config(values, token_file=holder), tuple(warnings))
+    return Loaded(_as_config(values, collectors, token_file=holder), tuple(warnings))
 
 
 def require_enrolment_token(config: AgentConfig) -> None:
@@ -104,7 +106,9 @@ def require_enrolment_token(config: AgentConfig) -> None:
         raise ConfigError([Problem(_TOKEN_KEY, text)])
 
 
-def _as_config(values: Mapping[str, Any], *, token_file: Path | None) -> AgentConfig:
+def _as_config(
+    values: Mapping[str, Any], collectors: CollectorConfig, *, token_file: Path | None
+) -> AgentConfig:
     return AgentConfig(
         address=values["ingest.address"],
         ca_cert_file=values["ingest.ca_cert_file"],
@@ -117,6 +121,7 @@ def _as_config(values: Mapping[str, Any], *, token_file: Path | None) -> AgentCo
         outbox_max_bytes=values["outbox.max_bytes"],
         outbox_max_age=values["outbox.max_age_hours"],
         token_file=token_file,
+        collectors=collectors,
     )
 
 
@@ -225,13 +230,13 @@ def _read_file(path: Path, key: str, problems: ProblemList) -> str | None:
 
 def _report_unknown(document: Mapping[str, object], problems: ProblemList) -> None:
     known = {path for key in KEYS for path in (key.path, key.old_path) if path}
-    sections = {key.section for key in KEYS}
+    sections = {SECTION, *(key.section for key in KEYS)}
     for section, table in document.items():
         if section not in sections:
             problems.add(section, unknown_key_text(section, sections))
         elif not isinstance(table, dict):
             problems.add(section, f"this is a table; write [{section}] on a line of its own")
-        else:
+        elif section != SECTION:
             for name in table:
                 if f"{section}.{name}" not in known:
                     problems.add(f"{section}.{name}", unknown_key_text(f"{section}.{name}", known))

@@ -5,11 +5,12 @@ overrides, the old names and the operators' page are all read from it.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
 from ct_ops_agent.config import parse
+from ct_ops_agent.config.collectors import CollectorConfig
 from ct_ops_agent.control_plane import Tag
 from ct_ops_proto.enrolment_token import EnrolmentToken
 
@@ -155,3 +156,5 @@ class AgentConfig:
     outbox_max_age: timedelta = timedelta(days=7)
     token_file: Path | None = None
     """The configuration file, when the enrolment token stands in it and was taken from there."""
+
+    collectors: CollectorConfig = field(default_factory=CollectorConfig)

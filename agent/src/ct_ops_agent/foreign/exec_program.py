@@ -1,0 +1,166 @@
+"""Any program as a collector: ``[[collectors.exec]]``.
+
+It is run without a shell, in a session of its own, with nothing of the agent's environment but ``PATH`` and
+a neutral locale, and prints JSON lines or the text format of Prometheus. At its deadline, or when it prints
+more than its limit, its whole process group is killed. What it wrote to standard error is told to operators
+when it fails.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import timedelta
+from typing import IO, Annotated, Literal
+
+from msgspec import Meta, field
+
+from ct_ops_agent.collector import About, Collector, CollectorError, Reading, SampleDoc, Settings
+from ct_ops_agent.foreign.json_lines import read_json_lines
+from ct_ops_agent.foreign.prometheus_text import read_prometheus_text
+
+_CHUNK_BYTES = 65_536
+_TOLD_BYTES = 2_000
+_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+class ExecSettings(Settings, frozen=True):
+    """Keys of one ``[[collectors.exec]]``."""
+
+    command: Annotated[
+        list[str], Meta(description="The program, by its absolute path, and its arguments.")
+    ] = field(default_factory=list)
+    format: Annotated[
+        Literal["json", "prometheus"], Meta(description="What it prints: JSON lines or Prometheus text.")
+    ] = "json"
+    output_limit: Annotated[
+        int, Meta(ge=1, le=16_777_216, description="Bytes it may print; more is a failure.")
+    ] = 1_048_576
+    environment: Annotated[
+        dict[str, str], Meta(description="What it finds in its environment, beside PATH and LC_ALL.")
+    ] = field(default_factory=dict)
+
+
+class ExecProgram(Collector[ExecSettings]):
+    """One program, named in the configuration."""
+
+    about = About(
+        name="exec",
+        summary="Whatever a program of yours prints.",
+        reads="a program, run without a shell and with a clean environment",
+        cost="a process a run",
+        interval=timedelta(seconds=60),
+        samples=(SampleDoc("NAME.…", "", "below the name that the configuration gives the program"),),
+        on_by_default=False,
+        timeout=timedelta(seconds=10),
+    )
+    settings_type = ExecSettings
+
+    def __init__(self, settings: ExecSettings, *, name: str = "exec", timeout_s: float = 10.0) -> None:
+        """Prepare.
+
+        Args:
+            settings: what to run.
+            name: what its samples begin with.
+            timeout_s: when it is killed.
+        """
+        super().__init__(settings)
+        self._name = name
+        self._timeout_s = timeout_s
+
+    def collect(self) -> Iterator[Reading]:
+        """Run the program and read what it printed."""
+        output = run_program(
+            self.settings.command,
+            environment=self.settings.environment,
+            timeout_s=self._timeout_s,
+            output_limit=self.settings.output_limit,
+        )
+        read = read_json_lines if self.settings.format == "json" else read_prometheus_text
+        return read(self._name, output)
+
+
+def run_program(
+    command: list[str], *, environment: dict[str, str], timeout_s: float, output_limit: int
+) -> str:
+    """Return what a program printed.
+
+    Raises:
+        CollectorError: it cannot be started, fails, takes too long or prints too much.
+    """
+    try:
+        process = subprocess.Popen(  # noqa: S603  the operator names it; no shell, no input
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={"PATH": _PATH, "LC_ALL": "C.UTF-8", **environment},
+            cwd="/",
+            start_new_session=True,
+        )
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise CollectorError(f"{command[0]} cannot be started: {why}") from error
+    try:
+        output, complaint = _read_both(process, timeout_s, output_limit)
+    finally:
+        _end(process)
+    if process.returncode != 0:
+        raise CollectorError(f"{command[0]} ended with {_ending(process.returncode)}{_said(complaint)}")
+    return output.decode(errors="replace")
+
+
+def _read_both(process: subprocess.Popen[bytes], timeout_s: float, limit: int) -> tuple[bytes, bytes]:
+    """Read until both outputs end; of standard error only the end is kept."""
+    assert process.stdout is not None
+    assert process.stderr is not None
+    output, complaint = bytearray(), bytearray()
+    deadline_s = time.monotonic() + timeout_s
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ, output)
+        selector.register(process.stderr, selectors.EVENT_READ, complaint)
+        while selector.get_map():
+            for key, _ in selector.select(max(deadline_s - time.monotonic(), 0)):
+                stream: IO[bytes] = key.fileobj  # type: ignore[assignment]  # the pipes registered above
+                chunk = os.read(stream.fileno(), _CHUNK_BYTES)
+                if not chunk:
+                    selector.unregister(stream)
+                key.data.extend(chunk)
+            del complaint[:-_TOLD_BYTES]
+            if len(output) > limit:
+                raise CollectorError(f"it printed more than {limit} bytes and was killed")
+            if selector.get_map() and time.monotonic() >= deadline_s:
+                raise CollectorError(
+                    f"it did not end within {timeout_s:g} s and was killed{_said(complaint)}"
+                )
+    try:
+        process.wait(max(deadline_s - time.monotonic(), 0.1))
+    except subprocess.TimeoutExpired:
+        raise CollectorError(f"it closed its output, but did not end within {timeout_s:g} s") from None
+    return bytes(output), bytes(complaint)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill whatever is left of the program and its children, and free its pipes."""
+    if process.poll() is None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()
+        process.wait()
+    for stream in (process.stdout, process.stderr):
+        if stream is not None:
+            stream.close()
+
+
+def _ending(code: int) -> str:
+    return f"exit code {code}" if code >= 0 else f"signal {-code}"
+
+
+def _said(complaint: bytes | bytearray) -> str:
+    text = bytes(complaint).decode(errors="replace").strip()
+    return f"; it said: {text.splitlines()[-1]}" if text else ""
