@@ -1,14 +1,17 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contract.values import StoreUnderTest
+from ct_ops_server.fleet.items import Owned
+from ct_ops_server.store.check_results import CheckResults
 from ct_ops_server.store.opening import Store, open_store
 from ct_ops_server.store.schema import workers
+from fakes.memory_checks import MemoryChecks
 from fakes.memory_deliveries import MemoryDeliveries
 from fakes.memory_store import MemoryStore
 
@@ -25,6 +28,7 @@ async def store(store_url: str | None) -> AsyncIterator[StoreUnderTest]:
     """A new store of each sort."""
     if store_url is None:
         memory = MemoryStore()
+        checks = MemoryChecks(memory)
         yield StoreUnderTest(
             streams=memory,
             presence=memory,
@@ -34,6 +38,8 @@ async def store(store_url: str | None) -> AsyncIterator[StoreUnderTest]:
             refusals=memory,
             endings=memory,
             deliveries=MemoryDeliveries(memory.is_current),
+            checks=checks,
+            deliver_check_results=checks.deliver,
             age_lease=memory.age_lease,
         )
         return
@@ -49,6 +55,12 @@ def _under_test(store: Store) -> StoreUnderTest:
 
         await store.writer.run(write)
 
+    async def deliver_check_results(owned: Sequence[Owned]) -> Sequence[str | None]:
+        async def write(connection: AsyncConnection) -> Sequence[str | None]:
+            return await CheckResults().apply(connection, owned)
+
+        return await store.writer.run(write)
+
     return StoreUnderTest(
         streams=store.streams,
         presence=store.presence,
@@ -58,5 +70,7 @@ def _under_test(store: Store) -> StoreUnderTest:
         refusals=store.refusals,
         endings=store.endings,
         deliveries=store.deliveries,
+        checks=store.checks,
+        deliver_check_results=deliver_check_results,
         age_lease=age_lease,
     )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from ct_ops_server.enrolment.model import Application, LeafRecord, NewAgent, TokenTerms
 from ct_ops_server.enrolment.ports import EnrolmentStore
 from ct_ops_server.enrolment.token_ports import RefusalStore, TokenStore
+from ct_ops_server.fleet.check_ports import CheckStore
 from ct_ops_server.fleet.delivery import DeliveryStore
+from ct_ops_server.fleet.items import Owned
 from ct_ops_server.fleet.model import (
     Agent,
     AgentStatus,
@@ -71,6 +73,9 @@ class StoreUnderTest:
     refusals: RefusalStore
     endings: EndingStore
     deliveries: DeliveryStore
+    checks: CheckStore
+    deliver_check_results: Callable[[Sequence[Owned]], Awaitable[Sequence[str | None]]]
+    """The item writer of check results, in a transaction of its own."""
     age_lease: Callable[[str, timedelta], Awaitable[None]]
     """Make a worker's lease older than it is: the clock is the database's, so no test can turn it."""
 

@@ -54,6 +54,7 @@ __all__ = [
     "ProcessCheck",
     "check_config",
     "config_json",
+    "has_secrets",
     "ignored_by_existing_agents",
     "keys_of",
     "masked",
@@ -287,6 +288,14 @@ def masked(config: CheckConfig) -> dict[str, Any]:
         if key.required or value != key.default:
             shown[key.name] = _mask(value) if key.is_secret else value
     return shown
+
+
+def has_secrets(config: CheckConfig) -> bool:
+    """Return whether something in the configuration must not be shown."""
+    return any(
+        key.is_secret and getattr(config, key.name) != key.default
+        for key in keys_of_struct(type(config)).values()
+    )
 
 
 def keys_of(check_type: str) -> Mapping[str, ConfigKey]:

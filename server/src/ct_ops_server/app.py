@@ -41,8 +41,10 @@ from ct_ops_server.edge.rpc import ServiceParts
 from ct_ops_server.edge.tls import TlsContexts, build_contexts
 from ct_ops_server.enrolment.challenges import Challenges
 from ct_ops_server.enrolment.refusal_log import RefusalLog
-from ct_ops_server.fleet import endings
+from ct_ops_server.fleet import check_retention, endings
 from ct_ops_server.fleet.bus import Bus
+from ct_ops_server.fleet.check_delivery import CheckProvider
+from ct_ops_server.fleet.check_retention import ResultPruning
 from ct_ops_server.fleet.dispatch import Dispatch, Provider
 from ct_ops_server.fleet.endings import EndingWatch
 from ct_ops_server.fleet.ports import StoreError
@@ -187,14 +189,16 @@ async def _push_bus(core: Core, bus: Bus, parts: ServiceParts) -> AsyncIterator[
     await watch.start()
     bus.subscribe(endings.TOPIC, watch.catch_up, every=endings.CATCH_UP_EVERY)
     parts.dispatch.serve(bus, _providers(core))
+    pruning = ResultPruning(core.store.checks)
+    bus.subscribe(check_retention.TOPIC, pruning.catch_up, every=check_retention.PRUNE_EVERY)
     listener = Listener(core.store.database, on_hint=bus.hint, on_missed=bus.hint_all)
     async with _beside(bus.run, listener.run):
         yield
 
 
-def _providers(_core: Core) -> tuple[Provider, ...]:
+def _providers(core: Core) -> tuple[Provider, ...]:
     """Return who knows what is due to agents."""
-    return ()
+    return (CheckProvider(core.store.checks, seal=core.keys.text_seal),)
 
 
 @asynccontextmanager

@@ -34,18 +34,21 @@ from ct_ops_server.authority.leaf_identity import AuthorityState, KnownAuthority
 from ct_ops_server.authority.sealing import SealingSecret, load_or_create_secret
 from ct_ops_server.authority.served_tls import ServedTls
 from ct_ops_server.authority.server_certificate import ServerTls, load_configured_tls, load_or_create_tls
+from ct_ops_server.authority.text_seal import TextSeal
 from ct_ops_server.authority.web_certificate import WebCertificateFile
 from ct_ops_server.config.schema import Settings
 from ct_ops_server.edge.admin_app import AdminParts, build_admin_app
 from ct_ops_server.enrolment.service import Enrolment
 from ct_ops_server.enrolment.tokens import TokenDesk
 from ct_ops_server.fleet.agents import AgentDesk
+from ct_ops_server.fleet.checks import CheckDesk
 from ct_ops_server.public_address import advertised_addresses, host_of
 from ct_ops_server.store.installation import Installation, TrustState
 from ct_ops_server.store.opening import Store, open_store
 from ct_ops_server.store.writer import WriterObserver
 
 _AGENT_ID_BYTES = 12
+_CHECK_ID_BYTES = 8
 _PIN_IS_LEAF = (
     "INGEST_TLS_CERT holds no CA, so this token pins the server's certificate itself and is void once that "
     "is replaced; set INGEST_TLS_CA to the CA's certificate"
@@ -65,6 +68,7 @@ class Keys:
     signing: SigningKey
     tls: ServedTls
     web_certificate: WebCertificateFile
+    text_seal: TextSeal
     made: tuple[str, ...]
 
 
@@ -89,7 +93,7 @@ def open_keys(settings: Settings, *, now: datetime) -> Keys:
     )
     web_certificate = WebCertificateFile(settings.web_server_cert)
     made = (*secret.made, *authority.made, *signing.made, *tls.made)
-    return Keys(authority, signing, served, web_certificate, made)
+    return Keys(authority, signing, served, web_certificate, TextSeal(secret), made)
 
 
 def _load_tls(settings: Settings, secret: SealingSecret, now: datetime) -> ServerTls:
@@ -124,6 +128,7 @@ class Core:
     def admin_app(self, *, hint: Callable[[str], None], grpc_port: int) -> FastAPI:
         """Return the admin API; ``hint`` tells the push bus of this process what was decided."""
         addresses, tls = advertised_addresses(self.settings, grpc_port=grpc_port), self.keys.tls
+        agents = AgentDesk(self.store.agents, hint=hint)
         parts = AdminParts(
             tokens=TokenDesk(
                 self.store.tokens,
@@ -132,7 +137,14 @@ class Core:
                 random_bytes=secrets.token_bytes,
                 now=self.now,
             ),
-            agents=AgentDesk(self.store.agents, hint=hint),
+            agents=agents,
+            checks=CheckDesk(
+                self.store.checks,
+                agents,
+                seal=self.keys.text_seal,
+                hint=hint,
+                new_id=lambda: secrets.token_hex(_CHECK_ID_BYTES),
+            ),
             now=self.now,
             token_warnings=lambda: (_PIN_IS_LEAF,) if tls.current.pin_is_leaf else (),
         )

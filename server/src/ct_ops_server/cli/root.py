@@ -6,6 +6,7 @@ import click
 
 from ct_ops_server import __version__
 from ct_ops_server.cli.agents import agent
+from ct_ops_server.cli.checks import check
 from ct_ops_server.cli.serve import serve
 from ct_ops_server.cli.settings import config
 from ct_ops_server.cli.tokens import refusals, token
@@ -23,5 +24,5 @@ def main() -> None:
     """
 
 
-for command in (serve, config, token, refusals, agent):
+for command in (serve, config, token, refusals, agent, check):
     main.add_command(command)

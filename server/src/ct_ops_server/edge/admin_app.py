@@ -21,6 +21,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from ct_ops_server.config.duration import LONGEST
+from ct_ops_server.edge.admin_checks import add_checks
 from ct_ops_server.edge.admin_views import (
     agent_view,
     change_view,
@@ -32,6 +33,7 @@ from ct_ops_server.edge.admin_views import (
 from ct_ops_server.enrolment.model import Refusal, TokenTerms
 from ct_ops_server.enrolment.tokens import DigestError, TokenDesk, TokenError, TokenNotFoundError
 from ct_ops_server.fleet.agents import AgentDesk, AgentError, AgentNotFoundError
+from ct_ops_server.fleet.checks import CheckDesk
 from ct_ops_server.fleet.model import Agent, AgentStatus, Tag
 from ct_ops_server.fleet.ports import StoreError, StoreUnavailableError
 
@@ -87,6 +89,7 @@ class AdminParts:
 
     tokens: TokenDesk
     agents: AgentDesk
+    checks: CheckDesk
     now: Callable[[], datetime]
     token_warnings: Callable[[], tuple[str, ...]] = tuple
 
@@ -97,6 +100,7 @@ def build_admin_app(parts: AdminParts) -> FastAPI:
     _add_errors(app)
     _add_tokens(app, parts)
     _add_agents(app, parts)
+    add_checks(app, parts.checks)
     return app
 
 

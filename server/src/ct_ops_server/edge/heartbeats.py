@@ -21,7 +21,7 @@ from ct_ops_server.edge.pace import FramePace, allowed_silence_s
 from ct_ops_server.edge.refusals import refuse
 from ct_ops_server.edge.renewals import FEATURE, StreamRenewals, has_expired, is_sent_to_renew
 from ct_ops_server.edge.rpc import RpcGround
-from ct_ops_server.edge.work_messages import push_message
+from ct_ops_server.edge.work_messages import DEFINITIONS, push_message
 from ct_ops_server.fleet.dispatch import LiveStream
 from ct_ops_server.fleet.ports import StoreError
 from ct_ops_server.fleet.sessions import Session
@@ -158,7 +158,7 @@ class Conversation:
             return reply
         reply.server_time_ms = int(self._parts.now().timestamp() * 1000)
         if frame is self._first:
-            reply.welcome.features.append(FEATURE)
+            reply.welcome.features.extend((FEATURE, DEFINITIONS))
             reply.welcome.store_id = self._parts.store_id
             reply.welcome.server_time_ms = reply.server_time_ms
             await self._deliveries.welcome(frame.hello, reply.welcome)

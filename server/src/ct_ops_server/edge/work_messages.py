@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ct_ops_proto.agent.v1 import ingest_pb2 as wire
+from ct_ops_server.fleet import check_delivery
 from ct_ops_server.fleet.work import AskedTask, CheckDefinition, Work
 
-DEFINITIONS = "definitions"
+DEFINITIONS = check_delivery.FEATURE
 """The feature of agents that mind ``HeartbeatResponse.definitions``."""
 
 

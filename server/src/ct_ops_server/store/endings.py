@@ -15,10 +15,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ct_ops_server.fleet.endings import TOPIC
 from ct_ops_server.fleet.model import Ending
+from ct_ops_server.store.counters import raise_counter, read_counter
 from ct_ops_server.store.database import Database
 from ct_ops_server.store.listening import notify
-from ct_ops_server.store.schema import counters, endings, now_ms
-from ct_ops_server.store.upsert import insert_if_absent
+from ct_ops_server.store.schema import endings, now_ms
 
 _COUNTER = "endings"
 _KEPT = timedelta(days=7)
@@ -34,7 +34,7 @@ class SqlEndingStore:
     async def last_ending(self) -> int:
         """Return the number of the latest ending, 0 when there never was one."""
         async with self._database.reading() as connection:
-            return await connection.scalar(_LAST) or 0
+            return await read_counter(connection, _COUNTER)
 
     async def endings_after(self, number: int) -> Sequence[Ending]:
         """Return the later ones that are still kept, in the order of their numbers."""
@@ -43,7 +43,6 @@ class SqlEndingStore:
         return [Ending(row.number, row.agent_id, row.reason, row.age_ms * _MILLISECOND) for row in rows]
 
 
-_LAST = sa.select(counters.c.value).where(counters.c.name == _COUNTER)
 _AFTER = (
     sa.select(
         endings.c.number, endings.c.agent_id, endings.c.reason, (now_ms() - endings.c.at).label("age_ms")
@@ -55,16 +54,7 @@ _AFTER = (
 
 async def append_ending(connection: AsyncConnection, agent_id: str, reason: str) -> None:
     """Have every process end this agent's connections, once the transaction is committed."""
-    await connection.execute(
-        insert_if_absent(connection, counters, {"name": _COUNTER, "value": 0}, key="name")
-    )
-    raised = (
-        counters.update()
-        .where(counters.c.name == _COUNTER)
-        .values(value=counters.c.value + 1)
-        .returning(counters.c.value)
-    )
-    number = (await connection.execute(raised)).scalar_one()
+    number = await raise_counter(connection, _COUNTER)
     await connection.execute(endings.delete().where(endings.c.at < now_ms() - _KEPT // _MILLISECOND))
     row = {"number": number, "agent_id": agent_id, "reason": reason, "at": now_ms()}
     await connection.execute(endings.insert().values(row))

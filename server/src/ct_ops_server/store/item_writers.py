@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ct_ops_server.fleet.items import Gap, Item
+from ct_ops_server.fleet.items import CheckResult, Gap, Item
+from ct_ops_server.store.check_results import CheckResults
 from ct_ops_server.store.gaps import GapWriter
 from ct_ops_server.store.items import ItemWriter
 
@@ -12,5 +13,6 @@ from ct_ops_server.store.items import ItemWriter
 def item_writers() -> Mapping[type[Item], ItemWriter]:
     """Return the writer of each type. Their order is the order in which every group locks tables."""
     return {
+        CheckResult: CheckResults(),
         Gap: GapWriter(),
     }

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from ct_ops_server.store.agents import SqlAgentStore
+from ct_ops_server.store.checks import SqlCheckStore
 from ct_ops_server.store.database import Database
 from ct_ops_server.store.deliveries import SqlDeliveryStore
 from ct_ops_server.store.endings import SqlEndingStore
@@ -36,6 +37,7 @@ class Store:
     deliveries: SqlDeliveryStore
     presence: SqlPresenceStore
     endings: SqlEndingStore
+    checks: SqlCheckStore
 
 
 @asynccontextmanager
@@ -76,4 +78,5 @@ def _assemble(database: Database, writer: GroupWriter) -> Store:
         deliveries=SqlDeliveryStore(database, writer, item_writers()),
         presence=SqlPresenceStore(database, writer),
         endings=SqlEndingStore(database),
+        checks=SqlCheckStore(database, writer),
     )
