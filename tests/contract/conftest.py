@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contract.values import StoreUnderTest
+from contract.work_values import WorkUnderTest, work_in_database, work_in_memory
 from ct_ops_server.fleet.items import Owned
 from ct_ops_server.store.check_results import CheckResults
 from ct_ops_server.store.opening import Store, open_store
@@ -74,3 +75,10 @@ def _under_test(store: Store) -> StoreUnderTest:
         deliver_check_results=deliver_check_results,
         age_lease=age_lease,
     )
+
+
+@pytest.fixture
+async def work(store_url: str | None) -> AsyncIterator[WorkUnderTest]:
+    """A new store of queries, tasks and inventories of each sort."""
+    async with work_in_memory() if store_url is None else work_in_database(store_url) as opened:
+        yield opened

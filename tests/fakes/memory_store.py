@@ -113,6 +113,10 @@ class MemoryStore(MemoryTokens):
         row = self._rows.get(agent_id)
         return None if row is None else row.status
 
+    def knows(self, agent_id: str) -> bool:
+        """Tell whether there is such an agent (still)."""
+        return agent_id in self._rows
+
     # EndingStore
 
     async def last_ending(self) -> int:

@@ -50,6 +50,7 @@ from ct_ops_server.fleet.endings import EndingWatch
 from ct_ops_server.fleet.ports import StoreError
 from ct_ops_server.fleet.presence import Presence, PresencePolicy
 from ct_ops_server.fleet.sessions import Sessions
+from ct_ops_server.fleet.work_provider import TaskSweep, WorkProvider
 from ct_ops_server.ownership import owned
 from ct_ops_server.public_address import advertised_addresses
 from ct_ops_server.store.listening import Listener
@@ -192,13 +193,17 @@ async def _push_bus(core: Core, bus: Bus, parts: ServiceParts) -> AsyncIterator[
     pruning = ResultPruning(core.store.checks)
     bus.subscribe(check_retention.TOPIC, pruning.catch_up, every=check_retention.PRUNE_EVERY)
     listener = Listener(core.store.database, on_hint=bus.hint, on_missed=bus.hint_all)
-    async with _beside(bus.run, listener.run):
+    sweep = TaskSweep(core.store.tasks, hint=bus.hint, observe=parts.metrics.tasks_counted)
+    async with _beside(bus.run, listener.run, sweep.run):
         yield
 
 
 def _providers(core: Core) -> tuple[Provider, ...]:
     """Return who knows what is due to agents."""
-    return (CheckProvider(core.store.checks, seal=core.keys.text_seal),)
+    return (
+        CheckProvider(core.store.checks, seal=core.keys.text_seal),
+        WorkProvider(core.store.queries, core.store.tasks),
+    )
 
 
 @asynccontextmanager

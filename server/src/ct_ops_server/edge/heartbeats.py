@@ -25,6 +25,7 @@ from ct_ops_server.edge.work_messages import DEFINITIONS, push_message
 from ct_ops_server.fleet.dispatch import LiveStream
 from ct_ops_server.fleet.ports import StoreError
 from ct_ops_server.fleet.sessions import Session
+from ct_ops_server.fleet.tasks import ATTEMPTS
 from ct_ops_server.fleet.work import Work
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ class Conversation:
             return reply
         reply.server_time_ms = int(self._parts.now().timestamp() * 1000)
         if frame is self._first:
-            reply.welcome.features.extend((FEATURE, DEFINITIONS))
+            reply.welcome.features.extend((FEATURE, DEFINITIONS, ATTEMPTS))
             reply.welcome.store_id = self._parts.store_id
             reply.welcome.server_time_ms = reply.server_time_ms
             await self._deliveries.welcome(frame.hello, reply.welcome)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from ct_ops_server.fleet.tasks import TaskState
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 _GROUP = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000)
@@ -62,6 +66,14 @@ class EdgeMetrics:
             buckets=_SECONDS,
             registry=registry,
         )
+        self.tasks = Gauge(
+            "ct_ops_tasks", "Tasks that are not over, by state, in the database", ["state"], registry=registry
+        )
+
+    def tasks_counted(self, counted: Mapping[TaskState, int]) -> None:
+        """Show how many open tasks there are."""
+        for state, count in counted.items():
+            self.tasks.labels(state=state.value).set(count)
 
 
 class StoreMetrics:

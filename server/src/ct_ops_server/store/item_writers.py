@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ct_ops_server.fleet.items import CheckResult, Gap, Item
+from ct_ops_server.fleet.items import (
+    CheckResult,
+    Gap,
+    Item,
+    QueryResult,
+    TaskAccepted,
+    TaskProgress,
+    TaskResult,
+)
 from ct_ops_server.store.check_results import CheckResults
 from ct_ops_server.store.gaps import GapWriter
 from ct_ops_server.store.items import ItemWriter
+from ct_ops_server.store.queries import QueryResultWriter
+from ct_ops_server.store.task_items import TaskAcceptedWriter, TaskProgressWriter, TaskResultWriter
 
 
 def item_writers() -> Mapping[type[Item], ItemWriter]:
@@ -15,4 +25,8 @@ def item_writers() -> Mapping[type[Item], ItemWriter]:
     return {
         CheckResult: CheckResults(),
         Gap: GapWriter(),
+        QueryResult: QueryResultWriter(),
+        TaskAccepted: TaskAcceptedWriter(),
+        TaskProgress: TaskProgressWriter(),
+        TaskResult: TaskResultWriter(),
     }

@@ -14,10 +14,13 @@ from ct_ops_server.store.endings import SqlEndingStore
 from ct_ops_server.store.enrolment import SqlEnrolmentStore
 from ct_ops_server.store.grouping import WriterLimits
 from ct_ops_server.store.installation import InstallationStore
+from ct_ops_server.store.inventory import SqlInventoryStore
 from ct_ops_server.store.item_writers import item_writers
 from ct_ops_server.store.presence import SqlPresenceStore
+from ct_ops_server.store.queries import SqlQueryStore
 from ct_ops_server.store.refusals import SqlRefusalStore
 from ct_ops_server.store.streams import SqlStreamStore
+from ct_ops_server.store.tasks import SqlTaskStore
 from ct_ops_server.store.tokens import SqlTokenStore
 from ct_ops_server.store.writer import GroupWriter, WriterObserver
 
@@ -38,6 +41,9 @@ class Store:
     presence: SqlPresenceStore
     endings: SqlEndingStore
     checks: SqlCheckStore
+    queries: SqlQueryStore
+    tasks: SqlTaskStore
+    inventory: SqlInventoryStore
 
 
 @asynccontextmanager
@@ -79,4 +85,7 @@ def _assemble(database: Database, writer: GroupWriter) -> Store:
         presence=SqlPresenceStore(database, writer),
         endings=SqlEndingStore(database),
         checks=SqlCheckStore(database, writer),
+        queries=SqlQueryStore(database, writer),
+        tasks=SqlTaskStore(database, writer),
+        inventory=SqlInventoryStore(database, writer),
     )

@@ -70,6 +70,29 @@ def insert_many_if_absent(
     return _insert(connection, table).values(values).on_conflict_do_nothing(index_elements=[key])
 
 
+def insert_from_if_absent(
+    connection: AsyncConnection, table: sa.Table, rows: TableValuedAlias, *, key: Sequence[str]
+) -> Insert:
+    """Return an insert of all ``rows``, skipping those whose ``key`` exists."""
+    source = sa.select(*rows.c).where(sa.true())
+    statement = _insert(connection, table).from_select(list(rows.c.keys()), source)
+    return statement.on_conflict_do_nothing(index_elements=key)
+
+
+def merge_from(
+    connection: AsyncConnection,
+    table: sa.Table,
+    source: sa.Select[Any],
+    *,
+    key: Sequence[str],
+    merge: Callable[[Any], dict[str, Any]],
+) -> Insert:
+    """Return an insert of a select's rows; a row with the same ``key`` changes as ``merge`` says of the new."""
+    names = [str(column.key) for column in source.selected_columns]
+    statement = _insert(connection, table).from_select(names, source.where(sa.true()))
+    return statement.on_conflict_do_update(index_elements=key, set_=merge(statement.excluded))
+
+
 def _insert(connection: AsyncConnection, table: sa.Table) -> Upsert:
     if connection.dialect.name == "sqlite":
         return sqlite.insert(table)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from alembic import context
 
-from ct_ops_server.store import check_tables, delivery_tables  # noqa: F401 - registers their tables
+from ct_ops_server.store import (  # noqa: F401 - they register their tables
+    check_tables,
+    delivery_tables,
+    work_tables,
+)
 from ct_ops_server.store.schema import metadata
 
 _connection = context.config.attributes["connection"]
