@@ -10,6 +10,7 @@ import math
 
 _JITTER_SHARE = 0.1
 _LONGEST_JITTER_S = 5.0
+_ROUNDING = 1e-6
 
 
 def next_tick(elapsed_s: float, interval_s: float, chance: float) -> float:
@@ -20,6 +21,7 @@ def next_tick(elapsed_s: float, interval_s: float, chance: float) -> float:
         interval_s: of the grid.
         chance: in [0, 1), for the jitter of this tick.
     """
-    tick = max(math.floor(elapsed_s / interval_s) + 1, 1)
+    # Whoever runs exactly on a tick must not find, by a rounded division, that it is still to come.
+    tick = max(math.floor(elapsed_s / interval_s + _ROUNDING) + 1, 1)
     jitter = min(interval_s * _JITTER_SHARE, _LONGEST_JITTER_S) * chance
     return tick * interval_s + jitter

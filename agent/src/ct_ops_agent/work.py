@@ -23,7 +23,9 @@ class CheckDefinition:
 
     check_id: str
     check_type: str
-    config_json: str
+    config_json: str = field(repr=False)
+    """May hold a secret: the password of a key store."""
+
     interval_s: float
     timeout_s: float = 0.0
     """0: the default of its type."""
@@ -43,7 +45,7 @@ class Task:
 
     task_id: str
     task_type: str
-    config_json: str
+    config_json: str = field(repr=False)
     attempt: int = 0
     """From 1; 0 from an existing server, which does not count them."""
 
