@@ -15,6 +15,7 @@ from ct_ops_server.edge.items import Received, items_of_batch, items_of_frame
 from ct_ops_server.edge.refusals import refuse
 from ct_ops_server.edge.rpc import ServiceParts
 from ct_ops_server.fleet.delivery import BatchNumber, Delivered, Delivery, Verdict, pause_ms
+from ct_ops_server.fleet.items import CheckResult
 from ct_ops_server.fleet.ports import StoreUnavailableError
 from ct_ops_server.fleet.sessions import SessionRefusedError
 
@@ -90,9 +91,18 @@ class StreamDeliveries:
         delivered = await self._parts.deliveries.deliver(delivery)
         if delivered.verdict is Verdict.FENCED:
             raise SessionRefusedError(await self._parts.sessions.why_not_served(self._agent_id))
-        for refused in delivered.refused:
-            self._parts.metrics.items_refused.labels(reason=refused.reason).inc()
+        self._count(received, delivered)
         return delivered
+
+    def _count(self, received: Received, delivered: Delivered) -> None:
+        metrics = self._parts.metrics
+        for refused in delivered.refused:
+            metrics.items_refused.labels(reason=refused.reason).inc()
+        if delivered.verdict is Verdict.STORED:
+            not_stored = {refused.index for refused in delivered.refused}
+            for index, item in received.items:
+                if isinstance(item, CheckResult) and index not in not_stored:
+                    metrics.check_results.labels(status=item.status.value).inc()
 
 
 def _number_of(batch: wire.Batch) -> BatchNumber:

@@ -54,6 +54,12 @@ class EdgeMetrics:
         self.items_refused = Counter(
             "ct_ops_items_refused", "Delivered items that were not stored", ["reason"], registry=registry
         )
+        self.check_results = Counter(
+            "ct_ops_check_results",
+            "Results of checks that agents delivered here, by status",
+            ["status"],
+            registry=registry,
+        )
         self.revocation_seconds = Histogram(
             "ct_ops_revocation_seconds",
             "From the decision about an agent to the end of its connections on this process",
