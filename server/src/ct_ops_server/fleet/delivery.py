@@ -26,7 +26,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
-from ct_ops_server.fleet.items import Gap, Item, ItemRefused
+from ct_ops_server.fleet.items import CollectorState, Gap, Item, ItemRefused
 
 KEPT_OUTBOXES = 8
 """Outboxes that a position is kept of, for one agent: those used last."""
@@ -70,6 +70,8 @@ class Delivery:
     """Those that are no items: to be recorded beside the others."""
     number: BatchNumber | None = None
     """None: an existing agent's results, which come beside its heartbeat without a number."""
+    collectors: tuple[CollectorState, ...] | None = None
+    """Which collectors run on the host, all of them; None: the frame says nothing about them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -130,6 +130,16 @@ class TaskResult:
     """Why the agent did not do it at all; empty: it did."""
 
 
+@dataclass(frozen=True, slots=True)
+class CollectorState:
+    """What an agent says of one of its collectors. No item: the latest report counts, and replaces all before."""
+
+    name: str
+    interval_ms: int
+    problem: str
+    """One sentence for operators; empty: it works."""
+
+
 Result: TypeAlias = CheckResult | QueryResult | TaskAccepted | TaskProgress | TaskResult
 Item: TypeAlias = Result | Sample | Gap
 

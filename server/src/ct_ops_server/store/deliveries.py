@@ -8,7 +8,7 @@ whole group, in one transaction:
    after its successor, or its revocation, was (rule 18).
 2. *Advance*: positions move (``store.positions``). What did not move is not the next batch: told what it is.
 3. *Store* the items of those that moved, each by the writer of its type (``store.item_writers``); record
-   what was refused.
+   what was refused. What agents say of their collectors is stored whether they moved or not.
 
 A group that the database refuses is taken apart by the writer. A delivery that it refuses even alone must not
 block its agent for ever, so its items are then tried in halves, in savepoints, and the culprits are refused
@@ -37,6 +37,7 @@ from ct_ops_server.fleet.items import Item, ItemRefused, Owned
 from ct_ops_server.fleet.model import AgentStatus
 from ct_ops_server.fleet.ports import WriteRefusedError
 from ct_ops_server.store import positions
+from ct_ops_server.store.collectors import store_reports
 from ct_ops_server.store.database import Database
 from ct_ops_server.store.faults import Fault, fault_of
 from ct_ops_server.store.gaps import read_gaps
@@ -89,6 +90,14 @@ class StoreDeliveries:
         found = await positions.find(connection, stuck)
         fresh = [each for each in writes if each.agent_id in live and each.agent_id not in stuck]
         applied = await self._store(connection, fresh)
+        await store_reports(
+            connection,
+            {
+                each.agent_id: each.collectors
+                for each in writes
+                if each.collectors is not None and each.agent_id in live
+            },
+        )
         return [
             applied[each.agent_id]
             if each.agent_id in applied

@@ -7,6 +7,7 @@ from alembic import context
 from ct_ops_server.store import (  # noqa: F401 - they register their tables
     check_tables,
     delivery_tables,
+    sample_tables,
     work_tables,
 )
 from ct_ops_server.store.schema import metadata
