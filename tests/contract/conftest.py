@@ -30,6 +30,7 @@ async def store(store_url: str | None) -> AsyncIterator[StoreUnderTest]:
     if store_url is None:
         memory = MemoryStore()
         checks = MemoryChecks(memory)
+        deliveries = MemoryDeliveries(memory.is_current)
         yield StoreUnderTest(
             streams=memory,
             presence=memory,
@@ -38,9 +39,10 @@ async def store(store_url: str | None) -> AsyncIterator[StoreUnderTest]:
             tokens=memory,
             refusals=memory,
             endings=memory,
-            deliveries=MemoryDeliveries(memory.is_current),
             checks=checks,
             deliver_check_results=checks.deliver,
+            deliveries=deliveries,
+            samples=deliveries,
             age_lease=memory.age_lease,
         )
         return
@@ -73,6 +75,7 @@ def _under_test(store: Store) -> StoreUnderTest:
         deliveries=store.deliveries,
         checks=store.checks,
         deliver_check_results=deliver_check_results,
+        samples=store.samples,
         age_lease=age_lease,
     )
 

@@ -26,6 +26,7 @@ from ct_ops_server.fleet.model import (
     Vitals,
 )
 from ct_ops_server.fleet.ports import AgentStore, EndingStore, PresenceStore, StreamStore
+from ct_ops_server.fleet.samples import SampleStore
 
 VITALS = Vitals(
     cpu_percent=12.5,
@@ -76,6 +77,7 @@ class StoreUnderTest:
     checks: CheckStore
     deliver_check_results: Callable[[Sequence[Owned]], Awaitable[Sequence[str | None]]]
     """The item writer of check results, in a transaction of its own."""
+    samples: SampleStore
     age_lease: Callable[[str, timedelta], Awaitable[None]]
     """Make a worker's lease older than it is: the clock is the database's, so no test can turn it."""
 

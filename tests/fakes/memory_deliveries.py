@@ -7,7 +7,7 @@ Nothing here awaits, so every method is atomic by itself.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
@@ -33,6 +33,7 @@ from ct_ops_server.fleet.items import (
     TaskProgress,
     TaskResult,
 )
+from ct_ops_server.fleet.samples import Curve, Curves, Point, Series
 from ct_ops_server.store.gaps import KEPT_GAPS
 from ct_ops_server.store.item_refusals import Refused, refused_item
 
@@ -50,7 +51,7 @@ class MemoryState:
 
 
 class MemoryDeliveries:
-    """``fleet.delivery.DeliveryStore`` in dictionaries."""
+    """``fleet.delivery.DeliveryStore`` and ``fleet.samples.SampleStore`` in dictionaries."""
 
     load = 0.0
 
@@ -102,6 +103,38 @@ class MemoryDeliveries:
         theirs = [each for (owner, _, _), each in self.state.refused.items() if owner == agent_id]
         return sorted(theirs, key=lambda each: each.last_at, reverse=True)
 
+    # SampleStore
+
+    async def series(self, agent_id: str) -> Sequence[Series]:
+        newest: dict[str, Sample] = {}
+        for sample in self._samples(agent_id):
+            if sample.series not in newest or sample.at_ms > newest[sample.series].at_ms:
+                newest[sample.series] = sample
+        return [
+            Series(text, text.partition("{")[0], newest[text].unit, _point(newest[text]))
+            for text in sorted(newest)
+        ]
+
+    async def curves(
+        self, agent_id: str, texts: Collection[str], *, since: datetime, until: datetime, limit: int
+    ) -> Curves:
+        there = [each for each in await self.series(agent_id) if each.text in texts]
+        inside = [
+            (point.at, sample.series, point)
+            for sample in self._samples(agent_id)
+            for point in [_point(sample)]
+            if sample.series in texts and since <= point.at <= until
+        ]
+        kept = sorted(inside, key=lambda each: each[:2])[-limit:]
+        curves = [
+            Curve(each.text, each.unit, tuple(point for _, text, point in kept if text == each.text))
+            for each in there
+        ]
+        return Curves(tuple(curves), is_cut=len(inside) > limit)
+
+    def _samples(self, agent_id: str) -> list[Sample]:
+        return [item for item in self.items(agent_id) if isinstance(item, Sample)]
+
     def _advance(self, agent_id: str, outbox_id: bytes, reached: Position) -> None:
         kept = self.state.positions.setdefault(agent_id, {})
         kept.pop(outbox_id, None)
@@ -135,6 +168,10 @@ class MemoryDeliveries:
         self.state.refused[key] = replace(
             before, count=before.count + 1, last_at=now, example=refused.example
         )
+
+
+def _point(sample: Sample) -> Point:
+    return Point(datetime.fromtimestamp(sample.at_ms / 1_000, UTC), sample.value)
 
 
 def content_key(agent_id: str, item: Item) -> tuple[object, ...]:  # noqa: PLR0911 - one return a type

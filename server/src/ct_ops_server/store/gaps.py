@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import sqlalchemy as sa
@@ -82,19 +83,19 @@ async def read_gaps(connection: AsyncConnection, agent_id: str) -> Sequence[Stor
         .where(gaps.c.agent_id == agent_id)
         .order_by(gaps.c.recorded_at.desc(), gaps.c.to_ms.desc(), gaps.c.digest)
     )
-    return [
-        StoredGap(
-            Gap(
-                type=row.type,
-                count=row._mapping["items"],  # noqa: SLF001  the documented way to a column by its name
-                from_ms=row.from_ms,
-                to_ms=row.to_ms,
-                reason=row.reason,
-            ),
-            from_ms(row.recorded_at),
-        )
-        for row in await connection.execute(statement)
-    ]
+    return [gap_from(row) for row in await connection.execute(statement)]
+
+
+def gap_from(row: sa.Row[Any]) -> StoredGap:
+    """Return a gap from its row."""
+    gap = Gap(
+        type=row.type,
+        count=row._mapping["items"],  # noqa: SLF001  the documented way to a column by its name
+        from_ms=row.from_ms,
+        to_ms=row.to_ms,
+        reason=row.reason,
+    )
+    return StoredGap(gap, from_ms(row.recorded_at))
 
 
 def _row(agent_id: str, digest: str, gap: Gap) -> dict[str, object]:

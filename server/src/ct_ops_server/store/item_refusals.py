@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from msgspec import Struct
@@ -113,17 +114,19 @@ async def read_refused_items(connection: AsyncConnection, agent_id: str) -> Sequ
         .where(item_refusals.c.agent_id == agent_id)
         .order_by(item_refusals.c.last_at.desc(), item_refusals.c.kind, item_refusals.c.reason)
     )
-    return [
-        RefusedItems(
-            kind=row.kind,
-            reason=row.reason,
-            count=row._mapping["items"],  # noqa: SLF001  the documented way to a column by its name
-            first_at=from_ms(row.first_at),
-            last_at=from_ms(row.last_at),
-            example=row.example,
-        )
-        for row in await connection.execute(statement)
-    ]
+    return [refused_items_from(row) for row in await connection.execute(statement)]
+
+
+def refused_items_from(row: sa.Row[Any]) -> RefusedItems:
+    """Return what a row counts."""
+    return RefusedItems(
+        kind=row.kind,
+        reason=row.reason,
+        count=row._mapping["items"],  # noqa: SLF001  the documented way to a column by its name
+        first_at=from_ms(row.first_at),
+        last_at=from_ms(row.last_at),
+        example=row.example,
+    )
 
 
 def _subject(item: Item) -> str:

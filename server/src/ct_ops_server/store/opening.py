@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from ct_ops_server.fleet.items import Item
 from ct_ops_server.store.agents import SqlAgentStore
 from ct_ops_server.store.checks import SqlCheckStore
 from ct_ops_server.store.database import Database
@@ -13,12 +14,16 @@ from ct_ops_server.store.deliveries import SqlDeliveryStore
 from ct_ops_server.store.endings import SqlEndingStore
 from ct_ops_server.store.enrolment import SqlEnrolmentStore
 from ct_ops_server.store.grouping import WriterLimits
+from ct_ops_server.store.health import SqlHealthStore
 from ct_ops_server.store.installation import InstallationStore
 from ct_ops_server.store.inventory import SqlInventoryStore
 from ct_ops_server.store.item_writers import item_writers
+from ct_ops_server.store.items import ItemWriter
 from ct_ops_server.store.presence import SqlPresenceStore
 from ct_ops_server.store.queries import SqlQueryStore
 from ct_ops_server.store.refusals import SqlRefusalStore
+from ct_ops_server.store.sample_reading import SqlSampleStore
+from ct_ops_server.store.samples import SERIES_OF_AN_AGENT
 from ct_ops_server.store.streams import SqlStreamStore
 from ct_ops_server.store.tasks import SqlTaskStore
 from ct_ops_server.store.tokens import SqlTokenStore
@@ -38,6 +43,8 @@ class Store:
     agents: SqlAgentStore
     streams: SqlStreamStore
     deliveries: SqlDeliveryStore
+    samples: SqlSampleStore
+    health: SqlHealthStore
     presence: SqlPresenceStore
     endings: SqlEndingStore
     checks: SqlCheckStore
@@ -48,7 +55,11 @@ class Store:
 
 @asynccontextmanager
 async def open_store(
-    url: str, *, limits: WriterLimits | None = None, observer: WriterObserver | None = None
+    url: str,
+    *,
+    limits: WriterLimits | None = None,
+    observer: WriterObserver | None = None,
+    series_of_an_agent: int = SERIES_OF_AN_AGENT,
 ) -> AsyncIterator[Store]:
     """Open the store at ``url``, bring its schema up to date, and close it in order at the end.
 
@@ -56,6 +67,7 @@ async def open_store(
         url: the database's address, see ``database_url``.
         limits: of the writer; the defaults are measured ones.
         observer: told of every commit and refusal.
+        series_of_an_agent: how many series of samples an agent may have.
 
     Raises:
         DatabaseUrlError: the address cannot be used.
@@ -66,12 +78,12 @@ async def open_store(
     try:
         await database.upgrade()
         async with GroupWriter(database, limits=limits, observer=observer) as writer:
-            yield _assemble(database, writer)
+            yield _assemble(database, writer, item_writers(series_of_an_agent=series_of_an_agent))
     finally:
         await database.dispose()
 
 
-def _assemble(database: Database, writer: GroupWriter) -> Store:
+def _assemble(database: Database, writer: GroupWriter, writers: Mapping[type[Item], ItemWriter]) -> Store:
     return Store(
         database=database,
         writer=writer,
@@ -81,7 +93,9 @@ def _assemble(database: Database, writer: GroupWriter) -> Store:
         refusals=SqlRefusalStore(database, writer),
         agents=SqlAgentStore(database, writer),
         streams=SqlStreamStore(database, writer),
-        deliveries=SqlDeliveryStore(database, writer, item_writers()),
+        deliveries=SqlDeliveryStore(database, writer, writers),
+        samples=SqlSampleStore(database),
+        health=SqlHealthStore(database),
         presence=SqlPresenceStore(database, writer),
         endings=SqlEndingStore(database),
         checks=SqlCheckStore(database, writer),

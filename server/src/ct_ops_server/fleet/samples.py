@@ -1,0 +1,119 @@
+"""What operators read of the samples that arrived: which series an agent has, and their values.
+
+A name is what a collector calls a value (``disk.used_bytes``); each combination of labels is a series of
+its own (``disk.used_bytes{mount="/"}``). Operators may say either. A name that an agent does not have is
+answered with those that are like it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from difflib import get_close_matches
+from typing import Protocol
+
+MOST_POINTS = 10_000
+"""In one answer."""
+
+_SUGGESTED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A value at a time, by the agent's clock."""
+
+    at: datetime
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One series of an agent."""
+
+    text: str
+    name: str
+    unit: str
+    latest: Point | None
+    """None: what it had is older than is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """A series over some time, oldest first."""
+
+    text: str
+    unit: str
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Curves:
+    """The answer to a question for a name."""
+
+    curves: tuple[Curve, ...]
+    is_cut: bool
+    """There was more: these are the newest."""
+
+
+class SampleStore(Protocol):
+    """Where samples are read; ``store.sample_reading`` and ``tests/fakes`` implement it."""
+
+    async def series(self, agent_id: str) -> Sequence[Series]:
+        """Return an agent's series by their text, each with its newest sample."""
+
+    async def curves(
+        self, agent_id: str, texts: Collection[str], *, since: datetime, until: datetime, limit: int
+    ) -> Curves:
+        """Return these series between two times, both included; the newest ``limit`` samples of them all.
+
+        Series without samples in that time have no points.
+        """
+
+
+class NoSuchSeriesError(Exception):
+    """The agent has nothing of that name. ``str()`` is a sentence for operators."""
+
+    def __init__(self, hostname: str, wanted: str, there: Collection[str]) -> None:
+        super().__init__(_not_found(hostname, wanted, there))
+
+
+class SampleDesk:
+    """Where operators read samples."""
+
+    def __init__(self, store: SampleStore) -> None:
+        self._store = store
+
+    async def series(self, agent_id: str) -> Sequence[Series]:
+        """Return an agent's series by their text, each with its newest sample."""
+        return await self._store.series(agent_id)
+
+    async def curves(
+        self, agent_id: str, hostname: str, wanted: str, *, since: datetime, until: datetime
+    ) -> Curves:
+        """Return what an agent delivered under a name, or of one series.
+
+        Raises:
+            NoSuchSeriesError: it has nothing like that.
+            ValueError: the times are the wrong way round.
+        """
+        if since > until:
+            raise ValueError("the time asked for ends before it begins: --since is the earlier one")
+        there = await self._store.series(agent_id)
+        texts = [each.text for each in there if wanted in {each.text, each.name}]
+        if not texts:
+            raise NoSuchSeriesError(hostname, wanted, {each.name for each in there})
+        return await self._store.curves(agent_id, texts, since=since, until=until, limit=MOST_POINTS)
+
+
+def _not_found(hostname: str, wanted: str, there: Collection[str]) -> str:
+    if not there:
+        return f"{hostname} has delivered no samples"
+    name = wanted.partition("{")[0]
+    if name in there and name != wanted:
+        return f"{hostname} has {name}, but not with these labels; see: ct-ops-server samples {hostname}"
+    parts = sorted(each for each in there if name and (each.startswith(f"{name}.") or f".{name}" in each))
+    like = get_close_matches(name, sorted(there), _SUGGESTED) or parts[:_SUGGESTED]
+    if like:
+        return f"{hostname} has no samples named {wanted}; did you mean {' or '.join(like)}?"
+    return f"{hostname} has no samples named {wanted}; see: ct-ops-server samples {hostname}"
