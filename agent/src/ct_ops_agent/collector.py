@@ -52,6 +52,7 @@ __all__ = [
     "CollectorError",
     "Missing",
     "Privilege",
+    "Rates",
     "Reading",
     "Sample",
     "SampleDoc",
@@ -175,6 +176,36 @@ class Collector(ABC, Generic[SettingsT]):
         Raises:
             CollectorError: nothing can be read.
         """
+
+
+class Rates:
+    """Counters that only grow, as what they grew by in a second since the run before.
+
+    Samples say rates, not counters: whoever reads one needs no second one, and a reboot is no drop. The first
+    look, and one after a counter was set back (a reboot, an interface that was made anew), has no rate.
+    """
+
+    def __init__(self) -> None:
+        self._before: dict[str, tuple[float, float]] = {}
+        self._seen: dict[str, tuple[float, float]] = {}
+
+    def per_second(self, counter: str, total: float, now_s: float) -> float | None:
+        """Return the growth in a second; ``None`` when there is nothing to compare with.
+
+        Args:
+            counter: which one.
+            total: what it says now.
+            now_s: of a monotonic clock, in seconds.
+        """
+        self._seen[counter] = (total, now_s)
+        before = self._before.get(counter)
+        if before is None or now_s <= before[1] or total < before[0]:
+            return None
+        return (total - before[0]) / (now_s - before[1])
+
+    def end_of_run(self) -> None:
+        """Forget counters that this run has not seen: their devices are gone."""
+        self._before, self._seen = self._seen, {}
 
 
 AnyCollector: TypeAlias = Collector[Any]
