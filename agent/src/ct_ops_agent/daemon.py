@@ -28,6 +28,7 @@ from ct_ops_agent.delivery.courier import Courier
 from ct_ops_agent.delivery.space import Limits
 from ct_ops_agent.delivery.vault import Vault
 from ct_ops_agent.disks import DiskReader
+from ct_ops_agent.gathering.gatherer import Gatherer
 from ct_ops_agent.heartbeat import Heartbeat
 from ct_ops_agent.host import HostFacts, read_host_facts
 from ct_ops_agent.identity.credentials import CredentialStore
@@ -67,9 +68,11 @@ async def run_daemon(config: AgentConfig) -> None:
             async with asyncio.TaskGroup() as tasks:
                 guarding = tasks.create_task(schedule.guard(), name="schedule")
                 living = tasks.create_task(agent.lifecycle.run(), name="lifecycle")
+                gathering = tasks.create_task(agent.gatherer.run(), name="gathering")
                 await stop.wait()
+                gathering.cancel()
                 living.cancel()
-                await asyncio.wait({living})
+                await asyncio.wait({gathering, living})
                 guarding.cancel()
                 if agent.courier:
                     await agent.courier.finish()
@@ -93,6 +96,7 @@ class BuiltAgent:
     """The parts that the daemon runs."""
 
     lifecycle: Lifecycle
+    gatherer: Gatherer
     courier: Courier | None
     """``None``: this is a single run, which leaves the outbox alone."""
 
@@ -116,6 +120,7 @@ def built_agent(
         courier = build_courier(config, clock) if watched else None
         if courier:
             stack.callback(courier.close)
+        gatherer = build_gatherer(config, clock, courier)
         store = CredentialStore(config.data_dir)
         keys = load_key_pair(config.data_dir)
         stored = store.load(keys)
@@ -132,16 +137,23 @@ def built_agent(
             find_route=lambda: finder.find(stored.route),
             enrolment=lambda: build_enrolment(config, facts, store, connect, clock),
             heartbeat=build_heartbeat(
-                config, facts, store=store, connect=connect, due=due, clock=clock, courier=courier
+                config,
+                facts,
+                store=store,
+                connect=connect,
+                due=due,
+                clock=clock,
+                courier=courier,
+                gatherer=gatherer,
             ),
             store=store,
             clock=clock,
             random=random.SystemRandom().random,
             key_is_doubtful=lambda: rotation.is_under_way,
-            watcher=build_board(config, facts, clock, courier) if courier else None,
+            watcher=build_board(config, facts, clock, courier, gatherer) if courier else None,
             advice=advise(config),
         )
-        yield BuiltAgent(lifecycle, courier)
+        yield BuiltAgent(lifecycle, gatherer, courier)
 
 
 def build_heartbeat(
@@ -153,6 +165,7 @@ def build_heartbeat(
     due: asyncio.Event,
     clock: Clock,
     courier: Courier | None,
+    gatherer: Gatherer,
 ) -> Heartbeat:
     """Build the heartbeat of this process."""
     hello = Hello(
@@ -175,6 +188,7 @@ def build_heartbeat(
         due=due,
         clock=clock,
         delivery=courier or NothingToDeliver(),
+        collectors=gatherer if courier else None,
     )
     return Heartbeat(connect, parts)
 
@@ -192,6 +206,17 @@ def build_courier(config: AgentConfig, clock: Clock) -> Courier:
     return Courier(vault, codec, clock, random.SystemRandom().random)
 
 
+def build_gatherer(config: AgentConfig, clock: Clock, courier: Courier | None) -> Gatherer:
+    """Build what runs the collectors; without an outbox there is nowhere for samples to go."""
+    return Gatherer(
+        config.collectors.plans if courier else (),
+        sink=courier or NothingToDeliver(),
+        clock=clock,
+        random=random.SystemRandom().random,
+        outbox_bytes=lambda: courier.report.figures.used_bytes if courier else 0,
+    )
+
+
 def build_enrolment(
     config: AgentConfig, facts: HostFacts, store: CredentialStore, connect: GrpcConnector, clock: Clock
 ) -> Enrols:
@@ -205,7 +230,9 @@ def build_enrolment(
     )
 
 
-def build_board(config: AgentConfig, facts: HostFacts, clock: Clock, courier: Courier) -> StatusBoard:
+def build_board(
+    config: AgentConfig, facts: HostFacts, clock: Clock, courier: Courier, gatherer: Gatherer
+) -> StatusBoard:
     """Build what keeps the status file true."""
     path = choose_file(config.data_dir, folders(config.data_dir, os.environ))
     now = clock.wall()
@@ -220,7 +247,10 @@ def build_board(config: AgentConfig, facts: HostFacts, clock: Clock, courier: Co
         heartbeat_interval_s=config.heartbeat_interval.total_seconds(),
     )
     return StatusBoard(
-        path, report, clock.wall, look=lambda: facts_of_delivery(courier.report, config.outbox_max_bytes)
+        path,
+        report,
+        clock.wall,
+        look=lambda: facts_of_delivery(courier.report, config.outbox_max_bytes, gatherer.states()),
     )
 
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from ct_ops_agent.control_plane import Batch, BatchAck, Position, Session, Welcome
 from ct_ops_agent.identity.credentials import Identity
+from ct_ops_agent.samples import TimedSample
 from ct_ops_agent.work import InventoryChunk, Link, Work
 
 _log = logging.getLogger(__name__)
@@ -82,6 +83,9 @@ class NothingToDeliver:
     def take_carried(self) -> bytes:
         """Return nothing."""
         return b""
+
+    async def put_samples(self, samples: Sequence[TimedSample]) -> None:
+        """Drop them: nobody gathers in a single run (`samples.TakesSamples`)."""
 
 
 def note_undone(kinds: Iterable[str], told: set[str]) -> None:
