@@ -31,8 +31,9 @@ def new_check(agent_id: str, check_id: str, name: str = "ssh", config: str = CON
 
 
 async def define(store: StoreUnderTest, agent_id: str, *check_ids: str) -> None:
-    for check_id in check_ids:
-        await store.checks.add_check(new_check(agent_id, check_id), actor="ada")
+    await asyncio.gather(
+        *(store.checks.add_check(new_check(agent_id, check_id), actor="ada") for check_id in check_ids)
+    )
 
 
 def some_time_ago(**ago: float) -> int:

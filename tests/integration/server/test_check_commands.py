@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from ct_ops_proto.checks import CHECK_TYPES
 from ct_ops_server.config.schema import Settings
 from real_server import real_server
 
@@ -86,6 +87,7 @@ async def test_a_secret_comes_from_a_file_or_standard_input_and_is_never_printed
         "warning" in done.stderr for done in (from_file, from_input, in_sight, header)
     ]
     assert "hunter2" not in printed + json.dumps(listed)
+    assert "an existing agent ignores headers" in header.stderr
     assert {"Authorization": "********"} == listed[-1]["config"]["headers"]
     assert b"hunter2" not in (data_dir / "ct-ops.db").read_bytes()
 
@@ -143,6 +145,13 @@ async def test_a_mistake_gets_a_sentence_and_its_exit_code(
     assert code == done.returncode, done.stderr
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+
+
+async def test_the_help_names_every_type(data_dir: Path) -> None:
+    """An operator finds out from the command itself what there is."""
+    said = run(data_dir, "add", "--help").stdout
+
+    assert all(check_type in said for check_type in CHECK_TYPES)
 
 
 @pytest.mark.parametrize("text", ["[1]", "{", "[" * 100_000])

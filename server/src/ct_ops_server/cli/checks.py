@@ -69,6 +69,8 @@ def add(
         "timeout_s": 0 if timeout is None else _seconds(timeout, "--timeout"),
     }
     made = _ask("POST", f"/v1/agents/{_quoted(agent_name)}/checks", _signed(body))
+    if ignored := made["existing_agents_ignore"]:
+        click.echo(f"note: an existing agent ignores {', '.join(ignored)}", err=True)
     if as_json:
         print_json(made)
     else:

@@ -5,7 +5,6 @@ What a check is told is shown with its secrets masked, whoever asks: there is no
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import timedelta
 from enum import StrEnum
 from typing import Annotated, Any
@@ -17,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ct_ops_server.config.duration import LONGEST
 from ct_ops_server.edge.admin_views import rfc3339
 from ct_ops_server.fleet.check_model import DEFAULT_INTERVAL, Check, StoredResult
-from ct_ops_server.fleet.checks import CheckDesk, CheckError, CheckNotFoundError, Definition
+from ct_ops_server.fleet.checks import CheckDesk, CheckError, CheckNotFoundError, Definition, Shown
 from ct_ops_server.fleet.items import CheckStatus
 
 _Seconds = Annotated[float, Field(ge=0, le=LONGEST.total_seconds())]
@@ -68,7 +67,7 @@ def add_checks(app: FastAPI, desk: CheckDesk) -> None:
 
 def _add_definitions(app: FastAPI, desk: CheckDesk) -> None:
     def shown(check: Check) -> dict[str, Any]:
-        return check_view(check, desk.shown_config(check))
+        return check_view(check, desk.shown(check))
 
     @app.post("/v1/agents/{selector}/checks", status_code=201)
     async def add_check(selector: str, body: CheckRequest) -> dict[str, Any]:
@@ -106,7 +105,7 @@ def _add_results(app: FastAPI, desk: CheckDesk) -> None:
         return [result_view(result) for result in found]
 
 
-def check_view(check: Check, config: Mapping[str, Any]) -> dict[str, Any]:
+def check_view(check: Check, shown: Shown) -> dict[str, Any]:
     """Return a check as an object."""
     state = check.state
     failing = state is not None and state.status is not CheckStatus.PASS
@@ -116,7 +115,8 @@ def check_view(check: Check, config: Mapping[str, Any]) -> dict[str, Any]:
         "hostname": check.hostname,
         "name": check.name,
         "type": check.type,
-        "config": dict(config),
+        "config": dict(shown.config),
+        "existing_agents_ignore": list(shown.existing_agents_ignore),
         "interval_s": int(check.interval.total_seconds()),
         "timeout_s": check.timeout.total_seconds() or None,
         "enabled": check.enabled,

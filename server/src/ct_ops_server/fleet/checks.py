@@ -25,6 +25,7 @@ from ct_ops_proto.checks import (
     check_config,
     config_json,
     has_secrets,
+    ignored_by_existing_agents,
     masked,
     parse_check_config,
 )
@@ -85,6 +86,15 @@ class Definition:
     interval: timedelta = DEFAULT_INTERVAL
     timeout: timedelta = timedelta()
     """Nothing: the default of its type."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a check is told, for the eyes of people."""
+
+    config: Mapping[str, Any]
+    existing_agents_ignore: tuple[str, ...] = ()
+    """Keys that are set and have no effect on an existing agent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,13 +172,14 @@ class CheckDesk:
             raise CheckAmbiguousError(selector, found)
         return found[0]
 
-    def shown_config(self, check: Check) -> Mapping[str, Any]:
+    def shown(self, check: Check) -> Shown:
         """Return what a check is told, fit to be shown: its secrets are masked."""
         try:
             text = self._seal.open(check.config, bound_to=check.id)
-            return masked(parse_check_config(check.type, text, ignore_unknown=True))
+            config = parse_check_config(check.type, text, ignore_unknown=True)
         except (SealError, CheckConfigError) as error:
-            return {"unreadable": str(error)}
+            return Shown({"unreadable": str(error)})
+        return Shown(masked(config), ignored_by_existing_agents(config))
 
     async def switch(self, selector: str, *, enabled: bool, actor: str) -> Switched:
         """Enable or disable a check."""

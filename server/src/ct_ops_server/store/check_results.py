@@ -36,7 +36,6 @@ _LONGEST_MS = 2**31 - 1
 _CHECKS_PRUNED = 20
 _ROWS_PRUNED = 5_000
 """Of each of those, in one transaction."""
-_REMOVED_KEPT_MS = 30 * _DAY_MS
 
 _named = row_set("named", id=sa.Text())
 _run = row_set(
@@ -198,7 +197,4 @@ async def prune_chunk(connection: AsyncConnection, *, keep: int) -> int:
             checks.update().where(checks.c.id == check_id).values(kept=checks.c.kept - pruned)
         )
         gone += pruned
-    await connection.execute(
-        removed_checks.delete().where(removed_checks.c.removed_at < now_ms() - _REMOVED_KEPT_MS)
-    )
     return gone

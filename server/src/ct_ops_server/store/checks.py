@@ -42,6 +42,8 @@ from ct_ops_server.store.writer import GroupWriter
 _COUNTER = "checks"
 _MOST_FOUND = 10
 """Enough to say that a selector is ambiguous, and between which."""
+_REMOVED_KEPT = timedelta(days=30)
+"""Longer than an agent keeps what it could not deliver."""
 _MILLISECOND = timedelta(milliseconds=1)
 
 _of_agents = row_set("of_agents", agent_id=sa.Text())
@@ -50,6 +52,9 @@ _CHANGED = (
     sa.select(check_changes.c.agent_id)
     .where(check_changes.c.number > sa.bindparam("known"))
     .order_by(check_changes.c.number)
+)
+_FORGET_REMOVED = removed_checks.delete().where(
+    removed_checks.c.removed_at < now_ms() - _REMOVED_KEPT // _MILLISECOND
 )
 _EVER_DEFINED = sa.select(check_changes.c.agent_id).where(
     check_changes.c.agent_id.in_(sa.select(_of_agents.c.agent_id))
@@ -118,6 +123,7 @@ class SqlCheckStore:
                 return False
             left = {"id": check_id, "agent_id": row.agent_id, "name": row.name, "removed_by": actor}
             await connection.execute(removed_checks.insert().values(left | {"removed_at": now_ms()}))
+            await connection.execute(_FORGET_REMOVED)
             await _note_change(connection, row.agent_id, number)
             return True
 

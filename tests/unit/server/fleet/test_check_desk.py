@@ -134,16 +134,16 @@ async def test_a_secret_is_sealed_in_the_store_and_masked_when_shown(office: Off
     plain = await office.desk.add("a", PORT, actor="ada")
 
     assert "hunter2" not in check.config
-    assert {"file_path": "/a.p12", "format": "pkcs12", "password": MASK} == office.desk.shown_config(check)
+    assert {"file_path": "/a.p12", "format": "pkcs12", "password": MASK} == office.desk.shown(check).config
     assert '{"host":"127.0.0.1","port":22}' == plain.config
 
 
 async def test_a_check_that_was_sealed_with_another_secret_is_shown_with_what_to_do(office: Office) -> None:
     """The list of all checks does not fail for it."""
     check = await office.desk.add("a", KEY_STORE, actor="ada")
-    shown = office.with_secret(b"y" * 32).shown_config(check)
+    shown = office.with_secret(b"y" * 32).shown(check)
 
-    assert "INGEST_SECRET_FILE" in shown["unreadable"]
+    assert "INGEST_SECRET_FILE" in shown.config["unreadable"]
 
 
 async def test_a_check_must_be_exactly_one(office: Office) -> None:
@@ -203,3 +203,11 @@ async def test_results_are_those_of_a_check_or_of_an_agent(office: Office) -> No
     with pytest.raises(AgentNotFoundError):
         await ids("nothing")
     assert [first.id, second.id] == [check.id for check in await office.desk.list("a")]
+
+
+async def test_what_an_existing_agent_would_ignore_is_said(office: Office) -> None:
+    """An operator who asks for fourteen days of warning learns that an old agent will not give them."""
+    early = Definition("certificate", {"host": "h", "min_days_left": 14})
+    checks = [await office.desk.add("a", definition, actor="ada") for definition in (PORT, early)]
+
+    assert [(), ("min_days_left",)] == [office.desk.shown(check).existing_agents_ignore for check in checks]
