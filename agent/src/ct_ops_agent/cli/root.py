@@ -5,6 +5,8 @@ from __future__ import annotations
 import click
 
 from ct_ops_agent import __version__
+from ct_ops_agent.cli.collect import collect, collectors
+from ct_ops_agent.cli.config_commands import config
 from ct_ops_agent.cli.enrolment import enrolment
 from ct_ops_agent.cli.identity import identity
 from ct_ops_agent.cli.running import EXIT_CODES, run
@@ -46,5 +48,5 @@ def _print_version(ctx: click.Context) -> None:
     ctx.exit()
 
 
-for command in (run, status, identity, enrolment):
+for command in (run, status, collect, collectors, config, identity, enrolment):
     main.add_command(command)

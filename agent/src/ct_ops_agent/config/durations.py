@@ -32,3 +32,8 @@ def spell(duration: timedelta) -> str:
         if seconds and seconds % _SECONDS[unit] == 0:
             return f"{seconds // _SECONDS[unit]}{unit}"
     return f"{seconds}s"
+
+
+def spell_seconds(seconds: float) -> str:
+    """Return seconds as they are written in the file."""
+    return spell(timedelta(seconds=seconds))

@@ -65,6 +65,10 @@ class Gatherer:
             for course in self._courses:
                 tasks.create_task(course.once())
 
+    def missing(self) -> dict[str, str]:
+        """Return what the host does not let a collector see, by collector."""
+        return {course.plan.name: course.health.missing for course in self._courses if course.health.missing}
+
     def states(self) -> tuple[CollectorState, ...]:
         """Return how each collector is (`samples.KnowsCollectors`)."""
         running = (
