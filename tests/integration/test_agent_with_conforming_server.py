@@ -206,7 +206,7 @@ async def test_an_enrolled_daemon_loads_nothing_it_does_not_need(
 ) -> None:
     """What only enrolment or the server needs stays out of an enrolled agent's memory."""
     await run_once(config)
-    unwanted = "cryptography httpx jwt fastapi starlette sqlalchemy alembic uvloop pydantic msgspec rich ct_ops_server"
+    unwanted = "cryptography httpx jwt fastapi starlette sqlalchemy alembic uvloop pydantic rich ct_ops_server"
     script = (
         "import asyncio, sys, pathlib; from ct_ops_agent import cli, daemon;"
         "from ct_ops_agent.config.load import Flags, load_config;"
@@ -439,7 +439,7 @@ async def test_frames_that_nobody_asked_for_are_taken(
     """A server pushes work between heartbeats; the stream goes on, and the log says what is not done."""
     async with living(config) as agent:
         await server.wait_until(lambda: len(server.frames) == 1)
-        server.push(pending_queries=[{"query_id": "q1", "query_type": "list_ports"}])
+        server.push(update_available=True, latest_version="9.9.9")
         server.push()
         agent.due.set()
         await server.wait_until(lambda: len(server.frames) == 2)
@@ -448,7 +448,7 @@ async def test_frames_that_nobody_asked_for_are_taken(
         await server.wait_until(lambda: len(server.frames) == 3)
 
     assert [] == agent.waits
-    assert 1 == caplog.text.count("the server asks for queries")
+    assert 1 == caplog.text.count("the server asks for an update")
 
 
 async def test_a_revoked_agent_keeps_its_key_and_is_let_in_again(

@@ -36,7 +36,7 @@ from ct_ops_agent.identity.files import locked_directory
 from ct_ops_agent.identity.keystore import load_key_pair
 from ct_ops_agent.identity.rotation import KeyRotation
 from ct_ops_agent.lifecycle import Enrols, Lifecycle, Outcome
-from ct_ops_agent.link import NothingToDeliver
+from ct_ops_agent.link import NothingToDeliver, WorkUndone
 from ct_ops_agent.renewal import FEATURE, Renewal
 from ct_ops_agent.route import FirstContact, RouteFinder, RouteWishes
 from ct_ops_agent.scheduling import Schedule
@@ -49,6 +49,8 @@ from ct_ops_agent.status.report import Report, State
 from ct_ops_agent.transport.control_plane import GrpcConnector
 from ct_ops_agent.transport.convert_items import ItemCodec
 from ct_ops_agent.vitals import CpuGauge, VitalsReader
+from ct_ops_agent.work import Works
+from ct_ops_agent.workshop import Workshop, build_workshop
 
 _log = logging.getLogger(__name__)
 
@@ -67,12 +69,13 @@ async def run_daemon(config: AgentConfig) -> None:
         try:
             async with asyncio.TaskGroup() as tasks:
                 guarding = tasks.create_task(schedule.guard(), name="schedule")
-                living = tasks.create_task(agent.lifecycle.run(), name="lifecycle")
-                gathering = tasks.create_task(agent.gatherer.run(), name="gathering")
+                # The workshop first: it knows what ran before the start when the server speaks.
+                parts = [agent.workshop, agent.lifecycle, agent.gatherer]
+                running = {tasks.create_task(part.run()) for part in parts if part}
                 await stop.wait()
-                gathering.cancel()
-                living.cancel()
-                await asyncio.wait({gathering, living})
+                for task in running:
+                    task.cancel()
+                await asyncio.wait(running)
                 guarding.cancel()
                 if agent.courier:
                     await agent.courier.finish()
@@ -100,6 +103,9 @@ class BuiltAgent:
     courier: Courier | None
     """``None``: this is a single run, which leaves the outbox alone."""
 
+    workshop: Workshop | None
+    """``None``: a single run does no work."""
+
 
 @contextmanager
 def built_lifecycle(
@@ -121,6 +127,8 @@ def built_agent(
         if courier:
             stack.callback(courier.close)
         gatherer = build_gatherer(config, clock, courier)
+        chance = random.SystemRandom().random
+        workshop = build_workshop(config.data_dir, courier, clock, chance) if courier else None
         store = CredentialStore(config.data_dir)
         keys = load_key_pair(config.data_dir)
         stored = store.load(keys)
@@ -145,15 +153,16 @@ def built_agent(
                 clock=clock,
                 courier=courier,
                 gatherer=gatherer,
+                works=workshop,
             ),
             store=store,
             clock=clock,
-            random=random.SystemRandom().random,
+            random=chance,
             key_is_doubtful=lambda: rotation.is_under_way,
             watcher=build_board(config, facts, clock, courier, gatherer) if courier else None,
             advice=advise(config),
         )
-        yield BuiltAgent(lifecycle, gatherer, courier)
+        yield BuiltAgent(lifecycle, gatherer, courier, workshop)
 
 
 def build_heartbeat(
@@ -166,6 +175,7 @@ def build_heartbeat(
     clock: Clock,
     courier: Courier | None,
     gatherer: Gatherer,
+    works: Works | None,
 ) -> Heartbeat:
     """Build the heartbeat of this process."""
     hello = Hello(
@@ -189,6 +199,7 @@ def build_heartbeat(
         clock=clock,
         delivery=courier or NothingToDeliver(),
         collectors=gatherer if courier else None,
+        works=works or WorkUndone(),
     )
     return Heartbeat(connect, parts)
 

@@ -10,16 +10,22 @@ of another server's, found at the start, ends when a server greets us that canno
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 from ct_ops_agent.checks.kept import KeptChecks
 from ct_ops_agent.checks.plan import Planned
 from ct_ops_agent.checks.runner import CheckRunner
+from ct_ops_agent.clock import Clock
 from ct_ops_agent.control_plane import DEFINITIONS
+from ct_ops_agent.tasks.attempts import Attempts
 from ct_ops_agent.tasks.desk import TaskDesk
+from ct_ops_agent.tasks.host import read_packages, read_ports, read_services
+from ct_ops_agent.tasks.inventory import TASK_TYPE as INVENTORY
+from ct_ops_agent.tasks.inventory import SoftwareInventory
 from ct_ops_agent.tasks.links import LinkWatch
-from ct_ops_agent.tasks.queries import QueryDesk
-from ct_ops_agent.work import CheckDefinition, Link, Work
+from ct_ops_agent.tasks.queries import QueryDesk, answers
+from ct_ops_agent.work import CheckDefinition, Link, Results, Work
 
 
 class Workshop:
@@ -82,3 +88,16 @@ class Workshop:
 
     def _to_keep(self) -> Sequence[Planned]:
         return self._checks.planned if self._is_revocable else ()
+
+
+def build_workshop(directory: Path, results: Results, clock: Clock, random: Callable[[], float]) -> Workshop:
+    """Build a workshop that keeps its files in a directory and reads this host."""
+    links = LinkWatch()
+    inventory = SoftwareInventory(read_packages, links, clock, random)
+    return Workshop(
+        checks=CheckRunner(results, clock, random),
+        kept=KeptChecks(directory),
+        queries=QueryDesk(results, answers(read_ports, read_services)),
+        tasks=TaskDesk(results, Attempts(directory), {INVENTORY: inventory}),
+        links=links,
+    )

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from ct_ops_agent.apart import Apart
 from ct_ops_agent.errors import AgentError
@@ -20,10 +20,15 @@ from ct_ops_agent.work import OpenPort, Query, QueryResult, Results, ServiceStat
 
 _log = logging.getLogger(__name__)
 
+RowT = TypeVar("RowT")
+
 DEADLINE_S = 30.0
 """Servers give up after two minutes."""
 
-MAX_ROWS = 5_000
+MAX_CHARS = 100_000
+"""Of all the names in an answer: it has to fit into one batch. A thousand services are half of it."""
+
+_ROW_CHARS = 12
 MAX_ERROR_CHARS = 1_000
 LIST_PORTS = "list_ports"
 LIST_SERVICES = "list_services"
@@ -49,9 +54,24 @@ def answers(
 ) -> Mapping[str, Answers]:
     """Return the questions that can be answered, by their names on the wire."""
     return {
-        LIST_PORTS: lambda: Answer(ports=tuple(read_ports())[:MAX_ROWS]),
-        LIST_SERVICES: lambda: Answer(services=tuple(read_services())[:MAX_ROWS]),
+        LIST_PORTS: lambda: Answer(ports=tuple(bounded(read_ports(), lambda port: port.process))),
+        LIST_SERVICES: lambda: Answer(
+            services=tuple(
+                bounded(read_services(), lambda unit: unit.name + unit.load_state + unit.active_sub)
+            )
+        ),
     }
+
+
+def bounded(rows: Sequence[RowT], text_of: Callable[[RowT], str]) -> Iterator[RowT]:
+    """Yield as many rows as fit into an answer."""
+    chars = 0
+    for index, row in enumerate(rows):
+        chars += len(text_of(row)) + _ROW_CHARS
+        if chars > MAX_CHARS:
+            _log.warning("only %d of %d rows fit into the answer to a query", index, len(rows))
+            return
+        yield row
 
 
 class QueryDesk:
