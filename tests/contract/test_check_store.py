@@ -349,13 +349,17 @@ async def test_a_result_from_the_future_does_not_stay_the_newest(store: StoreUnd
     """A clock that was an hour ahead and is put right: the runs after that are newer all the same."""
     await enrol(store, "a")
     await define(store, "a", "c1")
-    await deliver(store, "a", result("c1", some_time_ago(hours=-1), FAIL))
+    ahead = some_time_ago(hours=-1)
+    await deliver(store, "a", result("c1", ahead, FAIL))
+    before = (await the(store, "c1")).state
     await asyncio.sleep(0.005)
     await deliver(store, "a", result("c1", some_time_ago(), PASS))
     state = (await the(store, "c1")).state
 
+    assert before is not None
     assert state is not None
-    assert state.status is PASS
+    assert (FAIL, ahead) == (before.status, int(before.ran_at.timestamp() * 1000))
+    assert (PASS, before.acknowledged_at < state.acknowledged_at) == (state.status, True)
     assert state.ran_at <= datetime.now(UTC) + timedelta(seconds=5)
 
 

@@ -38,7 +38,6 @@ class _Row:
     changed_by: str
     enabled: bool = True
     known: Known | None = None
-    acknowledged_at: datetime | None = None
     results: dict[int, StoredResult] = field(default_factory=dict)
 
 
@@ -151,8 +150,8 @@ class MemoryChecks:
                 name=row.new.name,
                 interval=row.new.interval,
                 defined_at=row.changed_at,
-                ran_at=None if row.known is None else _EPOCH + row.known.ran_at_ms * _MILLISECOND,
-                acknowledged_at=row.acknowledged_at,
+                ran_at=None if row.known is None else _moment(row.known.newest.ran_at_ms),
+                acknowledged_at=None if row.known is None else _moment(row.known.newest.arrived_ms),
             )
             for row in sorted(self._rows(), key=lambda row: row.new.id)
             if row.enabled and agent_id in {None, row.new.agent_id}
@@ -184,10 +183,7 @@ class MemoryChecks:
             return "from_the_future"
         if result.ran_at_ms not in row.results:
             row.results[result.ran_at_ms] = self._stored(row, result)
-            before = row.known
-            row.known = newest_state(before, [Run(result.status, min(result.ran_at_ms, now_ms))])
-            if before is None or before.ran_at_ms < row.known.ran_at_ms:
-                row.acknowledged_at = self._now()
+            row.known = newest_state(row.known, [Run(result.status, result.ran_at_ms, now_ms)])
         return None
 
     def _stored(self, row: _Row, result: CheckResult) -> StoredResult:
@@ -198,16 +194,11 @@ class MemoryChecks:
             status=result.status,
             output=result.output[:MAX_OUTPUT_CHARS],
             duration=min(max(result.duration_ms, 0), 2**31 - 1) * _MILLISECOND,
-            ran_at=_EPOCH + result.ran_at_ms * _MILLISECOND,
+            ran_at=_moment(result.ran_at_ms),
             received_at=self._now(),
         )
 
     def _check(self, row: _Row) -> Check:
-        known, acknowledged_at = row.known, row.acknowledged_at
-        state = None
-        if known is not None and acknowledged_at is not None:
-            since, ran_at = (_EPOCH + ms * _MILLISECOND for ms in (known.since_ms, known.ran_at_ms))
-            state = CheckState(known.status, since, ran_at, acknowledged_at)
         hostname = self._hostname(row.new.agent_id)
         assert hostname is not None
         return Check(
@@ -224,7 +215,7 @@ class MemoryChecks:
             created_by=row.created_by,
             changed_at=row.changed_at,
             changed_by=row.changed_by,
-            state=state,
+            state=_state(row.known),
         )
 
     def _rows(self) -> list[_Row]:
@@ -248,3 +239,15 @@ class MemoryChecks:
 def _ran_at(each: Owned) -> int:
     assert isinstance(each.item, CheckResult)
     return each.item.ran_at_ms
+
+
+def _state(known: Known | None) -> CheckState | None:
+    if known is None:
+        return None
+    newest = known.newest
+    times = (_moment(ms) for ms in (known.since_ms, newest.ran_at_ms, newest.arrived_ms))
+    return CheckState(newest.status, *times)
+
+
+def _moment(ms: int) -> datetime:
+    return _EPOCH + ms * _MILLISECOND

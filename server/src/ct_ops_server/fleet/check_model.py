@@ -52,7 +52,7 @@ class CheckState:
     since: datetime
     """Start of the first run with this status without another one in between."""
     ran_at: datetime
-    """Start of the newest run, never later than it arrived."""
+    """Start of the newest run, by the agent's clock."""
     acknowledged_at: datetime
     """When the newest result was stored here."""
 
@@ -116,8 +116,9 @@ class CheckFreshness:
     defined_at: datetime
     """Since when it has been asked for like this: its last change."""
     ran_at: datetime | None
+    """Start of its newest run, by the agent's clock; None: there was none yet."""
     acknowledged_at: datetime | None
-    """Of its newest result; None: there was none yet."""
+    """When that was stored here, by ours."""
 
 
 class CheckLimitError(Exception):

@@ -5,8 +5,7 @@ Rules kept here:
 * A result counts only from the agent whose check it is. ``not_yours``, ``unknown_check``, ``removed_check``
   and ``from_the_future`` are refusals: the agent may forget the result, the others of its batch are stored.
 * A result that comes again (same check, same start) changes nothing.
-* A late result never overwrites what is known from a newer one. A run counts as no later than it arrived,
-  so that one result with a date of tomorrow does not keep all the others from being the newest.
+* A late result never overwrites what is known from a newer one (``fleet.check_state``).
 * Agents cannot fill the database: outputs are cut, of one check in one group only the newest are
   written, and a count in the check's own row tells when to prune. Nothing is counted or searched for it.
 
@@ -41,7 +40,15 @@ _named = row_set("named", id=sa.Text())
 _run = row_set(
     "run", check_id=sa.Text(), ran_at=Integer64, status=sa.Text(), output=sa.Text(), duration_ms=Integer64
 )
-_state = row_set("state", id=sa.Text(), status=sa.Text(), since=Integer64, ran_at=Integer64, stored=Integer64)
+_state = row_set(
+    "state",
+    id=sa.Text(),
+    status=sa.Text(),
+    since=Integer64,
+    ran_at=Integer64,
+    acknowledged_at=Integer64,
+    stored=Integer64,
+)
 
 _LOCK = (
     sa.select(
@@ -50,6 +57,7 @@ _LOCK = (
         checks.c.status,
         checks.c.since,
         checks.c.ran_at,
+        checks.c.acknowledged_at,
         now_ms().label("now"),
     )
     .where(checks.c.id.in_(sa.select(_named.c.id)))
@@ -64,10 +72,7 @@ _UPDATE = (
         status=_state.c.status,
         since=_state.c.since,
         ran_at=_state.c.ran_at,
-        # A late one says nothing about whether new ones come.
-        acknowledged_at=sa.case(
-            (sa.func.coalesce(checks.c.ran_at, 0) < _state.c.ran_at, now_ms()), else_=checks.c.acknowledged_at
-        ),
+        acknowledged_at=_state.c.acknowledged_at,
         kept=checks.c.kept + _state.c.stored,
     )
 )
@@ -154,7 +159,7 @@ def _row(result: CheckResult) -> dict[str, Any]:
 def _states(new: Sequence[CheckResult], rows: Mapping[str, Any]) -> list[dict[str, Any]]:
     of_check: defaultdict[str, list[Run]] = defaultdict(list)
     for result in new:
-        of_check[result.check_id].append(Run(result.status, min(result.ran_at_ms, rows[result.check_id].now)))
+        of_check[result.check_id].append(Run(result.status, result.ran_at_ms, rows[result.check_id].now))
     return [
         _state_row(check_id, newest_state(_known(rows[check_id]), runs), len(runs))
         for check_id, runs in of_check.items()
@@ -162,15 +167,18 @@ def _states(new: Sequence[CheckResult], rows: Mapping[str, Any]) -> list[dict[st
 
 
 def _known(row: Any) -> Known | None:
-    return None if row.status is None else Known(CheckStatus(row.status), row.since, row.ran_at)
+    if row.status is None:
+        return None
+    return Known(Run(CheckStatus(row.status), row.ran_at, row.acknowledged_at), row.since)
 
 
 def _state_row(check_id: str, state: Known, stored: int) -> dict[str, Any]:
     return {
         "id": check_id,
-        "status": state.status.value,
+        "status": state.newest.status.value,
         "since": state.since_ms,
-        "ran_at": state.ran_at_ms,
+        "ran_at": state.newest.ran_at_ms,
+        "acknowledged_at": state.newest.arrived_ms,
         "stored": stored,
     }
 
