@@ -42,6 +42,7 @@ from ct_ops_server.enrolment.service import Enrolment
 from ct_ops_server.enrolment.tokens import TokenDesk
 from ct_ops_server.fleet.agents import AgentDesk
 from ct_ops_server.fleet.checks import CheckDesk
+from ct_ops_server.fleet.work_desk import WorkDesk
 from ct_ops_server.public_address import advertised_addresses, host_of
 from ct_ops_server.store.installation import Installation, TrustState
 from ct_ops_server.store.opening import Store, open_store
@@ -49,6 +50,7 @@ from ct_ops_server.store.writer import WriterObserver
 
 _AGENT_ID_BYTES = 12
 _CHECK_ID_BYTES = 8
+_WORK_ID_BYTES = 8
 _PIN_IS_LEAF = (
     "INGEST_TLS_CERT holds no CA, so this token pins the server's certificate itself and is void once that "
     "is replaced; set INGEST_TLS_CA to the CA's certificate"
@@ -144,6 +146,14 @@ class Core:
                 seal=self.keys.text_seal,
                 hint=hint,
                 new_id=lambda: secrets.token_hex(_CHECK_ID_BYTES),
+            ),
+            work=WorkDesk(
+                agents,
+                self.store.queries,
+                self.store.tasks,
+                self.store.inventory,
+                hint=hint,
+                new_id=lambda: secrets.token_hex(_WORK_ID_BYTES),
             ),
             now=self.now,
             token_warnings=lambda: (_PIN_IS_LEAF,) if tls.current.pin_is_leaf else (),

@@ -37,9 +37,9 @@ class Exit(IntEnum):
 class Stop(click.ClickException):
     """Ends the command with a sentence on standard error."""
 
-    def __init__(self, code: Exit, sentence: str) -> None:
+    def __init__(self, code: int, sentence: str) -> None:
         super().__init__(sentence)
-        self.exit_code: int = code.value  # type: ignore[misc]  # click declares it on the class
+        self.exit_code: int = int(code)  # type: ignore[misc]  # click declares it on the class
 
 
 _CODES: dict[type[Exception], Exit] = {

@@ -7,8 +7,10 @@ import click
 from ct_ops_server import __version__
 from ct_ops_server.cli.agents import agent
 from ct_ops_server.cli.checks import check
+from ct_ops_server.cli.queries import packages, query
 from ct_ops_server.cli.serve import serve
 from ct_ops_server.cli.settings import config
+from ct_ops_server.cli.tasks import task
 from ct_ops_server.cli.tokens import refusals, token
 
 
@@ -24,5 +26,5 @@ def main() -> None:
     """
 
 
-for command in (serve, config, token, refusals, agent, check):
+for command in (serve, config, token, refusals, agent, check, query, task, packages):
     main.add_command(command)

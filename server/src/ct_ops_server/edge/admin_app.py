@@ -30,12 +30,14 @@ from ct_ops_server.edge.admin_views import (
     sheet_view,
     token_view,
 )
+from ct_ops_server.edge.admin_work import add_work
 from ct_ops_server.enrolment.model import Refusal, TokenTerms
 from ct_ops_server.enrolment.tokens import DigestError, TokenDesk, TokenError, TokenNotFoundError
 from ct_ops_server.fleet.agents import AgentDesk, AgentError, AgentNotFoundError
 from ct_ops_server.fleet.checks import CheckDesk
 from ct_ops_server.fleet.model import Agent, AgentStatus, Tag
 from ct_ops_server.fleet.ports import StoreError, StoreUnavailableError
+from ct_ops_server.fleet.work_desk import WorkDesk
 
 _Actor = Annotated[str, Field(min_length=1, max_length=100)]
 
@@ -90,6 +92,7 @@ class AdminParts:
     tokens: TokenDesk
     agents: AgentDesk
     checks: CheckDesk
+    work: WorkDesk
     now: Callable[[], datetime]
     token_warnings: Callable[[], tuple[str, ...]] = tuple
 
@@ -101,6 +104,7 @@ def build_admin_app(parts: AdminParts) -> FastAPI:
     _add_tokens(app, parts)
     _add_agents(app, parts)
     add_checks(app, parts.checks)
+    add_work(app, parts.work)
     return app
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from ct_ops_server.fleet.items import OpenPort, ServiceState
 from ct_ops_server.fleet.tasks import TaskState
@@ -11,6 +11,7 @@ from ct_ops_server.fleet.tasks import TaskState
 QUERY_TYPES = ("list_ports", "list_services")
 QUERY_LIFETIME = timedelta(minutes=2)
 """How long a query waits for its answer."""
+LONGEST_QUERY = timedelta(minutes=10)
 MOST_OPEN_QUERIES = 64
 MOST_OPEN_TASKS = 64
 """Of one agent."""
@@ -43,6 +44,18 @@ class QueryRecord:
     error: str = ""
     ports: tuple[OpenPort, ...] = ()
     services: tuple[ServiceState, ...] = ()
+
+    @property
+    def state(self) -> str:
+        """``waiting``, ``answered``, ``failed`` or ``expired``."""
+        if self.answered_at is not None:
+            return "failed" if self.error else "answered"
+        return "expired" if self.is_overdue else "waiting"
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether an answer may still come in time."""
+        return self.answered_at is None and not self.is_overdue
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +137,12 @@ class PackageRecord:
     """The first scan that did not find it any more."""
     returned_at: datetime | None = None
     """The latest scan that found it again after it had been removed."""
+
+    @property
+    def installed_at(self) -> datetime | None:
+        """When its package manager says that it was installed."""
+        seconds = self.package.installed_at_s
+        return datetime.fromtimestamp(seconds, UTC) if seconds else None
 
 
 @dataclass(frozen=True, slots=True)
