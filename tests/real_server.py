@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -90,6 +91,16 @@ async def real_server(
     async with running_server(settings, limits=limits, presence=PRESENCE, now=now) as running:
         ca_pem = (settings.tls_ca or settings.data_dir / "server-ca.crt").read_text()
         yield RealServer(settings, Wire(running.grpc_port, ca_pem), running.http_port)
+
+
+@asynccontextmanager
+async def two_servers(folder: Path, database_url: str) -> AsyncIterator[tuple[RealServer, RealServer]]:
+    """Run two servers of one installation on one database, with a push bus and a live table each."""
+    async with real_server(settings_for(folder / "one", database_url)) as first:
+        copied = shutil.ignore_patterns("*.sock", "*.lock", "*.db*")
+        shutil.copytree(folder / "one", folder / "two", ignore=copied)
+        async with real_server(settings_for(folder / "two", database_url)) as second:
+            yield first, second
 
 
 def tighter(**changes: Any) -> Limits:

@@ -26,6 +26,7 @@ from prometheus_client import CollectorRegistry
 from ct_ops_server.authority.server_certificate import ServerTls
 from ct_ops_server.config.schema import Settings
 from ct_ops_server.core import Core, open_core, utc_now
+from ct_ops_server.edge.budget import Budget
 from ct_ops_server.edge.callers import Callers
 from ct_ops_server.edge.certificates import CertificateFollower
 from ct_ops_server.edge.front_door import FrontDoor, Upstreams
@@ -141,6 +142,8 @@ def _service_parts(
             observe=lambda age: metrics.push_seconds.observe(age.total_seconds()),
             monotonic_s=asyncio.get_running_loop().time,
         ),
+        inventory=core.store.inventory,
+        uploads=Budget(limits.uploaded_packages),
         callers=callers,
         held=HeldRefusals(
             first_s=limits.held_refusal_s,

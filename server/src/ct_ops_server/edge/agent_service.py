@@ -4,9 +4,9 @@
 * ``registration``  RegisterChallenge, Register, RenewCertificate
 * ``heartbeats``    the Heartbeat stream
 * ``renewals``      credentials renewed on it
+* ``uploads``       SubmitSoftwareInventory
 
-Methods that are not built (SubmitSoftwareInventory, Terminal) have no handler: gRPC answers
-UNIMPLEMENTED.
+A method that is not built (Terminal) has no handler: gRPC answers UNIMPLEMENTED.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import grpc
 from ct_ops_server.edge.heartbeats import HeartbeatRpc
 from ct_ops_server.edge.registration import RegistrationRpcs
 from ct_ops_server.edge.rpc import RpcGround, ServiceParts
+from ct_ops_server.edge.uploads import UploadRpc
 
 _SERVICE = "agent.v1.IngestService"
 
@@ -28,6 +29,7 @@ def agent_service(parts: ServiceParts, *, message_bytes: int) -> grpc.GenericRpc
         "RegisterChallenge": grpc.unary_unary_rpc_method_handler(registration.challenge),
         "Register": grpc.unary_unary_rpc_method_handler(registration.register),
         "RenewCertificate": grpc.unary_unary_rpc_method_handler(registration.renew),
+        "SubmitSoftwareInventory": grpc.stream_unary_rpc_method_handler(UploadRpc(ground).serve),
         "Heartbeat": grpc.stream_stream_rpc_method_handler(heartbeats.serve),
     }
     return grpc.method_handlers_generic_handler(_SERVICE, methods)

@@ -47,6 +47,8 @@ class Limits:
     """The same while the agent's interval is not known yet (existing agents never say it)."""
     stalled_s: float = 60.0
     """A peer that takes nothing of what it is sent for this long loses its connection."""
+    uploaded_packages: int = 200_000
+    """Packages of scans that are being uploaded, in memory, all agents together (about 100 MB)."""
     frames_per_second: float = 10.0
     """Sustained frames of one stream; more are not read until their time has come."""
     frames_burst: int = 20

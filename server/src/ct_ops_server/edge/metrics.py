@@ -72,6 +72,9 @@ class EdgeMetrics:
             buckets=_SECONDS,
             registry=registry,
         )
+        self.inventories = Counter(
+            "ct_ops_inventories", "Software scans that were uploaded and stored", registry=registry
+        )
         self.tasks = Gauge(
             "ct_ops_tasks", "Tasks that are not over, by state, in the database", ["state"], registry=registry
         )

@@ -158,6 +158,36 @@ _TABLE: dict[str, tuple[grpc.StatusCode, str]] = {
         "the message names another agent than the certificate",
     ),
     "hostname_missing": (grpc.StatusCode.INVALID_ARGUMENT, "the agent sent no hostname"),
+    # -- a software scan: nothing here may make an existing agent forget who it is
+    "upload_token": (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "the upload must carry the agent token of this agent as `authorization: Bearer …`",
+    ),
+    "scan_not_yours": (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "the scan is no software_inventory task of this agent",
+    ),
+    "scan_not_wanted": (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "the task takes no upload: it is over, or this attempt was never pushed",
+    ),
+    "scan_mixed": (grpc.StatusCode.INVALID_ARGUMENT, "the chunks of one upload belong to one scan"),
+    "scan_order": (grpc.StatusCode.INVALID_ARGUMENT, "the chunks of a scan come in order, from the first"),
+    "scan_incomplete": (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "the upload ended before its last chunk: nothing was changed",
+    ),
+    "scan_empty": (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "the scan found no package at all: nothing was changed",
+    ),
+    "scan_too_large": (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "the scan has more packages than this server keeps of one host: nothing was changed",
+    ),
+    "upload_running": (grpc.StatusCode.UNAVAILABLE, "another upload of this agent is going on"),
+    "uploads_busy": (grpc.StatusCode.UNAVAILABLE, "too many scans are being uploaded; try again"),
+    "upload_stalled": (grpc.StatusCode.UNAVAILABLE, "the next chunk did not come in time"),
     # -- ours
     "store_unavailable": (
         grpc.StatusCode.UNAVAILABLE,

@@ -25,6 +25,7 @@ from ct_ops_server.authority.leaf_identity import LeafOfAgent
 from ct_ops_server.authority.public_key import KeyRefusedError
 from ct_ops_server.authority.served_tls import ServedTls
 from ct_ops_server.authority.web_certificate import WebCertificateFile
+from ct_ops_server.edge.budget import Budget
 from ct_ops_server.edge.callers import Caller, Callers
 from ct_ops_server.edge.held_refusals import HeldRefusals
 from ct_ops_server.edge.identities import refusal_of_identity
@@ -39,6 +40,7 @@ from ct_ops_server.fleet.delivery import DeliveryStore
 from ct_ops_server.fleet.dispatch import Dispatch
 from ct_ops_server.fleet.ports import StoreError, StoreUnavailableError
 from ct_ops_server.fleet.sessions import SessionRefusedError, Sessions
+from ct_ops_server.fleet.work_ports import InventoryStore
 
 if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[bytes, bytes]
@@ -59,6 +61,8 @@ class ServiceParts:
     sessions: Sessions
     deliveries: DeliveryStore
     dispatch: Dispatch
+    inventory: InventoryStore
+    uploads: Budget
     callers: Callers
     held: HeldRefusals
     refusal_log: RefusalLog

@@ -70,7 +70,7 @@ class Sessions:
             SessionRefusedError: the token, or the agent's row, does not admit it.
             StoreError: the store did not answer; no conclusion about the agent.
         """
-        if reason := self._token_fault(greeting):
+        if reason := self.fault_of_token(greeting):
             raise SessionRefusedError(reason)
         answer = await self._store.open_stream(
             StreamOpening(greeting.agent_id, greeting.key_id, self._worker_id, greeting.interval)
@@ -83,7 +83,8 @@ class Sessions:
         """Return why an agent with a valid leaf gets no service, from its row as it is now."""
         return refusal_reason(await self._store.agent_status(agent_id))
 
-    def _token_fault(self, greeting: Greeting) -> str | None:
+    def fault_of_token(self, greeting: Greeting) -> str | None:
+        """Return what is wrong with the agent token that is claimed; None when it is good."""
         if not greeting.claimed_token:
             return "agent_token_missing"
         try:
