@@ -16,6 +16,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+from ct_ops_agent.config.collector_pages import collectors_markdown
 from ct_ops_agent.config.document import keys_markdown
 from ct_ops_proto.check_document import check_types_markdown
 from ct_ops_server.config.document import deferred_markdown, variables_markdown
@@ -28,6 +29,7 @@ SECTIONS: Mapping[str, Callable[[], str]] = {
     "admission": table_markdown,
     "agent-keys": keys_markdown,
     "check-types": check_types_markdown,
+    "collectors": collectors_markdown,
     "refusals": remedies_markdown,
     "server-variables": variables_markdown,
     "server-variables-without-effect": deferred_markdown,

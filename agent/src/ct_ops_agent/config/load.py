@@ -13,17 +13,15 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, TextIO
 
 import tomli
 
 from ct_ops_agent.config.collectors import SECTION, CollectorConfig, read_collectors
-from ct_ops_agent.config.durations import spell_seconds
+from ct_ops_agent.config.effective import Effective, effective_collectors, effective_keys
 from ct_ops_agent.config.problems import ProblemList, unknown_key_text
 from ct_ops_agent.config.schema import DEFAULT_FILE, KEYS, AgentConfig, Key
-from ct_ops_agent.control_plane import Tag
 from ct_ops_agent.errors import ConfigError, Problem
 from ct_ops_agent.identity.keystore import parse_pem
 
@@ -54,8 +52,7 @@ class Loaded:
 
     config: AgentConfig
     warnings: tuple[str, ...]
-    effective: tuple[tuple[str, str, str], ...] = ()
-    """Each key in effect: its dotted path, its value without secrets, and where it comes from."""
+    effective: tuple[Effective, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -95,10 +92,9 @@ def load_config(
     problems.raise_if_any()
     from_file = not any(_TOKEN_KEY in source for source in (flagged, overrides, credential))
     holder = (flags.config_file or DEFAULT_FILE) if from_file and in_file[_TOKEN_KEY] else None
-    effective = (
-        *_effective(values, chosen, flags.config_file or DEFAULT_FILE),
-        *_effective_collectors(collectors),
-    )
+    file = str(flags.config_file or DEFAULT_FILE)
+    origins = {path: "default" if found is None else found.origin or file for path, found in chosen.items()}
+    effective = (*effective_keys(values, origins), *effective_collectors(collectors))
     return Loaded(_as_config(values, collectors, token_file=holder), tuple(warnings), effective)
 
 
@@ -149,36 +145,6 @@ def _parse(key: Key, found: _Found | None, problems: ProblemList) -> object:
     except ValueError as error:
         problems.add(key.path, f"{error}{found.origin}")
         return key.default
-
-
-def _effective(
-    values: Mapping[str, object], chosen: Mapping[str, _Found | None], file: Path
-) -> Iterable[tuple[str, str, str]]:
-    for key in KEYS:
-        found, value = chosen[key.path], values[key.path]
-        origin = "default" if found is None else found.origin.strip(" ()").removeprefix("from ") or str(file)
-        shown = "-" if _is_empty(value) else "(set, not shown)" if key.secret else spell_value(value)
-        yield key.path, shown, origin
-
-
-def _effective_collectors(collectors: CollectorConfig) -> Iterable[tuple[str, str, str]]:
-    for plan in collectors.plans:
-        yield f"{SECTION}.{plan.name}", f"every {spell_seconds(plan.interval_s)}", "it runs"
-
-
-def spell_value(value: object) -> str:
-    """Return a value as people read it."""
-    match value:
-        case bool():
-            return str(value).lower()
-        case timedelta():
-            return spell_seconds(value.total_seconds())
-        case tuple():
-            return ", ".join(map(spell_value, value))
-        case Tag():
-            return f"{value.key}:{value.value}"
-        case _:
-            return str(value)
 
 
 def _take_environment(environment: MutableMapping[str, str], warnings: list[str]) -> dict[str, _Found]:
