@@ -206,7 +206,9 @@ async def test_an_enrolled_daemon_loads_nothing_it_does_not_need(
 ) -> None:
     """What only enrolment or the server needs stays out of an enrolled agent's memory."""
     await run_once(config)
-    unwanted = "cryptography httpx jwt fastapi starlette sqlalchemy alembic uvloop pydantic rich ct_ops_server"
+    unwanted = (
+        "cryptography httpx jwt fastapi starlette sqlalchemy alembic uvloop pydantic rich ct_ops_server"
+    )
     script = (
         "import asyncio, sys, pathlib; from ct_ops_agent import cli, daemon;"
         "from ct_ops_agent.config.load import Flags, load_config;"
