@@ -18,6 +18,7 @@ from msgspec import Meta, Struct
 SECRET = {"secret": True}
 OURS = {"ours": True}
 """A key that existing agents do not read."""
+MASK = "********"
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,16 @@ def read_values(
     return read, problems
 
 
+def masked(config: Struct) -> dict[str, Any]:
+    """Return what is set, fit to be shown: secrets are masked, defaults left out."""
+    shown: dict[str, Any] = {}
+    for key in keys_of_struct(type(config)).values():
+        value = getattr(config, key.name)
+        if key.required or value != key.default:
+            shown[key.name] = _mask(value) if key.is_secret else value
+    return shown
+
+
 def unknown_text(name: str, known: Iterable[str], what: str) -> str:
     """Return what to do about a name that does not exist, with the nearest one that does."""
     import difflib  # noqa: PLC0415  an agent hardly ever needs it
@@ -100,6 +111,10 @@ def unknown_text(name: str, known: Iterable[str], what: str) -> str:
 def printable(text: str, longest: int = 64) -> str:
     """Return a name that somebody else wrote, fit for a terminal."""
     return "".join(character if character.isprintable() else "?" for character in text[:longest])
+
+
+def _mask(value: Any) -> Any:
+    return dict.fromkeys(value, MASK) if isinstance(value, dict) else MASK
 
 
 class _BadValueError(ValueError):
