@@ -34,7 +34,7 @@ from ct_ops_agent.delivery.entries import (
     entries_of_samples,
     entry_of_result,
 )
-from ct_ops_agent.delivery.outbox import Figures, Outbox
+from ct_ops_agent.delivery.outbox import Figures, Outbox, Room
 from ct_ops_agent.delivery.position import Step, Theirs
 from ct_ops_agent.delivery.summary import Tally
 from ct_ops_agent.delivery.vault import Vault
@@ -43,8 +43,11 @@ from ct_ops_agent.work import Result
 
 _log = logging.getLogger(__name__)
 
-LARGEST_BATCH = 128 * 1024
-"""A heartbeat that is due while a batch is being sent waits for no more than this."""
+USUAL_BATCH = 128 * 1024
+"""A heartbeat that is due while a batch is being sent waits for no more than this, but for a giant result."""
+
+_LARGEST_BATCH = 1024 * 1024
+_FRAME_OVERHEAD = 1024
 
 _MOST_IN_A_FRAME = 256 * 1024
 _LOOK_EVERY_S = 5.0
@@ -99,7 +102,7 @@ class Courier:
         self._writing: asyncio.Task[None] | None = None
         self._news = asyncio.Event()
         self._mode = Mode.UNKNOWN
-        self._most_bytes = LARGEST_BATCH
+        self._room = Room(USUAL_BATCH, USUAL_BATCH)
         self._theirs: Theirs | None = None
         self._answer: BatchAck | None = None
         self._samples_are_due = False
@@ -151,7 +154,8 @@ class Courier:
             self._become(Mode.AT_MOST_ONCE)
             return
         self._become(Mode.NUMBERED)
-        self._most_bytes = min(welcome.max_batch_bytes or LARGEST_BATCH, LARGEST_BATCH)
+        most_bytes = min(welcome.max_batch_bytes or _LARGEST_BATCH, _LARGEST_BATCH) - _FRAME_OVERHEAD
+        self._room = Room(min(USUAL_BATCH, most_bytes), most_bytes)
         self._server = (welcome.store_id, agent_id)
         self._theirs = Theirs(self._asked_about, welcome.stored_seq, welcome.stored_digest, *self._server)
 
@@ -234,8 +238,10 @@ class Courier:
         wait_s = self._not_before - self._clock.monotonic()
         if wait_s > 0:
             await self._clock.sleep(wait_s)
-        most_bytes, with_samples = self._most_bytes, self._samples_are_due
-        batch = await self._vault.run(lambda outbox: outbox.next_batch(most_bytes, with_samples=with_samples))
+        room, wall_ms, with_samples = self._room, self._wall_ms(), self._samples_are_due
+        batch = await self._vault.run(
+            lambda outbox: outbox.next_batch(room, wall_ms, with_samples=with_samples)
+        )
         if batch is None:
             self._samples_are_due = False
         return batch

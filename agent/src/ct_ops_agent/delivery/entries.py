@@ -50,6 +50,9 @@ class Codec(Protocol):
     def encode_gap(self, gap: Gap) -> bytes:
         """Return the bytes of one gap."""
 
+    def encode_link(self, previous_digest: bytes) -> bytes:
+        """Return the bytes that tie a batch to the one before it."""
+
 
 def type_of(result: Result) -> str:
     """Return what gaps and figures call a result."""

@@ -19,7 +19,7 @@ import hashlib
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ct_ops_agent.control_plane import Batch, BatchAck, Position
 from ct_ops_agent.delivery.entries import Codec, Entry, Gap, Lane
@@ -34,6 +34,7 @@ SYNC_EVERY_MS = 30_000
 
 GONE = "acknowledged, gone on the server"
 TOO_LARGE = "larger than the server takes"
+YEAR_2000_MS = 946_684_800_000
 _WORTH_GIVING_BACK = 1024 * 1024
 
 
@@ -70,17 +71,28 @@ class Leftovers:
     """What is on the server, as far as it has not gone back."""
 
 
+@dataclass(frozen=True)
+class Room:
+    """How large a payload may be."""
+
+    usual_bytes: int
+    """A batch is full here; one item alone may be larger."""
+
+    most_bytes: int
+    """No payload is larger for this server."""
+
+
 @dataclass
 class _Draft:
     """A batch in the making."""
 
-    most: int
+    room: Room
     parts: list[bytes] = field(default_factory=list)
     size: int = 0
     summary: Summary = field(default_factory=Summary)
 
     def has_room_for(self, body: bytes) -> bool:
-        return self.size + len(body) <= self.most
+        return not self.parts or self.size + len(body) <= self.room.usual_bytes
 
     def add(self, body: bytes, tally: Tally) -> None:
         self.parts.append(body)
@@ -146,7 +158,7 @@ class Outbox:
         """Return what has not been delivered, and what was."""
         waiting = self._tables.unacknowledged(self._acked_seq())
         return Leftovers(
-            batches=[(batch.summary, self._tables.payload(batch)) for batch in waiting],
+            batches=[(batch.summary, self._tables.content(batch)) for batch in waiting],
             entries=[Entry(lane, row.tally, row.body) for lane in Lane for row in self._tables.rows(lane)],
             gaps=self._tables.gaps(),
             delivered=self._tables.summary_of_delivered(self._acked_seq()),
@@ -156,8 +168,8 @@ class Outbox:
         """Take over what another outbox leaves: to be sent under numbers of this one."""
         now_ms = self._now_ms()
         with self._step(durable=True):
-            for summary, payload in leftovers.batches:
-                self._tables.add_batch(None, digest_of(payload), summary, payload, now_ms)
+            for summary, content in leftovers.batches:
+                self._tables.add_batch(summary, content, now_ms)
             for entry in leftovers.entries:
                 self._tables.add_entry(entry, now_ms)
             for gap in leftovers.gaps:
@@ -201,20 +213,21 @@ class Outbox:
 
     # ---- what is sent ------------------------------------------------------------------------
 
-    def next_batch(self, most_bytes: int, *, with_samples: bool) -> Batch | None:
+    def next_batch(self, room: Room, wall_ms: int, *, with_samples: bool) -> Batch | None:
         """Return what is to be sent now: the frozen batch, or a new one; ``None``: there is nothing.
 
         Args:
-            most_bytes: of a payload, for this server.
+            room: of a payload, for this server.
+            wall_ms: this host's clock.
             with_samples: whether samples may be sent, or only what is more urgent.
         """
         batch = self._tables.batch_of(self._acked_seq() + 1)
-        if batch and batch.bytes > most_bytes:
-            self._give_up_too_large(most_bytes)
+        if batch and batch.bytes > room.most_bytes:
+            self._give_up_too_large(room.most_bytes)
             batch = None
-        if batch is None:
+        if batch is None and self._tables.has_news(with_samples=with_samples):
             with self._step(durable=True):
-                batch = self._freeze(most_bytes, with_samples=with_samples)
+                batch = self._freeze(_Draft(room), wall_ms, with_samples=with_samples)
         if batch is None or batch.seq is None:
             return None
         return Batch(self._position.outbox_id, batch.seq, self._tables.payload(batch))
@@ -253,26 +266,26 @@ class Outbox:
 
     # ---- freezing ----------------------------------------------------------------------------
 
-    def _freeze(self, most_bytes: int, *, with_samples: bool) -> BatchRow | None:
-        draft = _Draft(most_bytes)
+    def _freeze(self, draft: _Draft, wall_ms: int, *, with_samples: bool) -> BatchRow | None:
         self._fill(draft, Lane.RESULTS)
-        self._fill_with_gaps(draft)
+        self._fill_with_gaps(draft, wall_ms)
         waiting = self._tables.oldest_unnumbered()
         if waiting is None and with_samples:
             self._fill(draft, Lane.SAMPLES)
-        seq = self._acked_seq() + 1
         if draft.parts:
-            payload = b"".join(draft.parts)
-            self._tables.add_batch(seq, digest_of(payload), draft.summary, payload, self._now_ms())
-        elif waiting:
-            self._tables.number(waiting, seq)
+            self._tables.add_batch(draft.summary, b"".join(draft.parts), self._now_ms())
+            waiting = self._tables.newest_batch()
+        if waiting is None:
+            return None
+        seq, link = self._acked_seq() + 1, self._codec.encode_link(self._bytes_fact("acked_digest"))
+        self._tables.number(waiting, seq, link, digest_of(self._tables.content(waiting) + link))
         return self._tables.batch_of(seq)
 
     def _fill(self, draft: _Draft, lane: Lane) -> None:
         """Move the oldest of a lane into a draft until it is full."""
         moved: list[int] = []
         for row in self._tables.rows(lane):
-            if len(row.body) > draft.most:
+            if len(row.body) > draft.room.most_bytes:
                 self._tables.add_gap(Gap(row.tally, TOO_LARGE))
             elif draft.has_room_for(row.body):
                 draft.add(row.body, row.tally)
@@ -281,12 +294,13 @@ class Outbox:
             moved.append(row.id)
         self._tables.remove_items(moved)
 
-    def _fill_with_gaps(self, draft: _Draft) -> None:
+    def _fill_with_gaps(self, draft: _Draft, wall_ms: int) -> None:
         for gap in self._tables.gaps():
-            body = self._codec.encode_gap(gap)
+            said = possible(gap, wall_ms)
+            body = self._codec.encode_gap(said)
             if not draft.has_room_for(body):
                 break
-            draft.add(body, gap.tally)
+            draft.add(body, said.tally)
             self._tables.remove_gap(gap)
 
     def _give_up_too_large(self, most_bytes: int) -> None:
@@ -370,6 +384,14 @@ class Outbox:
         """Make the file smaller, a little at a time, when much of it is free."""
         if self._tables.free_bytes() > self._tables.used_bytes() + _WORTH_GIVING_BACK:
             self._connection.execute("PRAGMA incremental_vacuum(256)").fetchall()
+
+
+def possible(gap: Gap, wall_ms: int) -> Gap:
+    """Return a gap with times that a server believes: items from before a clock was set have others."""
+    tally = gap.tally
+    to_ms = max(YEAR_2000_MS, min(tally.to_ms, wall_ms))
+    from_ms = max(YEAR_2000_MS, min(tally.from_ms, to_ms))
+    return replace(gap, tally=replace(tally, from_ms=from_ms, to_ms=to_ms))
 
 
 def digest_of(payload: bytes) -> bytes:

@@ -23,6 +23,9 @@ d4    anything else                                               start over    
   restored, or cloned) has all that we ever delivered.
 * S = 0 in another store of the same server: it was restored from a backup older than this outbox id. Then
   what was delivered under earlier ids is gone as well, whichever case it is.
+* A digest that is ours means that all batches up to its number are: each one's payload holds the digest of the
+  one before. Without that two copies of a directory, which numbered different items first and the same
+  items next, would take each other's history for their own.
 
 A duplicate is no harm (servers know items by their content), a loss that is not said is. So in doubt more
 is resent, and more is said to be gone, than may be true.

@@ -59,8 +59,9 @@ class Space:
         while (batch := self._tables.oldest_unnumbered()) and batch.at_ms < at_ms:
             self.drop_batch(batch, WAS_OLD)
         for lane in Lane:
-            while old := [row for row in self._tables.oldest(lane, _AT_ONCE) if row.at_ms < at_ms]:
-                self._drop(old, WAS_OLD)
+            while self._tables.began_before(lane, at_ms):
+                rows = self._tables.oldest(lane, _AT_ONCE)
+                self._drop([row for row in rows if row.at_ms < at_ms], WAS_OLD)
 
     def _make_room(self, acked_seq: int, now_ms: int) -> bool:
         """Do one step; ``False``: nothing more may be given up."""

@@ -4,8 +4,9 @@
 fact      the position and other single values
 item      lanes: one row for a result, or for the samples of one run of a collector
 gap       what was dropped, merged by type and reason
-batch     numbered payloads: ``seq`` above the acknowledged one is frozen, others are retained;
-          without a ``seq`` it is to be sent again under a new number
+batch     numbered contents: ``seq`` above the acknowledged one is frozen, others are retained;
+          without a ``seq`` it is to be sent again under a new number. ``link`` ties it to the one
+          before, ``digest`` is of both
 ledger    what acknowledged batches held that are not retained any more, merged by the hour
 tally     how much was ever dropped and refused here, for `status`
 ========  =====================================================================================
@@ -42,7 +43,7 @@ CREATE TABLE IF NOT EXISTS gap (
     from_ms INTEGER NOT NULL, to_ms INTEGER NOT NULL, PRIMARY KEY (type, reason)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS batch (
     id INTEGER PRIMARY KEY, seq INTEGER UNIQUE, at_ms INTEGER NOT NULL, digest BLOB NOT NULL,
-    bytes INTEGER NOT NULL, summary TEXT NOT NULL, body BLOB NOT NULL);
+    link BLOB NOT NULL, bytes INTEGER NOT NULL, summary TEXT NOT NULL, body BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS ledger (
     id INTEGER PRIMARY KEY, last_seq INTEGER NOT NULL, digest BLOB NOT NULL, at_ms INTEGER NOT NULL,
     summary TEXT NOT NULL);
@@ -80,7 +81,7 @@ class BatchRow:
     at_ms: int
     digest: bytes
     bytes: int
-    """Of the payload."""
+    """Of what it holds."""
 
     summary: Summary
 
@@ -138,9 +139,24 @@ class Tables:
             for row_id, at_ms, type_, count, from_ms, to_ms in found
         ]
 
+    def began_before(self, lane: Lane, at_ms: int) -> bool:
+        """Whether the oldest of a lane is older than that."""
+        found = self._do("SELECT at_ms FROM item WHERE lane = ? ORDER BY id LIMIT 1", (lane,)).fetchone()
+        return found is not None and found[0] < at_ms
+
     def remove_items(self, ids: list[int]) -> None:
         """Remove from any lane."""
         self._connection.executemany("DELETE FROM item WHERE id = ?", [(row_id,) for row_id in ids])
+
+    def has_news(self, *, with_samples: bool) -> bool:
+        """Whether a batch can be made, of samples or of what is more urgent."""
+        lanes = (Lane.RESULTS, Lane.SAMPLES if with_samples else Lane.RESULTS)
+        found = self._do(
+            "SELECT EXISTS (SELECT 1 FROM item WHERE lane IN (?, ?)) OR EXISTS (SELECT 1 FROM gap)"
+            " OR EXISTS (SELECT 1 FROM batch WHERE seq IS NULL)",
+            lanes,
+        )
+        return bool(found.fetchone()[0])
 
     def lane_figures(self) -> Iterator[tuple[Lane, int, int]]:
         """Yield lane, items and time of the oldest."""
@@ -177,11 +193,11 @@ class Tables:
 
     # ---- batches -----------------------------------------------------------------------------
 
-    def add_batch(self, seq: int | None, digest: bytes, summary: Summary, payload: bytes, at_ms: int) -> None:
-        """Keep a payload."""
+    def add_batch(self, summary: Summary, content: bytes, at_ms: int) -> None:
+        """Keep what a batch holds; it waits for its number."""
         self._do(
-            "INSERT INTO batch (seq, at_ms, digest, bytes, summary, body) VALUES (?, ?, ?, ?, ?, ?)",
-            (seq, at_ms, digest, len(payload), summary.to_text(), _packed(payload)),
+            "INSERT INTO batch (at_ms, digest, link, bytes, summary, body) VALUES (?, x'', x'', ?, ?, ?)",
+            (at_ms, len(content), summary.to_text(), _packed(content)),
         )
 
     def batch_of(self, seq: int) -> BatchRow | None:
@@ -193,21 +209,30 @@ class Tables:
         return self._one_batch("WHERE seq <= ? ORDER BY seq", acked_seq)
 
     def oldest_unnumbered(self) -> BatchRow | None:
-        """Return the oldest batch that waits for a new number."""
+        """Return the oldest batch that waits for a number."""
         return self._one_batch("WHERE seq IS NULL ORDER BY id")
+
+    def newest_batch(self) -> BatchRow | None:
+        """Return the batch that was added last."""
+        return self._one_batch("ORDER BY id DESC")
 
     def unacknowledged(self, acked_seq: int) -> list[BatchRow]:
         """Return what is frozen, then what waits for a new number."""
         return self._batches("WHERE seq > ? OR seq IS NULL ORDER BY seq IS NULL, seq, id", acked_seq)
 
-    def payload(self, batch: BatchRow) -> bytes:
-        """Return a batch's exact bytes."""
+    def content(self, batch: BatchRow) -> bytes:
+        """Return what a batch holds."""
         (body,) = self._do("SELECT body FROM batch WHERE id = ?", (batch.id,)).fetchone()
         return _unpacked(body)
 
-    def number(self, batch: BatchRow, seq: int) -> None:
+    def payload(self, batch: BatchRow) -> bytes:
+        """Return the exact bytes of a batch with a number: what it holds, and its link to the one before."""
+        (link,) = self._do("SELECT link FROM batch WHERE id = ?", (batch.id,)).fetchone()
+        return self.content(batch) + bytes(link)
+
+    def number(self, batch: BatchRow, seq: int, link: bytes, digest: bytes) -> None:
         """Give a batch that waits its number."""
-        self._do("UPDATE batch SET seq = ? WHERE id = ?", (seq, batch.id))
+        self._do("UPDATE batch SET seq = ?, link = ?, digest = ? WHERE id = ?", (seq, link, digest, batch.id))
 
     def take_numbers_away(self) -> None:
         """Let every batch wait for a new number, in the order they had."""

@@ -46,6 +46,10 @@ class ItemCodec:
         )
         return pb.BatchBody(gaps=[message]).SerializeToString()
 
+    def encode_link(self, previous_digest: bytes) -> bytes:
+        """Return the bytes that tie a batch to the one before it."""
+        return pb.BatchBody(previous_digest=previous_digest).SerializeToString()
+
 
 def add_results(message: pb.HeartbeatRequest, items: bytes) -> None:
     """Fill fields 13 to 16 of a frame, for a server that takes no batches."""

@@ -1277,6 +1277,11 @@ class BatchBody(_message.Message):
     RESULTS_FIELD_NUMBER: _builtins.int
     SAMPLES_FIELD_NUMBER: _builtins.int
     GAPS_FIELD_NUMBER: _builtins.int
+    PREVIOUS_DIGEST_FIELD_NUMBER: _builtins.int
+    previous_digest: _builtins.bytes
+    """Digest of the batch before it, empty for number 1. So a batch's digest stands for all that came before it
+    as well: two copies of an outbox may number the same items alike after they numbered different ones.
+    """
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___ResultItem]: ...
     @_builtins.property
@@ -1289,10 +1294,11 @@ class BatchBody(_message.Message):
         results: _abc.Iterable[Global___ResultItem] | None = ...,
         samples: _abc.Iterable[Global___Sample] | None = ...,
         gaps: _abc.Iterable[Global___Gap] | None = ...,
+        previous_digest: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["gaps", b"gaps", "results", b"results", "samples", b"samples"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["gaps", b"gaps", "previous_digest", b"previous_digest", "results", b"results", "samples", b"samples"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
