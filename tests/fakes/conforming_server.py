@@ -2,7 +2,9 @@
 
 It is written from the wire's facts, not from our server: it knows the messages below field 100 only
 (its message classes are built from descriptors with everything of ours cut away), issues leaves
-from its own authority and RS256 agent tokens, polls, pushes, refuses, drops.
+from its own authority and RS256 agent tokens, polls, pushes, refuses, drops. It has work done as they do:
+checks stand in every reply and in no pushed frame, queries and tasks are pushed, results come in frames and
+software in a stream of its own, which counts for nothing unless it ends with the last chunk.
 
 Two layers, because a grpcio server can neither leave the client certificate optional nor take an
 Ed25519 one: a TLS terminator on asyncio's streams, and behind it, on a UNIX socket, a `grpc.aio`
@@ -68,6 +70,8 @@ HeartbeatRequest = _MESSAGES["HeartbeatRequest"]
 HeartbeatResponse = _MESSAGES["HeartbeatResponse"]
 RenewCertificateRequest = _MESSAGES["RenewCertificateRequest"]
 RenewCertificateResponse = _MESSAGES["RenewCertificateResponse"]
+SoftwareInventoryChunk = _MESSAGES["SoftwareInventoryChunk"]
+SoftwareInventoryAck = _MESSAGES["SoftwareInventoryAck"]
 
 
 @dataclass
@@ -113,6 +117,12 @@ class Script:
     leaf_key: bytes | None = None
     """Certify this key instead of the agent's: a server gone wrong."""
 
+    checks: list[dict[str, Any]] = field(default_factory=list)
+    """Fields of the definitions in every reply to a frame."""
+
+    break_upload_after: int | None = None
+    """Break the next upload of software after so many chunks."""
+
 
 class ConformingServer:
     """An existing ingest server in miniature, on 127.0.0.1 and a free port."""
@@ -131,6 +141,10 @@ class ConformingServer:
         """The leaf presented on each stream, as PEM."""
 
         self.renewals: list[Any] = []
+        self.scans: list[list[Any]] = []
+        """The chunks of each upload that ended with its last one."""
+
+        self.broken_scans: list[list[Any]] = []
         self.farewells = 0
         """Streams that the agent half-closed."""
 
@@ -185,6 +199,26 @@ class ConformingServer:
         """Send a frame unasked on every live stream."""
         for stream in self._streams:
             stream.put_nowait(HeartbeatResponse(ok=True, **fields))
+
+    @property
+    def check_results(self) -> list[Any]:
+        """What checks found, as it came."""
+        return [result for frame in self.frames for result in frame.check_results]
+
+    @property
+    def query_results(self) -> list[Any]:
+        """Answers to queries, as they came."""
+        return [result for frame in self.frames for result in frame.query_results]
+
+    @property
+    def task_results(self) -> list[Any]:
+        """How tasks ended, as it came."""
+        return [result for frame in self.frames for result in frame.task_results]
+
+    def task_output(self, task_id: str) -> str:
+        """What a task said, in the order in which it came."""
+        pieces = (piece for frame in self.frames for piece in frame.task_progress)
+        return "".join(piece.output_chunk for piece in pieces if piece.task_id == task_id)
 
     def push_garbage(self) -> None:
         """Send bytes that are no message on every live stream."""
@@ -278,6 +312,26 @@ class ConformingServer:
             agent_ca_cert_pem=self.agent_ca.pem,
         )
 
+    async def _take_software(self, requests: AsyncIterator[Any], context: Any) -> Any:
+        metadata = dict(context.invocation_metadata())
+        refusal = self._refusal_of(metadata.get("authorization", "").removeprefix("Bearer "))
+        if self._leaves.get(context.peer()) is None:
+            refusal = grpc.StatusCode.UNAUTHENTICATED, "client certificate required for this RPC"
+        if refusal:
+            await context.abort(*refusal)
+        breaks_after, self.script.break_upload_after = self.script.break_upload_after, None
+        chunks: list[Any] = []
+        async for chunk in requests:
+            chunks.append(chunk)
+            if len(chunks) == breaks_after:
+                break
+        is_whole = bool(chunks) and chunks[-1].is_last and breaks_after is None
+        (self.scans if is_whole else self.broken_scans).append(chunks)
+        await self._tell()
+        if breaks_after is not None:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is stopping")
+        return SoftwareInventoryAck(received=sum(len(chunk.packages) for chunk in chunks))
+
     def push_leaf(self, agent_id: str) -> str:
         """Send an agent another leaf for its key, as existing servers do after an approval; return it."""
         agent = self.agents[agent_id]
@@ -300,7 +354,7 @@ class ConformingServer:
 
     async def _take(self, frame: Any, outgoing: asyncio.Queue[Any]) -> None:
         self.frames.append(frame)
-        outgoing.put_nowait(HeartbeatResponse(ok=True))
+        outgoing.put_nowait(HeartbeatResponse(ok=True, checks=self.script.checks))
         await self._tell()
 
     def _refusal_of(self, agent_token: str) -> tuple[grpc.StatusCode, str] | None:
@@ -347,6 +401,11 @@ class ConformingServer:
                     self._renew,
                     RenewCertificateRequest.FromString,
                     RenewCertificateResponse.SerializeToString,
+                ),
+                "SubmitSoftwareInventory": grpc.stream_unary_rpc_method_handler(
+                    self._take_software,
+                    SoftwareInventoryChunk.FromString,
+                    SoftwareInventoryAck.SerializeToString,
                 ),
                 "Heartbeat": grpc.stream_stream_rpc_method_handler(
                     self._heartbeat, HeartbeatRequest.FromString, _serialize

@@ -31,6 +31,9 @@ class _Running:
     task: Task
     supervisor: asyncio.Task[None] | None = None
     work: asyncio.Future[str] | None = None
+    result: TaskResult | None = None
+    """Its end, before that is written down."""
+
     is_cancelled: bool = False
 
 
@@ -53,17 +56,18 @@ class TaskDesk:
 
     def ask(self, task: Task) -> None:
         """Do a task, unless this attempt of it is known."""
-        running = self._running.get(task.task_id)
-        if running is not None:
-            if task.attempt > running.task.attempt and running.supervisor:
+        if running := self._running.get(task.task_id):
+            newest, result = running.task.attempt, running.result
+        elif known := self._attempts.of(task.task_id):
+            newest, result = known.attempt, known.result
+        else:
+            newest, result = -1, None
+        if task.attempt > newest:
+            if running and running.supervisor:
                 running.supervisor.cancel()
-                self._start(task)
-            return
-        known = self._attempts.of(task.task_id)
-        if known is None or task.attempt > known.attempt:
             self._start(task)
-        elif task.attempt == known.attempt and known.result is not None:
-            self._watch(asyncio.create_task(self._put(known.result)))
+        elif task.attempt == newest and result is not None:
+            self._watch(asyncio.create_task(self._put(result)))
 
     def cancel(self, task_ids: Iterable[str]) -> None:
         """End these tasks, those that run here."""
@@ -115,6 +119,7 @@ class TaskDesk:
             await progress.close()
         finally:
             progress.abandon()
+        running.result = result
         await self._end(result)
 
     async def _outcome(self, running: _Running, does: Does, progress: Progress) -> TaskResult:
