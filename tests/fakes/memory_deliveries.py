@@ -90,7 +90,7 @@ class MemoryDeliveries:
             reached = Position(number.seq, number.digest)
             self._advance(delivery.agent_id, number.outbox_id, reached)
         refused = sorted(self._store(delivery), key=lambda each: each.index)
-        return Delivered(Verdict.STORED, reached, tuple(refused))
+        return Delivered(Verdict.STORED, reached, tuple(refused), is_new=True)
 
     async def position(self, agent_id: str, outbox_id: bytes) -> Position:
         return self.state.positions.get(agent_id, {}).get(outbox_id, Position())

@@ -29,6 +29,7 @@ from ct_ops_server.core import Core, open_core, utc_now
 from ct_ops_server.edge.budget import Budget
 from ct_ops_server.edge.callers import Callers
 from ct_ops_server.edge.certificates import CertificateFollower
+from ct_ops_server.edge.delivery_metrics import DeliveryMetrics
 from ct_ops_server.edge.front_door import FrontDoor, Upstreams
 from ct_ops_server.edge.grpc_servers import start_agents, start_lobby
 from ct_ops_server.edge.held_refusals import HeldRefusals
@@ -48,6 +49,8 @@ from ct_ops_server.fleet.check_delivery import CheckProvider
 from ct_ops_server.fleet.check_retention import ResultPruning
 from ct_ops_server.fleet.dispatch import Dispatch, Provider
 from ct_ops_server.fleet.endings import EndingWatch
+from ct_ops_server.fleet.health import HealthDesk
+from ct_ops_server.fleet.health_watch import HealthWatch
 from ct_ops_server.fleet.ports import StoreError
 from ct_ops_server.fleet.presence import Presence, PresencePolicy
 from ct_ops_server.fleet.sessions import Sessions
@@ -55,6 +58,7 @@ from ct_ops_server.fleet.work_provider import TaskSweep, WorkProvider
 from ct_ops_server.ownership import owned
 from ct_ops_server.public_address import advertised_addresses
 from ct_ops_server.store.listening import Listener
+from ct_ops_server.store.retention import Retention
 
 _log = logging.getLogger("ct_ops_server")
 _DRAIN_S = 2.0
@@ -106,6 +110,7 @@ async def running_server(
         )
         await stack.enter_async_context(_presence(core, worker_id, presence or PresencePolicy()))
         await stack.enter_async_context(_push_bus(core, bus, parts))
+        await stack.enter_async_context(_samples_looked_after(core, metrics.delivery))
         upstreams = stack.enter_context(_private_sockets())
         http_port = await stack.enter_async_context(_http_apps(core, upstreams, registry))
         door = _front_door(core, parts, upstreams)
@@ -198,6 +203,17 @@ async def _push_bus(core: Core, bus: Bus, parts: ServiceParts) -> AsyncIterator[
     listener = Listener(core.store.database, on_hint=bus.hint, on_missed=bus.hint_all)
     sweep = TaskSweep(core.store.tasks, hint=bus.hint, observe=parts.metrics.tasks_counted)
     async with _beside(bus.run, listener.run, sweep.run):
+        yield
+
+
+@asynccontextmanager
+async def _samples_looked_after(core: Core, metrics: DeliveryMetrics) -> AsyncIterator[None]:
+    """Delete samples that are too old, and count whose do not come."""
+    retention = Retention(
+        core.store.writer, keep=core.settings.samples_keep, deleted=metrics.samples_deleted.inc
+    )
+    watch = HealthWatch(HealthDesk(core.store.health), observe=metrics.degraded_counted)
+    async with _beside(retention.run, watch.run):
         yield
 
 

@@ -42,6 +42,8 @@ from ct_ops_server.enrolment.service import Enrolment
 from ct_ops_server.enrolment.tokens import TokenDesk
 from ct_ops_server.fleet.agents import AgentDesk
 from ct_ops_server.fleet.checks import CheckDesk
+from ct_ops_server.fleet.health import HealthDesk
+from ct_ops_server.fleet.samples import SampleDesk
 from ct_ops_server.fleet.work_desk import WorkDesk
 from ct_ops_server.public_address import advertised_addresses, host_of
 from ct_ops_server.store.installation import Installation, TrustState
@@ -140,6 +142,8 @@ class Core:
                 now=self.now,
             ),
             agents=agents,
+            samples=SampleDesk(self.store.samples),
+            health=HealthDesk(self.store.health),
             checks=CheckDesk(
                 self.store.checks,
                 agents,
@@ -178,7 +182,9 @@ async def open_core(
     keys = open_keys(settings, now=now())
     for sentence in keys.made:
         announce(f"made {sentence}")
-    async with open_store(settings.database_url, observer=observer) as store:
+    async with open_store(
+        settings.database_url, observer=observer, series_of_an_agent=settings.series_per_agent
+    ) as store:
         yield await _assemble(settings, store, keys, now)
 
 

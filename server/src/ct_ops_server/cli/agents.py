@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import click
 
+from ct_ops_server.cli.agent_output import agent_sheet, degraded_list
 from ct_ops_server.cli.exits import errors_as_exits
-from ct_ops_server.cli.output import agent_lines, agents_table, deleted_table, print_json
+from ct_ops_server.cli.output import agents_table, deleted_table, print_json
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _reason = click.option("--reason", default="", help="Why; kept in the agent's history.")
@@ -22,16 +23,23 @@ def agent() -> None:
 
 @agent.command("list")
 @click.option("--status", type=click.Choice(["pending", "active", "revoked"]), help="Only these.")
+@click.option(
+    "--degraded", is_flag=True, help="Only connected hosts whose data does not come, with the reasons."
+)
 @click.option("--deleted", is_flag=True, help="What is kept of deleted agents: who, when and why.")
 @_json
-def list_agents(*, status: str | None, deleted: bool, as_json: bool) -> None:
+def list_agents(*, status: str | None, degraded: bool, deleted: bool, as_json: bool) -> None:
     """List the agents with their latest vitals."""
     if deleted:
         gone = _ask("GET", "/v1/deleted-agents")
         print_json(gone) if as_json else click.echo(deleted_table(gone))
         return
-    found = _ask("GET", f"/v1/agents?status={status}" if status else "/v1/agents")
-    print_json(found) if as_json else click.echo(agents_table(found))
+    wanted = {"status": status, "degraded": "true" if degraded else None}
+    found = _ask("GET", f"/v1/agents?{urlencode({key: value for key, value in wanted.items() if value})}")
+    if as_json:
+        print_json(found)
+    else:
+        click.echo(degraded_list(found) if degraded else agents_table(found))
 
 
 @agent.command()
@@ -115,4 +123,4 @@ def _ask(method: str, path: str, body: dict[str, Any] | None = None) -> Any:
 
 
 def _print(found: dict[str, Any], *, as_json: bool) -> None:
-    print_json(found) if as_json else click.echo(agent_lines(found))
+    print_json(found) if as_json else click.echo(agent_sheet(found))

@@ -126,11 +126,17 @@ def _agent_row(agent: Mapping[str, Any], now: datetime) -> tuple[str, ...]:
         agent["id"],
         agent["hostname"],
         agent["status"],
-        "yes" if agent["online"] else "no",
+        _presence(agent),
         ago(agent["last_seen_at"], now),
         *("-" if vitals is None else f"{vitals[share]:.0f} %" for share in shares),
         "-" if vitals is None else vitals["os_version"],
     )
+
+
+def _presence(agent: Mapping[str, Any]) -> str:
+    if not agent["online"]:
+        return "no"
+    return "degraded" if agent.get("degraded") else "yes"
 
 
 def agent_lines(agent: Mapping[str, Any]) -> str:

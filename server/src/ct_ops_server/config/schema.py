@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
 
@@ -38,6 +39,8 @@ class Settings:
     secret_file: Path
     web_server_cert: Path | None
     """None: off."""
+    samples_keep: timedelta
+    series_per_agent: int
     log_level: str
 
     sources: Mapping[str, Source] = field(repr=False, compare=False)

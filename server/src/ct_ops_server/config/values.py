@@ -9,6 +9,7 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 
 _DATABASE_SCHEMES = ("sqlite", "postgres", "postgresql")
 _MASK = "***"
+_LARGEST_COUNT = 1_000_000
 _SQLITE_FILE = re.compile(r"sqlite:////.*[^/]")
 _USER_PASSWORD = re.compile(r"(://[^:/@]*:).*@", re.DOTALL)
 _QUERY_PASSWORD = re.compile(r"([?&][^=&]*pass[^=&]*=)[^&]*", re.IGNORECASE)
@@ -25,6 +26,13 @@ def parse_path(text: str) -> Path:
 def parse_optional_path(text: str) -> Path | None:
     """Return an absolute path, None for an empty text. Raises ``ValueError`` for a relative one."""
     return parse_path(text) if text else None
+
+
+def parse_count(text: str) -> int:
+    """Return a whole number from 1 to a million. Raises ``ValueError``."""
+    if not re.fullmatch(r"[0-9]{1,7}", text) or not 1 <= int(text) <= _LARGEST_COUNT:
+        raise ValueError("is no whole number from 1 to 1000000")
+    return int(text)
 
 
 def parse_log_level(text: str) -> str:

@@ -19,9 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ct_ops_server.config.addresses import parse_addresses, parse_host, parse_port
+from ct_ops_server.config.duration import FORM, parse_duration
 from ct_ops_server.config.values import (
     LOG_LEVELS,
     mask_database_url,
+    parse_count,
     parse_database_url,
     parse_log_level,
     parse_optional_path,
@@ -179,6 +181,22 @@ VARIABLES = (
         doc="The certificate of the HTTPS server that agents download from: when it changes, agents are told.",
         default=DEFAULT_WEB_SERVER_CERT,
         empty_counts=True,
+    ),
+    Variable(
+        name="INGEST_SAMPLES_KEEP",
+        field="samples_keep",
+        parse=parse_duration,
+        accepts=FORM,
+        doc="How long samples of collectors are kept.",
+        default="7d",
+    ),
+    Variable(
+        name="INGEST_SERIES_PER_AGENT",
+        field="series_per_agent",
+        parse=parse_count,
+        accepts="1 to 1000000",
+        doc="How many series of samples an agent may have; those of more are refused, and its host is shown as degraded.",
+        default="5000",
     ),
     Variable(
         name="INGEST_LOG_LEVEL",

@@ -22,6 +22,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ct_ops_server.config.duration import LONGEST
 from ct_ops_server.edge.admin_checks import add_checks
+from ct_ops_server.edge.admin_health import health_view, reasons_view
+from ct_ops_server.edge.admin_samples import add_samples
 from ct_ops_server.edge.admin_views import (
     agent_view,
     change_view,
@@ -35,8 +37,10 @@ from ct_ops_server.enrolment.model import Refusal, TokenTerms
 from ct_ops_server.enrolment.tokens import DigestError, TokenDesk, TokenError, TokenNotFoundError
 from ct_ops_server.fleet.agents import AgentDesk, AgentError, AgentNotFoundError
 from ct_ops_server.fleet.checks import CheckDesk
+from ct_ops_server.fleet.health import HealthDesk
 from ct_ops_server.fleet.model import Agent, AgentStatus, Tag
 from ct_ops_server.fleet.ports import StoreError, StoreUnavailableError
+from ct_ops_server.fleet.samples import SampleDesk
 from ct_ops_server.fleet.work_desk import WorkDesk
 
 _Actor = Annotated[str, Field(min_length=1, max_length=100)]
@@ -91,6 +95,8 @@ class AdminParts:
 
     tokens: TokenDesk
     agents: AgentDesk
+    samples: SampleDesk
+    health: HealthDesk
     checks: CheckDesk
     work: WorkDesk
     now: Callable[[], datetime]
@@ -103,6 +109,7 @@ def build_admin_app(parts: AdminParts) -> FastAPI:
     _add_errors(app)
     _add_tokens(app, parts)
     _add_agents(app, parts)
+    add_samples(app, parts.agents, parts.samples)
     add_checks(app, parts.checks)
     add_work(app, parts.work)
     return app
@@ -159,14 +166,23 @@ def _add_agents(app: FastAPI, parts: AdminParts) -> None:
         return [deleted_view(agent) for agent in await parts.agents.deleted()]
 
     @app.get("/v1/agents")
-    async def list_agents(status: AgentStatus | None = None) -> list[dict[str, Any]]:
-        return [agent_view(agent) for agent in await parts.agents.list(status)]
+    async def list_agents(
+        status: AgentStatus | None = None, *, degraded: bool = False
+    ) -> list[dict[str, Any]]:
+        why = await parts.health.degraded()
+        return [
+            {**agent_view(agent), "degraded": reasons_view(why.get(agent.id, ()))}
+            for agent in await parts.agents.list(status)
+            if not degraded or agent.id in why
+        ]
 
     @app.get("/v1/agents/{selector}")
     async def show_agent(selector: str) -> dict[str, Any]:
         agent = await parts.agents.find(selector)
+        sheet = await parts.health.sheet(agent.id, online=agent.online)
         history = await parts.agents.history(agent.id)
-        return {**agent_view(agent), "history": [change_view(change) for change in history]}
+        shown = {} if sheet is None else health_view(sheet)
+        return {**agent_view(agent), **shown, "history": [change_view(change) for change in history]}
 
     for name, decide in decisions.items():
         app.post(f"/v1/agents/{{selector}}/{name}", name=name)(_decision(decide))

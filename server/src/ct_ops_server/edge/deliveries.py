@@ -11,11 +11,11 @@ import hashlib
 from datetime import datetime
 
 from ct_ops_proto.agent.v1 import ingest_pb2 as wire
-from ct_ops_server.edge.items import Received, items_of_batch, items_of_frame
+from ct_ops_server.edge.items import Received, collectors_of, items_of_batch, items_of_frame
 from ct_ops_server.edge.refusals import refuse
 from ct_ops_server.edge.rpc import ServiceParts
 from ct_ops_server.fleet.delivery import BatchNumber, Delivered, Delivery, Verdict, pause_ms
-from ct_ops_server.fleet.items import CheckResult
+from ct_ops_server.fleet.items import CollectorState
 from ct_ops_server.fleet.ports import StoreUnavailableError
 from ct_ops_server.fleet.sessions import SessionRefusedError
 
@@ -49,6 +49,8 @@ class StreamDeliveries:
         self._parts = parts
         self._agent_id = agent_id
         self._generation = generation
+        self._unsaid: tuple[CollectorState, ...] | None = None
+        """What the agent said of its collectors, until it is stored."""
 
     async def welcome(self, hello: wire.Hello, welcome: wire.Welcome) -> None:
         """Say what this server can take, and how far it has stored the agent's outbox.
@@ -69,12 +71,15 @@ class StreamDeliveries:
         Raises:
             Refused: the batch has no form of one.
             SessionRefusedError: the agent was revoked or deleted, or a younger stream has taken over.
-            StoreError: an existing agent's results were not stored.
+            StoreError: what came without a number was not stored.
         """
         now = self._parts.now()
+        if frame.HasField("collectors"):
+            self._unsaid = collectors_of(frame.collectors)
         if frame.HasField("batch"):
             reply.batch_ack.CopyFrom(await self._take_batch(frame.batch, now))
-        if results := items_of_frame(frame, now):
+        results = items_of_frame(frame, now)
+        if results or (self._unsaid is not None and not frame.HasField("batch")):
             await self._deliver(results, None)
 
     async def _take_batch(self, batch: wire.Batch, now: datetime) -> wire.BatchAck:
@@ -83,26 +88,25 @@ class StreamDeliveries:
             delivered = await self._deliver(items_of_batch(batch.payload, now), number)
         except StoreUnavailableError:
             delivered = _LATER
-        self._parts.metrics.batches.labels(verdict=delivered.verdict.value).inc()
+        self._parts.metrics.delivery.batches.labels(verdict=delivered.verdict.value).inc()
         return _acknowledgement(number, delivered, self._parts.deliveries.load)
 
     async def _deliver(self, received: Received, number: BatchNumber | None) -> Delivered:
-        delivery = Delivery(self._agent_id, self._generation, received.items, received.malformed, number)
-        delivered = await self._parts.deliveries.deliver(delivery)
+        delivered = await self._parts.deliveries.deliver(
+            Delivery(
+                self._agent_id,
+                self._generation,
+                received.items,
+                received.malformed,
+                number=number,
+                collectors=self._unsaid,
+            )
+        )
         if delivered.verdict is Verdict.FENCED:
             raise SessionRefusedError(await self._parts.sessions.why_not_served(self._agent_id))
-        self._count(received, delivered)
+        self._unsaid = None
+        self._parts.metrics.delivery.delivered(received.items, delivered)
         return delivered
-
-    def _count(self, received: Received, delivered: Delivered) -> None:
-        metrics = self._parts.metrics
-        for refused in delivered.refused:
-            metrics.items_refused.labels(reason=refused.reason).inc()
-        if delivered.verdict is Verdict.STORED:
-            not_stored = {refused.index for refused in delivered.refused}
-            for index, item in received.items:
-                if isinstance(item, CheckResult) and index not in not_stored:
-                    metrics.check_results.labels(status=item.status.value).inc()
 
 
 def _number_of(batch: wire.Batch) -> BatchNumber:

@@ -29,6 +29,7 @@ from ct_ops_server.fleet.delivery import MOST_EXAMPLE_CHARS, MalformedItem
 from ct_ops_server.fleet.items import (
     CheckResult,
     CheckStatus,
+    CollectorState,
     Gap,
     Item,
     OpenPort,
@@ -57,6 +58,9 @@ _PORTS = 65_536
 _LARGEST_PORT = 65_535
 _SERVICES = 16_384
 _KNOWN_SERIES = 16_384
+_COLLECTORS = 256
+_PROBLEM_CHARS = 500
+_COLLECTOR_NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
 
 # Everything that moves a cursor or hides text; tab and line feed stay.
 _CONTROL = re.compile(
@@ -124,6 +128,20 @@ def items_of_frame(frame: wire.HeartbeatRequest, now: datetime) -> Received:
             (("task_result", result.task_id, partial(_task_result, result)) for result in frame.task_results),
         )
     )
+
+
+def collectors_of(report: wire.CollectorReport) -> tuple[CollectorState, ...]:
+    """Return what an agent says of its collectors: the last word on each name, at most 256 of them."""
+    states = {
+        each.name: CollectorState(
+            name=each.name,
+            interval_ms=each.interval_ms,
+            problem=clean_text(each.problem, _PROBLEM_CHARS),
+        )
+        for each in report.collectors[:_COLLECTORS]
+        if _COLLECTOR_NAME.fullmatch(each.name)
+    }
+    return tuple(states.values())
 
 
 def storable_output(text: str, longest: int = _OUTPUT_CHARS) -> str:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from ct_ops_server.edge.delivery_metrics import DeliveryMetrics
 from ct_ops_server.fleet.tasks import TaskState
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
@@ -45,21 +46,7 @@ class EdgeMetrics:
             buckets=_SECONDS,
             registry=registry,
         )
-        self.batches = Counter(
-            "ct_ops_batches",
-            "Numbered batches by what became of them: stored, mismatch, later",
-            ["verdict"],
-            registry=registry,
-        )
-        self.items_refused = Counter(
-            "ct_ops_items_refused", "Delivered items that were not stored", ["reason"], registry=registry
-        )
-        self.check_results = Counter(
-            "ct_ops_check_results",
-            "Results of checks that agents delivered here, by status",
-            ["status"],
-            registry=registry,
-        )
+        self.delivery = DeliveryMetrics(registry)
         self.revocation_seconds = Histogram(
             "ct_ops_revocation_seconds",
             "From the decision about an agent to the end of its connections on this process",

@@ -104,6 +104,8 @@ class Delivered:
     """Where its outbox is now; without meaning for a delivery without a number."""
     refused: tuple[ItemRefused, ...] = ()
     """The items that were not stored, and never will be."""
+    is_new: bool = field(default=False, compare=False)
+    """The items were looked at just now; not so for a batch that had been stored before."""
 
 
 FENCED = Delivered(Verdict.FENCED)

@@ -15,19 +15,21 @@ reason                 when
 ``data_refused``       items of the agent were refused within the last ten minutes
 =====================  ==========================================================================
 
-An agent's clock may be wrong: the age of its data is measured against its own clock, by the skew that it
+Nothing is missed of a host that connected less than that time ago: it is coming home with it. An agent's
+clock may be wrong: the age of its data is measured against its own clock, by the skew that it
 measured itself. A host that is not connected is *offline*, which says more. Existing agents report no
 collectors and deliver without numbers: nothing can be missing of them, and nothing is promised.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
+from ct_ops_server.fleet.check_model import CheckFreshness
 from ct_ops_server.fleet.delivery import RefusedItems, StoredGap
 
 MISSED_INTERVALS = 3
@@ -52,28 +54,20 @@ class CollectorHealth:
 
 
 @dataclass(frozen=True, slots=True)
-class CheckHealth:
-    """A check that an agent should be running."""
-
-    name: str
-    interval: timedelta
-    running_since: datetime
-    """Since when it is to run as it is defined now."""
-    newest_at: datetime | None = None
-    """Of the newest acknowledged result, by the agent's clock; None: none yet."""
-
-
-@dataclass(frozen=True, slots=True)
 class HealthFacts:
     """What is known of one connected agent, read at one moment."""
 
     agent_id: str
     now: datetime
     """The database's clock."""
-    clock_skew: timedelta
+    clock_skew: timedelta = timedelta(0)
     """The agent's clock minus ours."""
+    connected_at: datetime | None = None
+    """When its latest stream opened."""
+    delivered_at: datetime | None = None
+    """When its latest numbered batch was stored; None: it has delivered none."""
     collectors: Sequence[CollectorHealth] = ()
-    checks: Sequence[CheckHealth] = ()
+    checks: Sequence[CheckFreshness] = ()
     gaps: Sequence[StoredGap] = ()
     refused: Sequence[RefusedItems] = ()
 
@@ -136,10 +130,10 @@ def _of_collector(collector: CollectorHealth, facts: HealthFacts) -> Iterator[Re
         yield Reason(ReasonCode.COLLECTOR_SILENT, collector.name, f"collector {collector.name}: {said}")
 
 
-def _of_check(check: CheckHealth, facts: HealthFacts) -> Iterator[Reason]:
-    silence = _silence(check.newest_at, check.running_since, check.interval, facts)
+def _of_check(check: CheckFreshness, facts: HealthFacts) -> Iterator[Reason]:
+    silence = _silence(check.ran_at, check.defined_at, check.interval, facts)
     if silence is not None:
-        said = _said("results", check.newest_at, silence)
+        said = _said("results", check.ran_at, silence)
         yield Reason(ReasonCode.CHECK_SILENT, check.name, f"check {check.name}: {said}")
 
 
@@ -161,19 +155,25 @@ def _of_refusals(facts: HealthFacts) -> Iterator[Reason]:
 
 
 def _silence(
-    newest_at: datetime | None, running_since: datetime | None, interval: timedelta, facts: HealthFacts
+    newest_at: datetime | None, expected_since: datetime | None, interval: timedelta, facts: HealthFacts
 ) -> timedelta | None:
-    """Return how long nothing was delivered, when that is too long."""
-    # Whatever began a moment ago gets its time before its data is missed, however old its data is.
-    since_start = facts.now - running_since if running_since is not None else timedelta.max
-    since_newest = facts.now + facts.clock_skew - newest_at if newest_at is not None else timedelta.max
-    silence = min(since_start, since_newest)
-    return silence if silence > allowed_silence(interval) else None
+    """Return how long nothing was delivered, when that is too long.
+
+    Whoever connected, and whatever was started or defined, a moment ago gets its time before its data is
+    missed, however old that is.
+    """
+    beginnings = [since for since in (expected_since, facts.connected_at) if since is not None]
+    if any(facts.now - since <= allowed_silence(interval) for since in beginnings):
+        return None
+    if newest_at is None:
+        return facts.now - max(beginnings, default=facts.now)
+    age = facts.now + facts.clock_skew - newest_at
+    return age if age > allowed_silence(interval) else None
 
 
 def _said(what: str, newest_at: datetime | None, silence: timedelta) -> str:
     if newest_at is None:
-        return f"has delivered no {what} for {_age(silence)}, since it was started"
+        return f"has delivered no {what} since it was started or the host connected, {_age(silence)} ago"
     return f"its newest {what} are {_age(silence)} old"
 
 
@@ -183,3 +183,28 @@ def _age(duration: timedelta) -> str:
         if seconds >= 2 * size:
             return f"{seconds // size} {unit}"
     return f"{seconds} seconds"
+
+
+@dataclass(frozen=True, slots=True)
+class HealthSheet:
+    """What is known of one agent, and whether it is degraded."""
+
+    facts: HealthFacts
+    reasons: tuple[Reason, ...]
+
+
+class HealthDesk:
+    """Where operators see who is degraded, and why."""
+
+    def __init__(self, store: HealthStore) -> None:
+        self._store = store
+
+    async def degraded(self) -> Mapping[str, tuple[Reason, ...]]:
+        """Return why, by agent, of every connected agent that is degraded."""
+        found = {facts.agent_id: reasons(facts) for facts in await self._store.suspects()}
+        return {agent_id: why for agent_id, why in found.items() if why}
+
+    async def sheet(self, agent_id: str, *, online: bool) -> HealthSheet | None:
+        """Return what is known of one agent; None when there is none. Offline agents are not degraded."""
+        facts = await self._store.facts_of(agent_id)
+        return None if facts is None else HealthSheet(facts, reasons(facts) if online else ())

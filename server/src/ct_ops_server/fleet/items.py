@@ -144,6 +144,18 @@ Result: TypeAlias = CheckResult | QueryResult | TaskAccepted | TaskProgress | Ta
 Item: TypeAlias = Result | Sample | Gap
 
 
+KINDS: dict[type[Item], str] = {
+    CheckResult: "check_result",
+    QueryResult: "query_result",
+    TaskAccepted: "task_accepted",
+    TaskProgress: "task_progress",
+    TaskResult: "task_result",
+    Sample: "sample",
+    Gap: "gap",
+}
+"""What operators and metrics call items."""
+
+
 @dataclass(frozen=True, slots=True)
 class Owned:
     """An item of one agent, whose leaf and row were verified."""

@@ -113,7 +113,9 @@ class StoreDeliveries:
         applied = {each.agent_id: _applied(each, outcomes) for each in fresh}
         await record_refusals(connection, (record for each in applied.values() for record in each.records))
         return {
-            each.agent_id: Delivered(Verdict.STORED, _reached(each), applied[each.agent_id].refused)
+            each.agent_id: Delivered(
+                Verdict.STORED, _reached(each), applied[each.agent_id].refused, is_new=True
+            )
             for each in fresh
         }
 

@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ct_ops_server.fleet.delivery import MOST_EXAMPLE_CHARS, RefusedItems
 from ct_ops_server.fleet.items import (
+    KINDS,
     CheckResult,
     Gap,
     Item,
@@ -30,17 +31,6 @@ from ct_ops_server.store.rowset import bind_rows, row_set
 from ct_ops_server.store.schema import Integer64, now_ms
 from ct_ops_server.store.upsert import insert_from
 from ct_ops_server.store.values import from_ms
-
-KINDS: dict[type[Item], str] = {
-    CheckResult: "check_result",
-    QueryResult: "query_result",
-    TaskAccepted: "task_accepted",
-    TaskProgress: "task_progress",
-    TaskResult: "task_result",
-    Sample: "sample",
-    Gap: "gap",
-}
-"""What operators and metrics call them."""
 
 
 @dataclass(frozen=True, slots=True)

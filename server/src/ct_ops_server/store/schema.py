@@ -136,6 +136,8 @@ agents = sa.Table(
     sa.Column("reported_at_s", Integer64),
     sa.Column("clock_skew_ms", Integer64),
     sa.Column("token_id", sa.Text, index=True),
+    # When its latest stream opened: what it was to deliver before that is not missed yet.
+    sa.Column("connected_at", Integer64),
     postgresql_with={"fillfactor": 60},
     sqlite_strict=True,
 )

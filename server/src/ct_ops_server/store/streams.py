@@ -61,6 +61,7 @@ _OPEN = (
         worker_id=_opening.c.worker_id,
         interval_ms=_opening.c.interval_ms,
         last_seen_at=now_ms(),
+        connected_at=now_ms(),
     )
     .returning(agents.c.id, agents.c.generation)
 )

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0006"
+HEAD = "0007"
 """The revision this code was written for."""
 
 _VERSION = sa.table("alembic_version", sa.column("version_num", sa.String))
