@@ -31,11 +31,9 @@ from ct_ops_server.store.writer import GroupWriter
 KEEP = timedelta(days=7)
 """Default of how long samples are kept."""
 
-_SERIES_IN_A_PIECE = 200
-_SAMPLES_IN_A_PIECE = 5_000
 _PASS_EVERY_S = 600.0
-_REST_FACTOR = 4.0
 _SHORTEST_REST_S = 0.05
+_FOR_EVER = 2**63 - 1
 _MILLISECOND = timedelta(milliseconds=1)
 
 _log = logging.getLogger("ct_ops_server.retention")
@@ -44,7 +42,7 @@ _NEXT_SERIES = (
     sa.select(series.c.id, series.c.agent_id)
     .where(series.c.id > sa.bindparam("after"))
     .order_by(series.c.id)
-    .limit(_SERIES_IN_A_PIECE)
+    .limit(sa.bindparam("series"))
 )
 _old = (
     sa.select(samples.c.series_id, samples.c.ts_ms)
@@ -52,7 +50,7 @@ _old = (
         samples.c.series_id.in_(sa.bindparam("ids", expanding=True)),
         samples.c.ts_ms < sa.bindparam("before"),
     )
-    .limit(_SAMPLES_IN_A_PIECE)
+    .limit(sa.bindparam("samples"))
 )
 _DELETE_OLD = samples.delete().where(sa.tuple_(samples.c.series_id, samples.c.ts_ms).in_(_old))
 _IS_EMPTY = sa.and_(
@@ -64,6 +62,18 @@ _DELETE_EMPTY = series.delete().where(_IS_EMPTY)
 _DELETE_STOPPED = collectors.delete().where(
     collectors.c.interval_ms.is_(None), collectors.c.stored_at < sa.bindparam("before")
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """How much at once."""
+
+    series: int = 200
+    """Looked at in one transaction."""
+    samples: int = 5_000
+    """Deleted in one transaction, at most twice that."""
+    rest: float = 4.0
+    """How much longer than its transaction took deleting rests."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +93,13 @@ class Retention:
         writer: GroupWriter,
         *,
         keep: timedelta = KEEP,
+        pieces: Pieces = Pieces(),
         deleted: Callable[[int], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._writer = writer
         self._keep_ms = keep // _MILLISECOND
+        self._pieces = pieces
         self._deleted = deleted
         self._clock = clock
 
@@ -117,18 +129,20 @@ class Retention:
                 return deleted
             after = piece.last_series
             took = self._clock() - started
-            await asyncio.sleep(max(_SHORTEST_REST_S, took * _REST_FACTOR) if piece.deleted else 0)
+            await asyncio.sleep(max(_SHORTEST_REST_S, took * self._pieces.rest) if piece.deleted else 0)
 
     async def _delete(self, connection: AsyncConnection, *, after: int) -> _Piece:
-        found = (await connection.execute(_NEXT_SERIES, {"after": after})).all()
+        found = (
+            await connection.execute(_NEXT_SERIES, {"after": after, "series": self._pieces.series})
+        ).all()
         if not found:
             return _Piece(None, 0)
         nobodys = [row.id for row in found if row.agent_id is None]
         owned = [row.id for row in found if row.agent_id is not None]
         before = await self._oldest_kept(connection)
-        deleted = await _delete_old(connection, owned, before)
-        deleted += await _delete_old(connection, nobodys, None)
-        if deleted >= _SAMPLES_IN_A_PIECE:
+        deleted = await self._delete_old(connection, owned, before)
+        deleted += await self._delete_old(connection, nobodys, _FOR_EVER)
+        if deleted >= self._pieces.samples:
             return _Piece(after, deleted)  # there may be more of these
         await _delete_empty(connection, [row.id for row in found])
         return _Piece(found[-1].id, deleted)
@@ -140,12 +154,11 @@ class Retention:
         now: int = (await connection.execute(sa.select(now_ms()))).scalar_one()
         return now - self._keep_ms
 
-
-async def _delete_old(connection: AsyncConnection, ids: Sequence[int], before: int | None) -> int:
-    if not ids:
-        return 0
-    limit = 2**63 - 1 if before is None else before
-    return (await connection.execute(_DELETE_OLD, {"ids": ids, "before": limit})).rowcount
+    async def _delete_old(self, connection: AsyncConnection, ids: Sequence[int], before: int) -> int:
+        if not ids:
+            return 0
+        which = {"ids": ids, "before": before, "samples": self._pieces.samples}
+        return (await connection.execute(_DELETE_OLD, which)).rowcount
 
 
 async def _delete_empty(connection: AsyncConnection, ids: Sequence[int]) -> None:
