@@ -120,7 +120,7 @@ class RegistrationRpcs:
 
     def _with_challenge(self, application: Application, message: wire.RegisterRequest) -> Application:
         """Return the application as proven when the handshake, or a signed challenge, proved its key."""
-        if application.key_is_proven:
+        if application.key_is_proven or not message.HasField("proof"):
             return application
         key = parse_spki(application.public_key_der)
         return replace(application, key_is_proven=proves_register(message, key, self._parts))
