@@ -57,6 +57,14 @@ lock: $(READY) ## Resolve the dependencies again
 	$(LOCK) --extra agent --constraint requirements/dev.lock --upgrade --output-file requirements/agent.lock
 	$(LOCK) --extra server --constraint requirements/dev.lock --upgrade --output-file requirements/server.lock
 
+.PHONY: agent-binary
+agent-binary: $(READY) ## Freeze the agent into dist/: a folder that needs no Python, for hosts like this one
+	$(BIN)/python packaging/agent/build.py
+
+.PHONY: agent-release
+agent-release: $(READY) ## The same in a root of Debian 11, for any host with glibc 2.31 or later (root, debootstrap)
+	packaging/agent/release.sh
+
 .PHONY: demo
 demo: $(READY) ## Enrol this host with a server on loopback and watch its vitals (ONCE=1: print once)
 	@$(BIN)/python tests/demo.py $(if $(ONCE),--once,)

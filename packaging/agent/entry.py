@@ -1,0 +1,5 @@
+"""Where the frozen agent starts."""
+
+from ct_ops_agent.cli import main
+
+main()
