@@ -36,6 +36,7 @@ def settings_for(data_dir: Path, database_url: str = "") -> Settings:
         "INGEST_GRPC_PORT": "0",
         "INGEST_HTTP_PORT": "0",
         "DATABASE_URL": database_url,
+        "AGENT_DIST_DIR": str(data_dir / "agent-dist"),
     }
     return load_settings(environ, env_file=data_dir / "no-such-file")
 

@@ -29,7 +29,9 @@ from ct_ops_server.core import Core, open_core, utc_now
 from ct_ops_server.edge.budget import Budget
 from ct_ops_server.edge.callers import Callers
 from ct_ops_server.edge.certificates import CertificateFollower
+from ct_ops_server.edge.client_address import client_behind_proxy, client_of, protocol_named_by
 from ct_ops_server.edge.delivery_metrics import DeliveryMetrics
+from ct_ops_server.edge.downloads import Downloads
 from ct_ops_server.edge.front_door import FrontDoor, Upstreams
 from ct_ops_server.edge.grpc_servers import start_agents, start_lobby
 from ct_ops_server.edge.held_refusals import HeldRefusals
@@ -57,6 +59,7 @@ from ct_ops_server.fleet.sessions import Sessions
 from ct_ops_server.fleet.work_provider import TaskSweep, WorkProvider
 from ct_ops_server.ownership import owned
 from ct_ops_server.public_address import advertised_addresses
+from ct_ops_server.releases.shelf import Shelf
 from ct_ops_server.store.listening import Listener
 from ct_ops_server.store.retention import Retention
 
@@ -112,7 +115,7 @@ async def running_server(
         await stack.enter_async_context(_push_bus(core, bus, parts))
         await stack.enter_async_context(_samples_looked_after(core, metrics.delivery))
         upstreams = stack.enter_context(_private_sockets())
-        http_port = await stack.enter_async_context(_http_apps(core, upstreams, registry))
+        http_port = await stack.enter_async_context(_http_apps(core, callers, upstreams, registry))
         door = _front_door(core, parts, upstreams)
         grpc_port = await stack.enter_async_context(_agent_port(core, parts, upstreams, door))
         await stack.enter_async_context(_certificates_followed(core, door))
@@ -263,13 +266,29 @@ def _private_sockets() -> Iterator[Upstreams]:
 
 
 @asynccontextmanager
-async def _http_apps(core: Core, upstreams: Upstreams, registry: CollectorRegistry) -> AsyncIterator[int]:
-    settings = core.settings
-    local = build_local_app(jwks=core.jwks, registry=registry, readiness=lambda: _readiness(core))
-    public = build_public_app(ca_pem=lambda: core.keys.tls.current.ca_pem, jwks=core.jwks)
+async def _http_apps(
+    core: Core, callers: Callers, upstreams: Upstreams, registry: CollectorRegistry
+) -> AsyncIterator[int]:
+    settings, shelf = core.settings, Shelf(core.settings.agent_dist_dir)
+    behind_proxy = client_behind_proxy if settings.trust_proxy_headers else client_of
+    monotonic_s = asyncio.get_running_loop().time
+    local = build_local_app(
+        jwks=core.jwks,
+        registry=registry,
+        readiness=lambda: _readiness(core),
+        downloads=Downloads(shelf, address_of=behind_proxy, now_s=monotonic_s),
+    )
+    public = build_public_app(
+        ca_pem=lambda: core.keys.tls.current.ca_pem,
+        jwks=core.jwks,
+        downloads=Downloads(shelf, address_of=client_of, now_s=monotonic_s),
+    )
     family = socket.AF_INET6 if ":" in settings.http_host else socket.AF_INET
     tcp = socket.create_server((settings.http_host, settings.http_port), family=family)
-    servers = (HttpServer(local, tcp), HttpServer(public, unix_socket(upstreams.http)))
+    servers = (
+        HttpServer(local, tcp),
+        HttpServer(public, unix_socket(upstreams.http), protocol=protocol_named_by(callers)),
+    )
     for server in servers:
         server.start()
     try:

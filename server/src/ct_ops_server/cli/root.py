@@ -8,6 +8,7 @@ from ct_ops_server import __version__
 from ct_ops_server.cli.agents import agent
 from ct_ops_server.cli.checks import check
 from ct_ops_server.cli.queries import packages, query
+from ct_ops_server.cli.releases import release
 from ct_ops_server.cli.samples import samples
 from ct_ops_server.cli.serve import serve
 from ct_ops_server.cli.settings import config
@@ -27,5 +28,5 @@ def main() -> None:
     """
 
 
-for command in (serve, config, token, refusals, agent, samples, check, query, task, packages):
+for command in (serve, config, token, refusals, agent, samples, check, query, task, packages, release):
     main.add_command(command)

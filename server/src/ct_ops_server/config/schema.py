@@ -41,6 +41,10 @@ class Settings:
     """None: off."""
     samples_keep: timedelta
     series_per_agent: int
+    agent_dist_dir: Path
+    download_base_url: str | None
+    """Without a slash at its end; None: the public address."""
+    trust_proxy_headers: bool
     log_level: str
 
     sources: Mapping[str, Source] = field(repr=False, compare=False)

@@ -35,6 +35,24 @@ def parse_count(text: str) -> int:
     return int(text)
 
 
+def parse_flag(text: str) -> bool:
+    """Return whether the text is one of the words that existing servers take for yes. Raises ``ValueError``."""
+    word = text.strip().lower()
+    if word in {"1", "true", "yes", "on"}:
+        return True
+    if word in {"0", "false", "no", "off"}:
+        return False
+    raise ValueError("is neither true nor false")
+
+
+def parse_base_url(text: str) -> str:
+    """Return the address of an HTTP server without a slash at its end. Raises ``ValueError``."""
+    address = text.strip().rstrip("/")
+    if not re.fullmatch(r"https?://[A-Za-z0-9.\[\]:_-]+(/[A-Za-z0-9._~/-]*)?", address):
+        raise ValueError("is no http:// or https:// address")
+    return address
+
+
 def parse_log_level(text: str) -> str:
     """Return one of ``LOG_LEVELS``. Raises ``ValueError``."""
     level = text.lower()

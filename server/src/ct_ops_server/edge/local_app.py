@@ -4,6 +4,7 @@
 * ``/readyz``   200 when the database answers and its migrations are ours, 503 with the reason otherwise
 * ``/metrics``  Prometheus
 * ``/.well-known/jwks.json``
+* ``/api/agent/…``  what hosts download (`downloads`)
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from ct_ops_server.edge.downloads import Downloads
 from ct_ops_server.edge.public_app import jwks_route
 
 Readiness = Callable[[], Awaitable[Mapping[str, str]]]
@@ -24,7 +26,7 @@ Readiness = Callable[[], Awaitable[Mapping[str, str]]]
 
 
 def build_local_app(
-    *, jwks: Mapping[str, Any], registry: CollectorRegistry, readiness: Readiness
+    *, jwks: Mapping[str, Any], registry: CollectorRegistry, readiness: Readiness, downloads: Downloads
 ) -> Starlette:
     """Return the app."""
 
@@ -45,5 +47,6 @@ def build_local_app(
             Route("/readyz", readyz),
             Route("/metrics", metrics),
             jwks_route(jwks),
+            *downloads.routes(),
         ]
     )

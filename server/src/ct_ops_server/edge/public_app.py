@@ -4,6 +4,7 @@ No console, no proxy headers, nothing that depends on ``Host``. What is here may
 
 * ``/.well-known/ct-ops/ca.pem``  the authority that a token's pin names
 * ``/.well-known/jwks.json``      the keys that agent tokens are signed with
+* ``/api/agent/…``                what hosts download (`downloads`)
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
+
+from ct_ops_server.edge.downloads import Downloads
 
 _SHORT_CACHE = {"Cache-Control": "public, max-age=300"}
 
@@ -28,14 +31,16 @@ def jwks_route(jwks: Mapping[str, Any]) -> Route:
     return Route("/.well-known/jwks.json", get)
 
 
-def build_public_app(*, ca_pem: Callable[[], str], jwks: Mapping[str, Any]) -> Starlette:
+def build_public_app(
+    *, ca_pem: Callable[[], str], jwks: Mapping[str, Any], downloads: Downloads
+) -> Starlette:
     """Return the app; ``ca_pem`` is asked each time."""
 
     async def ca(_: Request) -> Response:
         return Response(ca_pem(), media_type="application/x-pem-file", headers=_SHORT_CACHE)
 
     return Starlette(
-        routes=[Route("/.well-known/ct-ops/ca.pem", ca), jwks_route(jwks)],
+        routes=[Route("/.well-known/ct-ops/ca.pem", ca), jwks_route(jwks), *downloads.routes()],
         exception_handlers={404: _not_found},
     )
 

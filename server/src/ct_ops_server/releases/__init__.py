@@ -1,0 +1,10 @@
+"""Releases: which artefacts this server hands out, and how it knows that they are what they say.
+
+* ``artefact``    names, versions and forms of artefacts; which of them answers a request
+* ``executable``  what the first bytes of a program say it runs on
+* ``manifest``    the signed description of one artefact
+* ``release_key`` the key that manifests are signed with, which need not be on this server
+* ``shelf``       the folder they are in
+
+Local files only: nothing here ever asks the internet for a version or a file.
+"""
