@@ -42,6 +42,7 @@ from ct_ops_agent.route import FirstContact, RouteFinder, RouteWishes
 from ct_ops_agent.scheduling import Schedule
 from ct_ops_agent.secret import Secret
 from ct_ops_agent.server_pin import ServerPin
+from ct_ops_agent.service.watchdog import Progress
 from ct_ops_agent.status.board import StatusBoard
 from ct_ops_agent.status.delivery import facts_of_delivery
 from ct_ops_agent.status.place import choose_file, folders
@@ -49,8 +50,10 @@ from ct_ops_agent.status.report import Report, State
 from ct_ops_agent.transport.control_plane import GrpcConnector
 from ct_ops_agent.transport.convert_items import ItemCodec
 from ct_ops_agent.vitals import CpuGauge, VitalsReader
+from ct_ops_agent.watching import Everybody, Watches
 from ct_ops_agent.work import Works
 from ct_ops_agent.workshop import Workshop, build_workshop
+from ct_ops_proto.service_manager import find_service_manager, watchdog_seconds
 
 _log = logging.getLogger(__name__)
 
@@ -65,14 +68,23 @@ async def run_daemon(config: AgentConfig) -> None:
     due, stop = asyncio.Event(), stop_on_signals()
     schedule = Schedule(SYSTEM_CLOCK)
     schedule.every(config.heartbeat_interval, "heartbeat", due.set)
-    with built_agent(config, due) as agent:
+    manager = find_service_manager(os.environ)
+    progress = Progress(
+        manager,
+        SYSTEM_CLOCK,
+        interval_s=config.heartbeat_interval.total_seconds(),
+        silence_s=watchdog_seconds(os.environ),
+    )
+    with built_agent(config, due, watchers=(progress,)) as agent:
+        manager.ready("the configuration is valid")
         try:
             async with asyncio.TaskGroup() as tasks:
                 guarding = tasks.create_task(schedule.guard(), name="schedule")
                 # The workshop first: it knows what ran before the start when the server speaks.
-                parts = [agent.workshop, agent.lifecycle, agent.gatherer]
+                parts = [agent.workshop, agent.lifecycle, agent.gatherer, progress]
                 running = {tasks.create_task(part.run()) for part in parts if part}
                 await stop.wait()
+                manager.stopping()
                 for task in running:
                     task.cancel()
                 await asyncio.wait(running)
@@ -118,7 +130,12 @@ def built_lifecycle(
 
 @contextmanager
 def built_agent(
-    config: AgentConfig, due: asyncio.Event, clock: Clock = SYSTEM_CLOCK, *, watched: bool = True
+    config: AgentConfig,
+    due: asyncio.Event,
+    clock: Clock = SYSTEM_CLOCK,
+    *,
+    watched: bool = True,
+    watchers: tuple[Watches, ...] = (),
 ) -> Iterator[BuiltAgent]:
     """Own the data directory and build the agent in it; `watched`: with an outbox and a status file."""
     with ExitStack() as stack:
@@ -139,6 +156,7 @@ def built_agent(
         connect = GrpcConnector(clock.wall)
         rotation = KeyRotation(config.data_dir)
         finder = RouteFinder(read_wishes(config, enrolled=known is not None), build_first_contact)
+        boards = [build_board(config, facts, clock, courier, gatherer)] if courier else []
         lifecycle = Lifecycle(
             # Whoever holds a next key has to find out first which of the two the server knows.
             identity=None if rotation.is_under_way else known,
@@ -159,7 +177,7 @@ def built_agent(
             clock=clock,
             random=chance,
             key_is_doubtful=lambda: rotation.is_under_way,
-            watcher=build_board(config, facts, clock, courier, gatherer) if courier else None,
+            watcher=Everybody(*watchers, *boards),
             advice=advise(config),
         )
         yield BuiltAgent(lifecycle, gatherer, courier, workshop)

@@ -42,6 +42,7 @@ from ct_ops_agent.errors import (
 from ct_ops_agent.identity.credentials import CredentialStore, Identity, StoredRoute
 from ct_ops_agent.renewal import FEATURE
 from ct_ops_agent.vitals import Vitals
+from ct_ops_agent.watching import Everybody, Watches
 
 _log = logging.getLogger(__name__)
 
@@ -67,22 +68,6 @@ class Reports(Protocol):
         """Send one heartbeat."""
 
 
-class Watches(Protocol):
-    """Told how the agent is, for those who ask on its host: `status.board.StatusBoard`."""
-
-    def enrolling(self, route: Route) -> None:
-        """A Register is about to be sent."""
-
-    def connecting(self, route: Route, identity: Identity) -> None:
-        """A stream is about to be opened."""
-
-    def acknowledged(self, route: Route, identity: Identity, news: Acknowledgement) -> None:
-        """The server answered a heartbeat."""
-
-    def failed(self, failure: AgentError, delay_s: float) -> None:
-        """An attempt, or a stream, ended; the next one is `delay_s` seconds away."""
-
-
 @dataclass(frozen=True)
 class Outcome:
     """What ``run --once`` has to show."""
@@ -91,22 +76,6 @@ class Outcome:
     route: Route
     newly_enrolled: bool
     vitals: Vitals
-
-
-class _Nobody:
-    """Told and not interested: a single run."""
-
-    def enrolling(self, route: Route) -> None:
-        """Ignore it."""
-
-    def connecting(self, route: Route, identity: Identity) -> None:
-        """Ignore it."""
-
-    def acknowledged(self, route: Route, identity: Identity, news: Acknowledgement) -> None:
-        """Ignore it."""
-
-    def failed(self, failure: AgentError, delay_s: float) -> None:
-        """Ignore it."""
 
 
 class Lifecycle:
@@ -148,7 +117,7 @@ class Lifecycle:
         self._enrolment = enrolment
         self._heartbeat = heartbeat
         self._store = store
-        self._watcher = watcher or _Nobody()
+        self._watcher = watcher or Everybody()
         self._advice = advice
         self._clock = clock
         self._reconnect = Backoff(first=1.0, ceiling=60.0, random=random)

@@ -8,9 +8,11 @@ import logging
 import os
 import signal
 import sys
+from contextlib import suppress
 
 import click
 
+from ct_ops_proto.service_manager import ServiceManager, find_service_manager, watchdog_seconds
 from ct_ops_server.cli.exits import Exit, Stop, errors_as_exits
 from ct_ops_server.cli.logs import configure_logging
 from ct_ops_server.config.load import load_settings
@@ -40,7 +42,7 @@ def serve() -> None:
 async def _serve(settings: Settings) -> None:
     from ct_ops_server.app import running_server  # noqa: PLC0415  keeps the other commands light
 
-    stopping = asyncio.Event()
+    manager, stopping = find_service_manager(os.environ), asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     async with running_server(settings) as server:
@@ -56,5 +58,15 @@ async def _serve(settings: Settings) -> None:
         _log.info("http: %s port %d", settings.http_host, server.http_port)
         click.echo(f"ready grpc_port={server.grpc_port} http_port={server.http_port}")
         sys.stdout.flush()
-        await stopping.wait()
+        manager.ready(f"serving agents on port {server.grpc_port}")
+        await _until(stopping, manager, watchdog_seconds(os.environ))
+        manager.stopping()
         _log.info("stopping")
+
+
+async def _until(stopping: asyncio.Event, manager: ServiceManager, silence_s: float | None) -> None:
+    """Wait for the stop; until then feed the watchdog from the event loop that serves everybody."""
+    while not stopping.is_set():
+        with suppress(TimeoutError):
+            await asyncio.wait_for(stopping.wait(), silence_s and silence_s / 3)
+        manager.alive()
