@@ -7,11 +7,14 @@ whatever fails is answered by one flat table:
 =========================  =================================  ==========================
 failure                    what is given up                   next try
 =========================  =================================  ==========================
-`UnreachableError`         a route not yet written down       1 s → 60 s
-`CredentialRejectedError`  the identity: Register, same key   1 s → 60 s
+`UnreachableError`         a route not yet written down       1 s → 4 s → 60 s
+`CredentialRejectedError`  the identity: Register, same key   1 s → 4 s → 60 s
 `ApprovalPendingError`     nothing                            30 s
 `EnrolmentRefusedError`    a route not yet written down       60 s → 15 min
 =========================  =================================  ==========================
+
+For the first two minutes of an outage the wait stays at 4 s, less a random quarter: a server that was
+restarted has its agents back within seconds. After that it grows on.
 
 A stream that lasted 10 s after its first acknowledgement sets the waits back. Nothing ends the
 daemon but a stop or a data directory that cannot be used.
@@ -48,6 +51,8 @@ _log = logging.getLogger(__name__)
 
 STABLE_AFTER_S = 10.0
 PENDING_INTERVAL_S = 30.0
+HOPEFUL_S = 4.0
+_HOPEFUL_FAILURES = 32
 _HANG_UPS_BEFORE_REGISTER = 3
 
 
@@ -120,7 +125,9 @@ class Lifecycle:
         self._watcher = watcher or Everybody()
         self._advice = advice
         self._clock = clock
-        self._reconnect = Backoff(first=1.0, ceiling=60.0, random=random)
+        self._reconnect = Backoff(
+            first=1.0, ceiling=60.0, random=random, hopeful=HOPEFUL_S, hopeful_failures=_HOPEFUL_FAILURES
+        )
         self._refused = Backoff(first=60.0, ceiling=900.0, random=random)
         self._key_is_doubtful = key_is_doubtful
         self._pending_interval_s = pending_interval_s

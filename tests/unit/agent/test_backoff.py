@@ -36,3 +36,10 @@ def test_a_success_sets_the_waits_back() -> None:
 def test_many_failures_do_not_overflow() -> None:
     """A server that is away for a year costs a ceiling, not a number without end."""
     assert 60 == Backoff(first=1, ceiling=60, random=lambda: 0.0, failures=1_000_000).next_delay()
+
+
+def test_waits_stop_growing_for_as_long_as_there_is_hope() -> None:
+    """Then they grow on from there."""
+    backoff = Backoff(first=1, ceiling=60, random=lambda: 0.0, hopeful=4, hopeful_failures=5)
+
+    assert [1, 2, 4, 4, 4, 8, 16, 32, 60, 60] == [backoff.next_delay() for _ in range(10)]

@@ -145,6 +145,11 @@ class Courier:
         """How delivery is."""
         return DeliveryReport(self._mode, self._figures, self._vault.problem)
 
+    async def look(self) -> None:
+        """Count what is in the outbox, for `report`."""
+        self._figures = await self._vault.run(Outbox.figures)
+        self._looked_at = self._clock.monotonic()
+
     def begin(self, welcome: Welcome | None, agent_id: str) -> None:
         """A stream was answered; ``None``: by a server that takes no batches."""
         self._answer, self._theirs = None, None
@@ -261,8 +266,7 @@ class Courier:
 
     async def _look_now_and_then(self) -> None:
         if self._clock.monotonic() - self._looked_at >= _LOOK_EVERY_S:
-            self._figures = await self._vault.run(Outbox.figures)
-            self._looked_at = self._clock.monotonic()
+            await self.look()
 
     # ---- writing -----------------------------------------------------------------------------
 
