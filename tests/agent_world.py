@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from ct_ops_agent.assembly import built_lifecycle
 from ct_ops_agent.clock import Clock
 from ct_ops_agent.config.schema import AgentConfig
-from ct_ops_agent.daemon import built_lifecycle, run_once
+from ct_ops_agent.daemon import run_once
 from ct_ops_proto.enrolment_token import parse_token
 from ct_ops_server.config.schema import Settings
 from real_server import RealServer, real_server, settings_for

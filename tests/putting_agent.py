@@ -12,8 +12,8 @@ from datetime import timedelta
 from itertools import count
 from pathlib import Path
 
+from ct_ops_agent.assembly import built_agent
 from ct_ops_agent.config.schema import AgentConfig
-from ct_ops_agent.daemon import built_agent
 from ct_ops_agent.delivery.courier import Courier
 from ct_ops_agent.work import CheckResult, CheckStatus
 

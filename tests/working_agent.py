@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from ct_ops_agent.assembly import built_agent
 from ct_ops_agent.clock import Clock
 from ct_ops_agent.config.schema import AgentConfig
-from ct_ops_agent.daemon import built_agent
 
 
 @dataclass

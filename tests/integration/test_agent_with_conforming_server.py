@@ -22,9 +22,10 @@ import grpc
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from ct_ops_agent.assembly import built_lifecycle
 from ct_ops_agent.clock import Clock
 from ct_ops_agent.config.schema import AgentConfig
-from ct_ops_agent.daemon import built_lifecycle, run_once
+from ct_ops_agent.daemon import run_once
 from ct_ops_agent.errors import (
     ApprovalPendingError,
     ConfigError,

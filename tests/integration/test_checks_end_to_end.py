@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, pkcs12
 
 from agent_world import World, new_world
-from ct_ops_agent.daemon import built_agent
+from ct_ops_agent.assembly import built_agent
 from ct_ops_server.authority.sealing import load_key, load_or_create_secret
 from ct_ops_server.config.schema import Settings
 

@@ -23,9 +23,10 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from ct_ops_agent.assembly import BuiltAgent, built_agent
 from ct_ops_agent.config.schema import AgentConfig
 from ct_ops_agent.conversation import Acknowledgement
-from ct_ops_agent.daemon import BuiltAgent, built_agent, run_once
+from ct_ops_agent.daemon import run_once
 from ct_ops_agent.samples import TimedSample
 from ct_ops_agent.work import CheckResult, CheckStatus
 from ct_ops_proto.enrolment_token import parse_token
