@@ -144,6 +144,25 @@ async def test_attack_a_result_for_another_agents_check_is_refused(server: RealS
     assert 'ct_ops_items_refused_total{reason="not_yours"} 2.0' in metrics
 
 
+async def test_a_result_that_was_under_way_when_its_check_was_removed_is_nobodys_fault(
+    server: RealServer,
+) -> None:
+    """The agent may forget it, and is not called degraded for it; for a forged one it is."""
+    host, victim = await server.enrolled("web-1"), await server.enrolled("web-2")
+    check_id, theirs = await define(server, host), await define(server, victim)
+    await server.ask("DELETE", f"/v1/checks/{check_id}", {"actor": "ada"})
+    async with connected(server, host, HELLO) as stream:
+        late = wire.CheckResult(check_id=check_id, status="pass", ran_at_ms=now_ms())
+        refused = await deliver(stream, host, 1, late)
+        honest = await server.agent(host)
+        await deliver(stream, host, 2, wire.CheckResult(check_id=theirs, status="pass", ran_at_ms=now_ms()))
+        forging = await server.agent(host)
+
+    assert {0: "removed_check"} == refused
+    assert ([], []) == (honest["refused_items"], honest["degraded"])
+    assert ["data_refused"] == [reason["reason"] for reason in forging["degraded"]]
+
+
 async def test_attack_hostile_results_neither_stop_a_batch_nor_reach_a_terminal(server: RealServer) -> None:
     """Escapes, a NUL, 2^63, the far future, an unknown status: refused or made harmless, one by one."""
     host = await server.enrolled("web-1")

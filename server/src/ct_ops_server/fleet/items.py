@@ -172,3 +172,7 @@ class ItemRefused:
     """In the sequence it was delivered in."""
     reason: str
     """For machines: ``not_yours``, ``unknown_check``, ``series_limit``, ``malformed`` …"""
+
+
+NOBODYS_FAULT = frozenset({"removed_check"})
+"""Reasons that say nothing of an agent: the item was right when it was made. They are not held against it."""

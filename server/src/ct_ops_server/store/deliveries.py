@@ -33,7 +33,7 @@ from ct_ops_server.fleet.delivery import (
     Verdict,
     verdict_on,
 )
-from ct_ops_server.fleet.items import Item, ItemRefused, Owned
+from ct_ops_server.fleet.items import NOBODYS_FAULT, Item, ItemRefused, Owned
 from ct_ops_server.fleet.model import AgentStatus
 from ct_ops_server.fleet.ports import WriteRefusedError
 from ct_ops_server.store import positions
@@ -213,7 +213,8 @@ def _applied(delivery: Delivery, outcomes: Iterator[str | None]) -> _Applied:
     for (index, item), reason in zip(delivery.items, outcomes, strict=False):
         if reason is not None:
             refused.append(ItemRefused(index, reason))
-            records.append(refused_item(delivery.agent_id, item, reason))
+            if reason not in NOBODYS_FAULT:
+                records.append(refused_item(delivery.agent_id, item, reason))
     return _Applied(tuple(sorted(refused, key=lambda each: each.index)), tuple(records))
 
 
