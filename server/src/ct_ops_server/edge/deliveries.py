@@ -85,11 +85,16 @@ class StreamDeliveries:
     async def _take_batch(self, batch: wire.Batch, now: datetime) -> wire.BatchAck:
         number = _number_of(batch)
         try:
-            delivered = await self._deliver(items_of_batch(batch.payload, now), number)
+            delivered = await self._deliver_batch(batch.payload, number, now)
         except StoreUnavailableError:
             delivered = _LATER
         self._parts.metrics.delivery.batches.labels(verdict=delivered.verdict.value).inc()
         return _acknowledgement(number, delivered, self._parts.deliveries.load)
+
+    async def _deliver_batch(self, payload: bytes, number: BatchNumber, now: datetime) -> Delivered:
+        if self._parts.deliveries.load >= 1:
+            return _LATER  # before it is read: what waits there as values takes ten times the memory
+        return await self._deliver(items_of_batch(payload, now), number)
 
     async def _deliver(self, received: Received, number: BatchNumber | None) -> Delivered:
         delivered = await self._parts.deliveries.deliver(
@@ -123,7 +128,7 @@ def _acknowledgement(number: BatchNumber, delivered: Delivered, load: float) -> 
         seq=number.seq,
         digest=number.digest,
         verdict=_VERDICTS[delivered.verdict],
-        retry_after_ms=_LATER_MS if is_later else pause_ms(load),
+        retry_after_ms=max(_LATER_MS if is_later else 0, pause_ms(load)),
         stored_seq=delivered.position.seq,
         stored_digest=delivered.position.digest,
         refused=[

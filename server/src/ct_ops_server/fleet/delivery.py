@@ -145,8 +145,8 @@ def pause_ms(load: float) -> int:
     """Return how long an agent is asked to wait before its next batch.
 
     Args:
-        load: share of the room for waiting writes that is taken, 0 to 1. Heartbeats need that room too,
-            and are not asked to wait.
+        load: share of the room for waiting batches that is taken, 0 to 1. Heartbeats have room of their
+            own and are never asked to wait.
     """
     excess = max(0.0, min(load, 1.0) - _CALM) / (1 - _CALM)
     return round(excess * _LONGEST_PAUSE_MS)
@@ -173,4 +173,4 @@ class DeliveryStore(Protocol):
 
     @property
     def load(self) -> float:
-        """Share of the room for waiting writes that is taken, 0 to 1."""
+        """Share of the room for waiting batches that is taken, 0 to 1; there is none left at 1."""

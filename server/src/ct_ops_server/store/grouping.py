@@ -1,8 +1,9 @@
 """Which writes share a commit, and how a failing group is taken apart. Pure: no database, no clock.
 
 * ``PendingWrites``    the bounded queue. A group holds at most one write of an agent; its next one
-                       waits for the next group, in order, because one statement cannot change a row
-                       twice (rule 15).
+                       waits for the next group, because one statement cannot change a row twice
+                       (rule 15). Heavy writes (an agent that comes home with a day of samples) have a
+                       lane of their own, behind the light ones: heartbeats never wait for them.
 * ``Plan``             what is left to try of a group: halves of a half that failed, down to the one
                        write that is to blame.
 * ``Pace``             how long to let a group grow before the next commit.
@@ -22,6 +23,9 @@ from ct_ops_server.store.faults import Fault
 
 W_contra = TypeVar("W_contra", contravariant=True)
 R_co = TypeVar("R_co", covariant=True)
+
+BACKLOG = 20_000
+"""Default weight of the heavy writes that may wait: some ten seconds of work."""
 
 MAX_TRIES = 4
 """Of one part of a group whose transaction met another one."""
@@ -50,9 +54,11 @@ class WriterLimits:
     """What the writer may take up. Defaults were measured: see ``bench/store_writer.py``."""
 
     group: int = 500
-    """Writes in one commit."""
+    """Weight of the writes in one commit; a write is heavier than 1 when it stores many rows."""
     pending: int = 20_000
-    """Writes waiting; more are turned away at once."""
+    """Light writes waiting; more are turned away at once."""
+    backlog: int = BACKLOG
+    """Weight of the heavy writes waiting, likewise."""
     gather_s: float = 0.1
     """Longest time that a write waits for company, in seconds."""
     commit_share: float = 0.2
@@ -69,41 +75,75 @@ class Entry:
     write: Any
     key: str | None
     result: asyncio.Future[Any] = field(repr=False)
+    weight: int = 1
 
 
 class PendingWrites:
-    """Writes waiting for a group, first come first served."""
+    """Writes waiting for a group: the light ones first, in each lane first come first served."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, backlog: int = BACKLOG) -> None:
         self._limit = limit
-        self._entries: deque[Entry] = deque()
+        self._backlog = backlog
+        self._light: deque[Entry] = deque()
+        self._heavy: deque[Entry] = deque()
+        self._heavy_weight = 0
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._light) + len(self._heavy)
+
+    @property
+    def weight(self) -> int:
+        """Of everything that waits."""
+        return len(self._light) + self._heavy_weight
+
+    @property
+    def load(self) -> float:
+        """Share of the room for heavy writes that is taken, 0 to 1."""
+        return min(1.0, self._heavy_weight / self._backlog)
 
     def offer(self, entry: Entry) -> bool:
-        """Add a write. False: the queue is full."""
-        if len(self._entries) >= self._limit:
+        """Add a write. False: its lane is full."""
+        if entry.weight > 1:
+            # One fits into an empty lane, whatever its weight.
+            if self._heavy and self._heavy_weight + entry.weight > self._backlog:
+                return False
+            self._heavy.append(entry)
+            self._heavy_weight += entry.weight
+            return True
+        if len(self._light) >= self._limit:
             return False
-        self._entries.append(entry)
+        self._light.append(entry)
         return True
 
     def take(self, limit: int) -> list[Entry]:
-        """Remove the next group: at most ``limit`` writes, at most one of each agent."""
-        group: list[Entry] = []
-        held: list[Entry] = []
+        """Remove the next group: about ``limit`` of weight, at most one write of each agent.
+
+        Heavy writes fill what the light ones leave; one of them always gets its turn.
+        """
         keys: set[str | None] = set()
-        while self._entries and len(group) < limit:
-            entry = self._entries.popleft()
-            if entry.result.done():  # whoever asked has gone away
-                continue
-            if entry.key is not None and entry.key in keys:
-                held.append(entry)
-                continue
-            keys.add(entry.key)
-            group.append(entry)
-        self._entries.extendleft(reversed(held))
-        return group
+        group = _take(self._light, limit, keys)
+        heavy = _take(self._heavy, max(1, limit - len(group)), keys)
+        self._heavy_weight = sum(entry.weight for entry in self._heavy)
+        return group + heavy
+
+
+def _take(lane: deque[Entry], limit: int, keys: set[str | None]) -> list[Entry]:
+    """Remove writes from the front of a lane until their weight reaches the limit, none of a taken key."""
+    group: list[Entry] = []
+    held: list[Entry] = []
+    weight = 0
+    while lane and weight < limit:
+        entry = lane.popleft()
+        if entry.result.done():  # whoever asked has gone away
+            continue
+        if entry.key is not None and entry.key in keys:
+            held.append(entry)
+            continue
+        keys.add(entry.key)
+        group.append(entry)
+        weight += entry.weight
+    lane.extendleft(reversed(held))
+    return group
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,7 +122,7 @@ class GroupWriter:
         self._limits = limits or WriterLimits()
         self._observer = observer or NobodyWatching()
         self._clock = clock
-        self._pending = PendingWrites(self._limits.pending)
+        self._pending = PendingWrites(self._limits.pending, self._limits.backlog)
         self._arrival = asyncio.Event()
         self._hurry = asyncio.Event()
         self._closing = False
@@ -148,22 +148,24 @@ class GroupWriter:
 
     @property
     def load(self) -> float:
-        """Share of the room for waiting writes that is taken, 0 to 1."""
-        return len(self._pending) / self._limits.pending
+        """Share of the room for heavy writes that is taken, 0 to 1."""
+        return self._pending.load
 
-    async def submit(self, kind: WriteKind[W, R], write: W, *, key: str) -> R:
+    async def submit(self, kind: WriteKind[W, R], write: W, *, key: str, weight: int = 1) -> R:
         """Store one write of a set-based kind; return its result after the commit.
 
         Args:
             kind: how it is stored.
             write: what is stored.
-            key: the agent's id. Writes of one key are stored in the order of their submission.
+            key: the agent's id. Of one key, light writes are stored in the order of their submission, and
+                heavy ones are.
+            weight: how much it stores, in writes of the usual size; above 1 it is heavy.
 
         Raises:
             WriteRefusedError: the database refuses this very write.
             StoreUnavailableError: the database does not answer, or the queue is full.
         """
-        result: R = await self._enqueue(kind, write, key)
+        result: R = await self._enqueue(kind, write, key, weight)
         return result
 
     async def run(self, command: Command[R]) -> R:
@@ -177,15 +179,17 @@ class GroupWriter:
         result: R = await self._enqueue(_COMMANDS, command, None)
         return result
 
-    def _enqueue(self, kind: WriteKind[Any, Any], write: object, key: str | None) -> asyncio.Future[Any]:
+    def _enqueue(
+        self, kind: WriteKind[Any, Any], write: object, key: str | None, weight: int = 1
+    ) -> asyncio.Future[Any]:
         if self._closing or self._task is None or self._task.done():
             raise StoreUnavailableError("the store is closed")
-        entry = Entry(kind, write, key, asyncio.get_running_loop().create_future())
+        entry = Entry(kind, write, key, asyncio.get_running_loop().create_future(), weight)
         if not self._pending.offer(entry):
             self._observer.writes_unavailable(1)
             raise StoreUnavailableError("the store has more writes waiting than it may take")
         self._arrival.set()
-        if len(self._pending) >= self._limits.group:
+        if self._pending.weight >= self._limits.group:
             self._hurry.set()
         return entry.result
 
@@ -206,7 +210,7 @@ class GroupWriter:
             self._arrival.clear()
             await self._arrival.wait()
         pause = self._pace.pause(now_s=self._clock())
-        if pause > 0 and len(self._pending) < self._limits.group and not self._closing:
+        if pause > 0 and self._pending.weight < self._limits.group and not self._closing:
             await self._rest(pause)
         return True
 

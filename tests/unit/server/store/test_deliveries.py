@@ -11,13 +11,15 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from contract.values import new_agent
+from contract.values import VITALS, new_agent
 from ct_ops_server.enrolment.model import TokenTerms
-from ct_ops_server.fleet.delivery import BatchNumber, Delivery, Verdict
+from ct_ops_server.fleet.delivery import BatchNumber, Delivered, Delivery, Verdict
 from ct_ops_server.fleet.items import Gap, Item, ItemRefused, Owned, Sample
-from ct_ops_server.fleet.model import StreamOpening
+from ct_ops_server.fleet.model import HeartbeatWrite, StreamOpening
+from ct_ops_server.fleet.ports import StoreUnavailableError
 from ct_ops_server.store.deliveries import MOST_SAVEPOINTS, SqlDeliveryStore
 from ct_ops_server.store.gaps import GapWriter
+from ct_ops_server.store.grouping import WriterLimits
 from ct_ops_server.store.opening import Store, open_store
 from ct_ops_server.store.sample_tables import samples, series
 from ct_ops_server.store.samples import SampleWriter
@@ -111,6 +113,27 @@ async def test_a_nul_that_an_edge_let_through_is_refused_alone(two: Store) -> No
     assert 2 == refused.count
     assert refused.example.isprintable()
     assert ["disk.used_bytes"] == [each.text for each in await two.samples.series("bad")]
+
+
+async def test_a_full_backlog_turns_batches_away_and_no_heartbeat(database_url: str) -> None:
+    """A fleet that comes home waits its turn; its vitals do not."""
+    limits = WriterLimits(backlog=10)
+    async with open_store(database_url, limits=limits) as store:
+        await store.tokens.create_token("t", b"t", TokenTerms("t"), actor="ada")
+        for agent in ("a", "b", "c"):
+            await store.enrolment.admit(new_agent(agent, token_id="t"), leaf=None)
+            await store.streams.open_stream(StreamOpening(agent, f"key-{agent}", "w", None))
+        items = [gap(number) for number in range(200)]
+        answers = await asyncio.gather(
+            *(store.deliveries.deliver(batch(agent, 1, *items)) for agent in ("a", "b")),
+            store.streams.record_heartbeat(HeartbeatWrite("c", 1, VITALS, None)),
+            return_exceptions=True,
+        )
+
+        assert store.deliveries.load == 0
+    assert isinstance(answers[0], Delivered)
+    assert isinstance(answers[1], StoreUnavailableError)
+    assert answers[2] is True
 
 
 async def test_series_beyond_the_limit_are_refused_and_counted(database_url: str) -> None:

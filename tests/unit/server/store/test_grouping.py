@@ -31,8 +31,8 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
     running.close()
 
 
-def entry(loop: asyncio.AbstractEventLoop, write: object, key: str | None = None) -> Entry:
-    return Entry(Nothing(), write, key, loop.create_future())
+def entry(loop: asyncio.AbstractEventLoop, write: object, key: str | None = None, weight: int = 1) -> Entry:
+    return Entry(Nothing(), write, key, loop.create_future(), weight)
 
 
 def pending(loop: asyncio.AbstractEventLoop, *pairs: tuple[str | None, int]) -> PendingWrites:
@@ -73,6 +73,60 @@ def test_a_full_queue_takes_nothing_more(loop: asyncio.AbstractEventLoop) -> Non
 
     assert [True, False] == [waiting.offer(entry(loop, number)) for number in range(2)]
     assert 1 == len(waiting)
+
+
+def test_light_writes_never_wait_for_heavy_ones(loop: asyncio.AbstractEventLoop) -> None:
+    """A heartbeat is in the next group, however many batches came before it."""
+    waiting = PendingWrites(limit=100, backlog=1_000)
+    for number in range(10):
+        waiting.offer(entry(loop, number, f"h{number}", weight=50))
+    waiting.offer(entry(loop, "heartbeat", "a"))
+
+    assert ["heartbeat", 0, 1] == writes(waiting.take(100))
+
+
+def test_a_heavy_write_gets_its_turn_beside_any_number_of_light_ones(
+    loop: asyncio.AbstractEventLoop,
+) -> None:
+    """One a group: a busy server still takes batches."""
+    waiting = pending(loop, *((str(number), number) for number in range(6)))
+    for weight in (90, 80):
+        waiting.offer(entry(loop, f"heavy {weight}", f"h{weight}", weight))
+
+    assert [[0, 1, 2, "heavy 90"], [3, 4, 5, "heavy 80"]] == [writes(waiting.take(3)) for _ in range(2)]
+
+
+def test_a_group_with_heavy_writes_is_about_as_heavy_as_any_other(loop: asyncio.AbstractEventLoop) -> None:
+    """What an agent sends may make one write late, never a transaction endless."""
+    waiting = PendingWrites(limit=100, backlog=10_000)
+    for number in range(20):
+        waiting.offer(entry(loop, number, f"h{number}", weight=40))
+    sizes = [len(waiting.take(100)) for _ in range(7)]
+
+    assert [3, 3, 3, 3, 3, 3, 2] == sizes
+    assert (0, 0.0) == (waiting.weight, waiting.load)
+
+
+def test_heavy_writes_have_room_of_their_own(loop: asyncio.AbstractEventLoop) -> None:
+    """When it is taken, light ones still find theirs; and one heavy write fits whatever its weight."""
+    waiting = PendingWrites(limit=1, backlog=100)
+    offers = [waiting.offer(entry(loop, number, str(number), 60)) for number in range(2)]
+    light = [waiting.offer(entry(loop, number)) for number in range(2)]
+    alone = PendingWrites(limit=1, backlog=10)
+
+    assert ([True, False], [True, False]) == (offers, light)
+    assert 0.6 == waiting.load
+    assert alone.offer(entry(loop, "giant", "g", 5_000))
+    assert 1.0 == alone.load
+
+
+def test_an_agent_has_one_write_in_a_group_whichever_lane_it_is_in(loop: asyncio.AbstractEventLoop) -> None:
+    """Its heartbeat and its batch change the same row."""
+    waiting = PendingWrites(limit=10)
+    waiting.offer(entry(loop, "batch", "a", 9))
+    waiting.offer(entry(loop, "heartbeat", "a"))
+
+    assert [["heartbeat"], ["batch"]] == [writes(waiting.take(10)) for _ in range(2)]
 
 
 def test_a_write_that_nobody_waits_for_is_left_out(loop: asyncio.AbstractEventLoop) -> None:
