@@ -98,6 +98,26 @@ async def test_a_task_waits_for_a_host_that_is_offline(server: RealServer) -> No
         assert given["id"] == (await agent.task()).task_id
 
 
+async def test_the_next_task_is_pushed_when_the_one_before_is_over(server: RealServer) -> None:
+    """At once: its agent's result is what made it due, nobody has to look for it."""
+    host = await server.enrolled("host-1")
+    async with connected(server.wire, host) as agent:
+        given = [await give(server, host) for _ in range(4)]
+        done = list[str]()
+        async with asyncio.timeout(20):  # a catch-up comes every 30 s
+            for _ in given:
+                task = await agent.task()
+                done.append(task.task_id)
+                await agent.stream.write(
+                    wire.HeartbeatRequest(
+                        agent_id=host.agent_id,
+                        task_results=[wire.AgentTaskResult(task_id=task.task_id, task_type=task.task_type)],
+                    )
+                )
+
+    assert [each["id"] for each in given] == done
+
+
 async def test_what_a_failed_task_says_is_kept(server: RealServer) -> None:
     """Its exit code and its error."""
     host = await server.enrolled("host-1")

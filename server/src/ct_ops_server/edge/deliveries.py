@@ -15,9 +15,11 @@ from ct_ops_server.edge.items import Received, collectors_of, items_of_batch, it
 from ct_ops_server.edge.refusals import refuse
 from ct_ops_server.edge.rpc import ServiceParts
 from ct_ops_server.fleet.delivery import BatchNumber, Delivered, Delivery, Verdict, pause_ms
-from ct_ops_server.fleet.items import CollectorState
+from ct_ops_server.fleet.dispatch import LiveStream
+from ct_ops_server.fleet.items import CollectorState, TaskResult
 from ct_ops_server.fleet.ports import StoreUnavailableError
 from ct_ops_server.fleet.sessions import SessionRefusedError
+from ct_ops_server.fleet.work_ports import TOPIC as WORK
 
 FEATURE = "delivery"
 """What an agent and this server call numbered delivery among their features."""
@@ -111,6 +113,9 @@ class StreamDeliveries:
             raise SessionRefusedError(await self._parts.sessions.why_not_served(self._agent_id))
         self._unsaid = None
         self._parts.metrics.delivery.delivered(received.items, delivered)
+        if any(isinstance(item, TaskResult) for _, item in received.items):
+            # Its agent is free for the next task, or for another attempt.
+            self._parts.dispatch.look_again(LiveStream(self._agent_id, self._generation), WORK)
         return delivered
 
 

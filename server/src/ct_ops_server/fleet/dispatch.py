@@ -5,7 +5,8 @@ each kind of work has one. Providers are asked
 
 * when the bus hints at their topic, and every half minute for all streams here, hint or no hint;
 * when a stream has begun, for the streams that began meanwhile;
-* when a stream has taken what it was handed, if something came up while it was busy.
+* when a stream has taken what it was handed, if something came up while it was busy;
+* when a stream has brought something that makes more due to its own agent, such as a task's result.
 
 So an idle agent costs the database nothing, whoever has a hundred agents asks once and not a hundred
 times, and a lost hint costs half a minute (rule 20).
@@ -46,7 +47,7 @@ class LiveStream:
 
     agent_id: str
     generation: int
-    features: frozenset[str] = frozenset()
+    features: frozenset[str] = field(default=frozenset(), compare=False)
     """What the agent said it can do; empty for an existing agent."""
 
 
@@ -118,6 +119,11 @@ class Dispatch:
             del self._lines[stream]
             self._wanted.pop(stream, None)
             await line.close()
+
+    def look_again(self, stream: LiveStream, topic: str) -> None:
+        """Ask the provider of ``topic`` for one stream here: what it brought may have made something due."""
+        if stream in self._lines:
+            self._want(stream, (asked for asked in self._providers if asked.provider.topic == topic))
 
     def _want(self, stream: LiveStream, providers: Iterable[_Asked]) -> None:
         self._wanted.setdefault(stream, set()).update(providers)

@@ -174,5 +174,5 @@ class ItemRefused:
     """For machines: ``not_yours``, ``unknown_check``, ``series_limit``, ``malformed`` …"""
 
 
-NOBODYS_FAULT = frozenset({"removed_check"})
+NOBODYS_FAULT = frozenset({"removed_check", "task_ended", "other_attempt"})
 """Reasons that say nothing of an agent: the item was right when it was made. They are not held against it."""

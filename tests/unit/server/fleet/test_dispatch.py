@@ -190,6 +190,21 @@ async def test_every_provider_is_asked_and_has_its_own_hints() -> None:
         assert [] == checks.asked
 
 
+async def test_a_stream_that_brought_a_result_is_looked_at_for_more() -> None:
+    """It alone, by the provider of that topic; a stream that has ended meanwhile is let be."""
+    queries, checks = Desk(), Desk(topic="checks")
+    async with running(queries, checks) as world, world.agent(A) as agent, world.agent(B):
+        await settled()
+        queries.asked.clear()
+        checks.asked.clear()
+        queries.work = {A: Work(task=TASK)}
+        world.dispatch.look_again(LiveStream("a", 1), "work")
+        world.dispatch.look_again(LiveStream("gone", 1), "work")
+
+        assert Work(task=TASK) == await agent.next()
+        assert ([frozenset({A})], []) == (queries.asked, checks.asked)
+
+
 async def test_a_stream_that_ends_while_it_is_written_to_leaves_nothing_behind() -> None:
     """Neither a task nor a place in the table."""
     desk = Desk(work={A: Work(queries=(QUERY,))})
