@@ -39,8 +39,8 @@ async def world(tmp_path: Path, settings: Settings) -> AsyncIterator[World]:
 
 
 @asynccontextmanager
-async def killed_agent(world: World) -> AsyncIterator[None]:
-    """Run a hanging agent as a process of its own and kill it at the end of the block."""
+async def hanging_agent(world: World) -> AsyncIterator[asyncio.subprocess.Process]:
+    """Run a hanging agent as a process of its own; it is gone at the end of the block."""
     environment = {
         "PATH": os.environ["PATH"],
         "CT_OPS_DATA_DIR": str(world.config.data_dir),
@@ -50,9 +50,10 @@ async def killed_agent(world: World) -> AsyncIterator[None]:
         sys.executable, "-c", HANGING_AGENT, "run", env=environment, stderr=asyncio.subprocess.DEVNULL
     )
     try:
-        yield
+        yield process
     finally:
-        process.send_signal(signal.SIGKILL)
+        if process.returncode is None:
+            process.send_signal(signal.SIGKILL)
         await process.wait()
 
 
@@ -108,13 +109,25 @@ async def test_the_software_of_the_host_is_stored(world: World) -> None:
 
 async def test_a_killed_agents_task_is_done_by_the_next_attempt(world: World) -> None:
     """SIGKILL between acceptance and result: interrupted, told by the next process, and tried again as attempt 2."""
-    async with killed_agent(world):
+    async with hanging_agent(world):
         task_id = await give(world)
         await task_when(world, task_id, lambda task: task["state"] == "running")
     async with working_agent(world.without_token):
         task = await ended(world, task_id)
 
     assert ("done", 2) == (task["state"], task["attempt"]), task
+
+
+async def test_what_hangs_on_the_host_does_not_delay_the_stop(world: World) -> None:
+    """SIGTERM ends the agent while its task waits for a package manager that does not answer for a minute."""
+    async with hanging_agent(world) as process:
+        task_id = await give(world)
+        await task_when(world, task_id, lambda task: task["state"] == "running")
+        process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(20):
+            code = await process.wait()
+
+    assert 0 == code
 
 
 async def test_a_task_waits_for_its_host(world: World) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import stat
+import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from ct_ops_agent.tasks.desk import TaskDesk
 from ct_ops_agent.tasks.job import BadConfigError, Job, TaskFailedError
 from ct_ops_agent.tasks.progress import MAX_CHARS
 from ct_ops_agent.work import Result, Task, TaskAccepted, TaskProgress, TaskResult
-from work_desk import KeptResults, settle
+from work_desk import KeptResults, settle, until
 
 TASK = Task("t1", "work", "{}", attempt=1)
 
@@ -387,8 +388,84 @@ def test_a_damaged_file_is_as_good_as_none(content: str, tmp_path: Path) -> None
     assert () == Attempts(tmp_path).unfinished
 
 
+RECORD, END = 1, 4
+"""Of the durable steps of a task that says one line; in between it is accepted and says it, the fifth writes its
+end down."""
+
+
+class Crash:
+    """Ends a process before one of its durable steps, or after it and before anything else."""
+
+    def __init__(self, step: int, *, after: bool, results: KeptResults, attempts: Attempts) -> None:
+        self._left = step
+        self._after = after
+        self._results, self._attempts = results, attempts
+        self._loop = asyncio.get_running_loop()
+        self.has_happened = asyncio.Event()
+        self.is_cleared_away = threading.Event()
+
+    async def put(self, result: Result) -> None:
+        is_last = self._is_last()
+        if not is_last or self._after:
+            await self._results.put(result)
+        if is_last:
+            self.has_happened.set()
+            await asyncio.Event().wait()
+
+    def of(self, task_id: str) -> Attempt | None:
+        return self._attempts.of(task_id)
+
+    def record(self, attempt: Attempt) -> None:
+        is_last = self._is_last()
+        if not is_last or self._after:
+            self._attempts.record(attempt)
+        if is_last:
+            self._loop.call_soon_threadsafe(self.has_happened.set)
+            self.is_cleared_away.wait(30)
+
+    def _is_last(self) -> bool:
+        self._left -= 1
+        return self._left == 0
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("step", range(1, 6))
+async def test_a_crash_between_any_two_steps_begins_nothing_twice(
+    step: int, results: KeptResults, tmp_path: Path, *, after: bool
+) -> None:
+    """What was written down and has no result is interrupted; what was not is done when it is asked for again."""
+
+    def work(job: Job) -> str:
+        job.say("working")
+        return ""
+
+    worker = Worker(work)
+    crash = Crash(step, after=after, results=results, attempts=Attempts(tmp_path))
+    dying = TaskDesk(crash, crash, {"work": worker})  # type: ignore[arg-type]  # it stands for both
+    dying.ask(TASK)
+    async with asyncio.timeout(20):
+        await crash.has_happened.wait()
+    await dying.stop()
+    next_process = TaskDesk(results, Attempts(tmp_path), {"work": worker})
+    await next_process.report_interrupted()
+    next_process.ask(TASK)
+    await the_end(results)
+    await settle_files()
+    await next_process.stop()
+    crash.is_cleared_away.set()
+
+    was_written_down = step > RECORD or after
+    had_ended = step > END or (step == END and after)
+    assert 1 >= len(worker.jobs)
+    assert ("" if had_ended or not was_written_down else "interrupted") == ended(results)[0].refused
+
+
 async def settle_files() -> None:
     """Let the file of attempts be written, which a thread does."""
-    async with asyncio.timeout(10):
-        while any(task.get_name().startswith("task ") for task in asyncio.all_tasks()):  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
+    await until(
+        lambda: (
+            not any(
+                task.get_name().startswith("task ") for task in asyncio.all_tasks() if not task.cancelling()
+            )
+        )
+    )
