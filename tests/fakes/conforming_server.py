@@ -123,6 +123,9 @@ class Script:
     break_upload_after: int | None = None
     """Break the next upload of software after so many chunks."""
 
+    stall_upload: bool = False
+    """Take the next upload of software and never answer it."""
+
 
 class ConformingServer:
     """An existing ingest server in miniature, on 127.0.0.1 and a free port."""
@@ -326,8 +329,11 @@ class ConformingServer:
             if len(chunks) == breaks_after:
                 break
         is_whole = bool(chunks) and chunks[-1].is_last and breaks_after is None
-        (self.scans if is_whole else self.broken_scans).append(chunks)
+        stalls, self.script.stall_upload = self.script.stall_upload, False
+        (self.scans if is_whole and not stalls else self.broken_scans).append(chunks)
         await self._tell()
+        if stalls:
+            await asyncio.Event().wait()
         if breaks_after is not None:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is stopping")
         return SoftwareInventoryAck(received=sum(len(chunk.packages) for chunk in chunks))

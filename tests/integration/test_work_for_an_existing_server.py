@@ -10,6 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from check_peers import LOCAL_NAMES, listening, sign, silence
@@ -212,6 +213,25 @@ async def test_an_upload_that_breaks_is_done_again(server: ConformingServer, con
     assert (1, 1) == (len(server.broken_scans), len(server.scans))
     assert 0 == server.scans[0][0].chunk_index
     assert 0 == server.task_results[0].exit_code
+
+
+@pytest.mark.parametrize("how", ["connection", "stream"])
+async def test_an_upload_is_done_again_when_its_connection_goes(
+    how: str, server: ConformingServer, config: AgentConfig
+) -> None:
+    """Cut by the network, or closed by ourselves because the heartbeat stream has ended."""
+    server.script.stall_upload = True
+    async with working_agent(config):
+        await server.wait_until(lambda: len(server.frames) == 1)
+        push_task(server, "scan-1")
+        await server.wait_until(lambda: bool(server.broken_scans))
+        if how == "connection":
+            await server.drop_connections()
+        else:
+            server.end_streams(grpc.StatusCode.UNAVAILABLE, "the server is stopping")
+        await server.wait_until(lambda: bool(server.task_results))
+
+    assert (1, 0) == (len(server.scans), server.task_results[0].exit_code)
 
 
 async def test_a_task_goes_on_over_a_lost_stream_and_is_not_done_twice(

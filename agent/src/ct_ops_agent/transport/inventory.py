@@ -8,6 +8,7 @@ from contextlib import suppress
 
 import grpc
 
+from ct_ops_agent.errors import UnreachableError
 from ct_ops_agent.identity.credentials import Identity
 from ct_ops_agent.transport.convert_work import to_inventory_chunk
 from ct_ops_agent.work import InventoryChunk
@@ -23,6 +24,7 @@ async def upload(
 
     Raises:
         grpc.aio.AioRpcError: it was not stored.
+        UnreachableError: the connection was closed meanwhile, on this side.
     """
     call = channel.stream_unary(
         method,
@@ -39,7 +41,18 @@ async def upload(
                 await call.write(to_inventory_chunk(chunk, identity.agent_id))
             await call.done_writing()
         ack: pb.SoftwareInventoryAck | None = await call
+    except asyncio.CancelledError as error:
+        call.cancel()
+        if _is_being_cancelled():
+            raise
+        # A channel that is closed cancels its calls, and grpc.aio tells who waits for one as if *he* was meant.
+        raise UnreachableError("the connection was closed during the upload") from error
     except BaseException:
         call.cancel()  # half a scan is none: the server must not wait for the rest
         raise
     return None if ack is None else ack.received
+
+
+def _is_being_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
