@@ -1,0 +1,119 @@
+"""What a server does beside answering: presence, refusals, the push bus, samples. Each for as long as its block lasts.
+
+Parts run `beside` the server: one that fails ends it, because without its sweep or its revocations it would only
+look alive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any
+
+from ct_ops_server.core import Core
+from ct_ops_server.edge.delivery_metrics import DeliveryMetrics
+from ct_ops_server.edge.metrics import EdgeMetrics
+from ct_ops_server.edge.rpc import ServiceParts
+from ct_ops_server.enrolment.refusal_log import RefusalLog
+from ct_ops_server.fleet import check_retention, endings
+from ct_ops_server.fleet.bus import Bus
+from ct_ops_server.fleet.check_delivery import CheckProvider
+from ct_ops_server.fleet.check_retention import ResultPruning
+from ct_ops_server.fleet.dispatch import Provider
+from ct_ops_server.fleet.endings import EndingWatch
+from ct_ops_server.fleet.health import HealthDesk
+from ct_ops_server.fleet.health_watch import HealthWatch
+from ct_ops_server.fleet.presence import Presence, PresencePolicy
+from ct_ops_server.fleet.work_provider import TaskSweep, WorkProvider
+from ct_ops_server.store.listening import Listener
+from ct_ops_server.store.retention import Retention
+
+
+@asynccontextmanager
+async def beside(*runs: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    """Run these for as long as the block lasts.
+
+    One that fails ends the server: without its sweep or its revocations it would only look alive.
+    """
+    server = asyncio.current_task()
+    assert server is not None
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            server.cancel()
+
+    tasks = [asyncio.create_task(run(), name=run.__qualname__) for run in runs]
+    for task in tasks:
+        task.add_done_callback(ended)
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        for outcome in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(outcome, Exception):
+                raise outcome
+
+
+@asynccontextmanager
+async def presence_kept(core: Core, worker_id: str, policy: PresencePolicy) -> AsyncIterator[None]:
+    """Show that this worker lives, and end the presence of agents whose worker does not."""
+    presence = Presence(
+        core.store.presence, worker_id=worker_id, policy=policy, monotonic_s=asyncio.get_running_loop().time
+    )
+    await presence.start()
+    try:
+        async with beside(presence.run):
+            yield
+    finally:
+        await presence.stop()
+
+
+@asynccontextmanager
+async def refusals_recorded(core: Core, metrics: EdgeMetrics) -> AsyncIterator[RefusalLog]:
+    """Keep who was not admitted, written beside the refusals themselves."""
+    log = RefusalLog(core.store.refusals, dropped=metrics.refusals_dropped.inc)
+    try:
+        async with beside(log.run):
+            yield log
+    finally:
+        await log.flush()
+
+
+@asynccontextmanager
+async def push_bus(core: Core, bus: Bus, parts: ServiceParts) -> AsyncIterator[None]:
+    """Serve what commands of any process leave for this one to do."""
+    watch = EndingWatch(
+        core.store.endings,
+        parts.callers,
+        observe=lambda age: parts.metrics.revocation_seconds.observe(age.total_seconds()),
+    )
+    await watch.start()
+    bus.subscribe(endings.TOPIC, watch.catch_up, every=endings.CATCH_UP_EVERY)
+    parts.dispatch.serve(bus, providers(core))
+    pruning = ResultPruning(core.store.checks)
+    bus.subscribe(check_retention.TOPIC, pruning.catch_up, every=check_retention.PRUNE_EVERY)
+    listener = Listener(core.store.database, on_hint=bus.hint, on_missed=bus.hint_all)
+    sweep = TaskSweep(core.store.tasks, hint=bus.hint, observe=parts.metrics.tasks_counted)
+    async with beside(bus.run, listener.run, sweep.run):
+        yield
+
+
+@asynccontextmanager
+async def samples_looked_after(core: Core, metrics: DeliveryMetrics) -> AsyncIterator[None]:
+    """Delete samples that are too old, and count whose do not come."""
+    retention = Retention(
+        core.store.writer, keep=core.settings.samples_keep, deleted=metrics.samples_deleted.inc
+    )
+    watch = HealthWatch(HealthDesk(core.store.health), observe=metrics.degraded_counted)
+    async with beside(retention.run, watch.run):
+        yield
+
+
+def providers(core: Core) -> tuple[Provider, ...]:
+    """Return who knows what is due to agents."""
+    return (
+        CheckProvider(core.store.checks, seal=core.keys.text_seal),
+        WorkProvider(core.store.queries, core.store.tasks),
+    )

@@ -1,0 +1,65 @@
+"""The two HTTP apps of a server, on their sockets: the local one for monitoring, the public one behind the front door."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from prometheus_client import CollectorRegistry
+
+from ct_ops_server.core import Core
+from ct_ops_server.edge.callers import Callers
+from ct_ops_server.edge.client_address import client_behind_proxy, client_of, protocol_named_by
+from ct_ops_server.edge.downloads import Downloads
+from ct_ops_server.edge.front_door import Upstreams
+from ct_ops_server.edge.http_server import HttpServer, unix_socket
+from ct_ops_server.edge.local_app import build_local_app
+from ct_ops_server.edge.public_app import build_public_app
+from ct_ops_server.fleet.ports import StoreError
+from ct_ops_server.releases.shelf import Shelf
+
+
+@asynccontextmanager
+async def http_apps(
+    core: Core, callers: Callers, upstreams: Upstreams, registry: CollectorRegistry
+) -> AsyncIterator[int]:
+    """Serve both apps; the value is the port of the local one."""
+    settings, shelf = core.settings, Shelf(core.settings.agent_dist_dir)
+    behind_proxy = client_behind_proxy if settings.trust_proxy_headers else client_of
+    monotonic_s = asyncio.get_running_loop().time
+    local = build_local_app(
+        jwks=core.jwks,
+        registry=registry,
+        readiness=lambda: readiness_of(core),
+        downloads=Downloads(shelf, address_of=behind_proxy, now_s=monotonic_s),
+    )
+    public = build_public_app(
+        ca_pem=lambda: core.keys.tls.current.ca_pem,
+        jwks=core.jwks,
+        downloads=Downloads(shelf, address_of=client_of, now_s=monotonic_s),
+    )
+    family = socket.AF_INET6 if ":" in settings.http_host else socket.AF_INET
+    tcp = socket.create_server((settings.http_host, settings.http_port), family=family)
+    servers = (
+        HttpServer(local, tcp),
+        HttpServer(public, unix_socket(upstreams.http), protocol=protocol_named_by(callers)),
+    )
+    for server in servers:
+        server.start()
+    try:
+        yield int(tcp.getsockname()[1])
+    finally:
+        await asyncio.gather(*(server.stop() for server in servers))
+
+
+async def readiness_of(core: Core) -> Mapping[str, str]:
+    """Return what is not ready: ``database``, ``migrations``."""
+    try:
+        await core.store.database.ping()
+        if not await core.store.database.migrations_current():
+            return {"migrations": "the database's schema is not the one of this version"}
+    except StoreError as error:
+        return {"database": str(error)}
+    return {}
