@@ -11,8 +11,9 @@ the agent's state changes nothing and says so. Errors:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 from ct_ops_server.fleet.endings import TOPIC
 from ct_ops_server.fleet.model import Agent, AgentStatus, DeletedAgent, StatusChange
@@ -31,6 +32,9 @@ _REJECT = _Decision("reject", frozenset({AgentStatus.PENDING}), AgentStatus.REVO
 _REVOKE = _Decision("revoke", frozenset({AgentStatus.PENDING, AgentStatus.ACTIVE}), AgentStatus.REVOKED)
 
 
+_SUGGESTED = 3
+
+
 class AgentError(Exception):
     """A request about an agent that cannot be done. ``str()`` is a sentence for the operator."""
 
@@ -38,10 +42,10 @@ class AgentError(Exception):
 class AgentNotFoundError(AgentError):
     """Nothing matches the selector."""
 
-    def __init__(self, selector: str) -> None:
-        super().__init__(
-            f"no agent has the id, id prefix or hostname {selector!r}; see: ct-ops-server agent list"
-        )
+    def __init__(self, selector: str, hostnames: Collection[str] = ()) -> None:
+        like = get_close_matches(selector, sorted(set(hostnames)), _SUGGESTED)
+        advice = f"did you mean {' or '.join(like)}?" if like else "see: ct-ops-server agent list"
+        super().__init__(f"no agent has the id, id prefix or hostname {selector!r}; {advice}")
 
 
 class AgentAmbiguousError(AgentError):
@@ -77,7 +81,7 @@ class AgentDesk:
         """
         found = await self._store.find_agents(selector)
         if not found:
-            raise AgentNotFoundError(selector)
+            raise AgentNotFoundError(selector, [agent.hostname for agent in await self._store.list_agents()])
         if len(found) > 1:
             raise AgentAmbiguousError(selector, found)
         return found[0]

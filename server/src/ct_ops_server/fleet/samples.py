@@ -112,8 +112,8 @@ def _not_found(hostname: str, wanted: str, there: Collection[str]) -> str:
     name = wanted.partition("{")[0]
     if name in there and name != wanted:
         return f"{hostname} has {name}, but not with these labels; see: ct-ops-server samples {hostname}"
-    parts = sorted(each for each in there if name and (each.startswith(f"{name}.") or f".{name}" in each))
-    like = get_close_matches(name, sorted(there), _SUGGESTED) or parts[:_SUGGESTED]
+    begun = sorted(each for each in there if name and (each.startswith(name) or f".{name}" in each))
+    like = list(dict.fromkeys([*begun, *get_close_matches(name, sorted(there), _SUGGESTED)]))[:_SUGGESTED]
     if like:
         return f"{hostname} has no samples named {wanted}; did you mean {' or '.join(like)}?"
     return f"{hostname} has no samples named {wanted}; see: ct-ops-server samples {hostname}"

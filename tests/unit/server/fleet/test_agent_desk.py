@@ -111,3 +111,13 @@ async def test_a_deleted_agent_leaves_who_did_it_and_its_history() -> None:
     assert ["unknown_agent"] == [ending.reason for ending in await store.endings_after(0)]
     with pytest.raises(AgentNotFoundError):
         await desk.delete("a1", actor="somebody")
+
+
+async def test_a_hostname_that_is_not_there_is_guessed() -> None:
+    """A typo is answered with what is like it; anything else with where to look."""
+    desk = AgentDesk(await fleet(a1=ACTIVE), hint=never_hinted)
+
+    with pytest.raises(AgentNotFoundError, match="did you mean same-name"):
+        await desk.find("smae-name")
+    with pytest.raises(AgentNotFoundError, match="see: ct-ops-server agent list"):
+        await desk.find("zzzzzzzz")
