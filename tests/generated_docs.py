@@ -22,6 +22,7 @@ from ct_ops_proto.check_document import check_types_markdown
 from ct_ops_server.config.document import deferred_markdown, variables_markdown
 from ct_ops_server.enrolment.admission import table_markdown
 from ct_ops_server.enrolment.remedies import remedies_markdown
+from ct_ops_server.fleet import health, item_reasons
 
 ROOT = Path(__file__).parent.parent
 
@@ -30,6 +31,8 @@ SECTIONS: Mapping[str, Callable[[], str]] = {
     "agent-keys": keys_markdown,
     "check-types": check_types_markdown,
     "collectors": collectors_markdown,
+    "degraded-reasons": health.reasons_markdown,
+    "item-refusals": item_reasons.reasons_markdown,
     "refusals": remedies_markdown,
     "server-variables": variables_markdown,
     "server-variables-without-effect": deferred_markdown,

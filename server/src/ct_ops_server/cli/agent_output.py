@@ -72,4 +72,10 @@ def _refused_table(refused: Sequence[Mapping[str, Any]], now: datetime) -> str:
         (ago(each["last_at"], now), str(each["items"]), each["kind"], each["reason"], each["example"] or "-")
         for each in refused
     ]
-    return table(("LAST", "ITEMS", "KIND", "REASON", "FOR EXAMPLE"), rows)
+    means = {each["reason"]: each["means"] for each in refused if each["means"]}
+    return "\n".join(
+        [
+            table(("LAST", "ITEMS", "KIND", "REASON", "FOR EXAMPLE"), rows),
+            *(f"{reason}: {text}" for reason, text in means.items()),
+        ]
+    )

@@ -9,6 +9,7 @@ from typing import Any
 from ct_ops_server.edge.admin_views import rfc3339
 from ct_ops_server.fleet.delivery import RefusedItems, StoredGap
 from ct_ops_server.fleet.health import CollectorHealth, HealthSheet, Reason
+from ct_ops_server.fleet.item_reasons import meaning
 
 _GAPS_SHOWN = 20
 
@@ -68,6 +69,7 @@ def _refused_view(refused: RefusedItems) -> dict[str, Any]:
     return {
         "kind": refused.kind,
         "reason": refused.reason,
+        "means": meaning(refused.reason),
         "items": refused.count,
         "first_at": rfc3339(refused.first_at),
         "last_at": rfc3339(refused.last_at),

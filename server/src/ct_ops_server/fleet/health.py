@@ -2,18 +2,9 @@
 
 A host whose heartbeats flow while a collector's data does not looks well on every dashboard and is not. So
 the server keeps, for every collector and check, when the newest acknowledged data is of, and calls a
-connected host *degraded* when one of these holds:
+connected host *degraded* when something is missing, lost or refused:
 
-=====================  ==========================================================================
-reason                 when
-=====================  ==========================================================================
-``collector_problem``  a collector says that it cannot read what it should
-``collector_silent``   a running collector has delivered nothing yet, or nothing for three of its
-                       intervals (at least two minutes)
-``check_silent``       the same for a check's results
-``data_lost``          the agent reported a gap within the last hour
-``data_refused``       items of the agent were refused within the last ten minutes
-=====================  ==========================================================================
+``REASONS`` says when and what to do.
 
 Nothing is missed of a host that connected less than that time ago: it is coming home with it. An agent's
 clock may be wrong: the age of its data is measured against its own clock, by the skew that it
@@ -80,6 +71,37 @@ class ReasonCode(StrEnum):
     CHECK_SILENT = "check_silent"
     DATA_LOST = "data_lost"
     DATA_REFUSED = "data_refused"
+
+
+REASONS: Mapping[ReasonCode, tuple[str, str]] = {
+    ReasonCode.COLLECTOR_PROBLEM: (
+        "a collector says that it cannot read what it should",
+        "the sentence is the agent's; `ct-ops-agent collect NAME` on the host shows it at once",
+    ),
+    ReasonCode.COLLECTOR_SILENT: (
+        "a running collector has delivered nothing for three of its intervals, at least two minutes",
+        "`ct-ops-agent status` on the host: is its outbox growing, or does the collector hang?",
+    ),
+    ReasonCode.CHECK_SILENT: (
+        "the same for the results of a check",
+        "`ct-ops-agent status` on the host; a check that hangs is ended by its timeout and says so",
+    ),
+    ReasonCode.DATA_LOST: (
+        "within the last hour the agent reported a gap",
+        "`agent show` says how much of what, from when to when, and why; more room: `outbox.max_bytes`",
+    ),
+    ReasonCode.DATA_REFUSED: (
+        "within the last ten minutes items of the agent were refused",
+        "`agent show` says which and what that means",
+    ),
+}
+"""When each holds, and what to do."""
+
+
+def reasons_markdown() -> str:
+    """Return the table for the documentation."""
+    rows = ["| reason | when | what to do |", "|---|---|---|"]
+    return "\n".join([*rows, *(f"| `{code}` | {when} | {do} |" for code, (when, do) in REASONS.items())])
 
 
 @dataclass(frozen=True, slots=True)
