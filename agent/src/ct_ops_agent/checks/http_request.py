@@ -15,13 +15,14 @@ from __future__ import annotations
 import http.client
 import socket
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 from ct_ops_agent import __version__
 from ct_ops_agent.checks.attempt import Attempt, connect
 from ct_ops_agent.checks.host_files import UnreadableFileError, read_host_file
+from ct_ops_agent.checks.trust import SYSTEM_TRUST, own_trust
 from ct_ops_agent.checks.verdict import Verdict, failed, passed, reason, undone
 from ct_ops_proto.checks import HttpCheck
 
@@ -85,7 +86,7 @@ def _compare(config: HttpCheck, answer: _Answer) -> Verdict:
     return passed(f"HTTP {answer.status}")
 
 
-def _follow(config: HttpCheck, trust: ssl.SSLContext, attempt: Attempt) -> _Answer:
+def _follow(config: HttpCheck, trust: Callable[[], ssl.SSLContext], attempt: Attempt) -> _Answer:
     request = _Request(config.method, config.url, config.headers)
     for _ in range(MAX_REDIRECTS + 1):
         answer = _ask(request, config, trust, attempt)
@@ -108,13 +109,15 @@ def redirected(request: _Request, status: int, location: str) -> _Request:
     return following if following.origin == request.origin else replace(following, headers={})
 
 
-def _ask(request: _Request, config: HttpCheck, trust: ssl.SSLContext, attempt: Attempt) -> _Answer:
+def _ask(
+    request: _Request, config: HttpCheck, trust: Callable[[], ssl.SSLContext], attempt: Attempt
+) -> _Answer:
     scheme, host, port = request.origin
     plain = connect(host, port, attempt)
     with attempt.watching(plain):
         if scheme == "http":
             return _exchange(request, config, plain, attempt)
-        secured = trust.wrap_socket(plain, server_hostname=host, do_handshake_on_connect=False)
+        secured = trust().wrap_socket(plain, server_hostname=host, do_handshake_on_connect=False)
         with attempt.watching(secured):
             secured.settimeout(attempt.left())
             secured.do_handshake()
@@ -178,12 +181,10 @@ def _read_body(response: http.client.HTTPResponse, attempt: Attempt, connection:
     return content.decode(charset if charset in _ENCODINGS else "utf-8", errors="replace")
 
 
-def _trust(config: HttpCheck) -> ssl.SSLContext:
-    """Return whom to believe: the host's own CAs, or only those that were configured."""
+def _trust(config: HttpCheck) -> Callable[[], ssl.SSLContext]:
+    """Return whom to believe once there is TLS: the host's own CAs, or only those that were configured."""
     if not config.ca_file and not config.ca_pem:
-        return ssl.create_default_context()
+        return SYSTEM_TRUST.context
     pem = config.ca_pem or read_host_file(config.ca_file, _MAX_CA_BYTES).decode("ascii", errors="replace")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN  # it may be an intermediate, or the server's own
-    context.load_verify_locations(cadata=pem)
-    return context
+    context = own_trust(pem)
+    return lambda: context

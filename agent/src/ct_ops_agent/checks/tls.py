@@ -13,6 +13,7 @@ from typing import Any
 
 from ct_ops_agent.checks.attempt import Attempt, connect
 from ct_ops_agent.checks.starttls import dialogue_for, upgrade
+from ct_ops_agent.checks.trust import SYSTEM_TRUST, trust_in_nobody
 from ct_ops_agent.checks.verdict import reason
 from ct_ops_proto.checks import CertificateCheck
 
@@ -42,12 +43,12 @@ def look(config: CertificateCheck, attempt: Attempt) -> Presented:
     """
     try:
         _require_name(config.server_name or config.host)
-        return _look(config, attempt, ssl.create_default_context(), "")
+        return _look(config, attempt, SYSTEM_TRUST.context(), "")
     except ssl.SSLCertVerificationError as error:
         problem = error.verify_message
     except ssl.SSLError as error:
         problem = reason(error)
-    return _look(config, attempt, _believing_nobody(), problem)
+    return _look(config, attempt, trust_in_nobody(), problem)
 
 
 def _look(config: CertificateCheck, attempt: Attempt, trust: ssl.SSLContext, problem: str) -> Presented:
@@ -83,12 +84,3 @@ def _chain(secured: ssl.SSLSocket) -> tuple[bytes, ...]:
     if found:
         return tuple(ssl.PEM_cert_to_DER_cert(each.public_bytes()) for each in found[:MAX_CHAIN])
     return (own,) if own else ()
-
-
-def _believing_nobody() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
-    context.set_ciphers("ALL:@SECLEVEL=0")
-    return context
