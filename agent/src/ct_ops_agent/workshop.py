@@ -48,13 +48,17 @@ class Workshop:
     async def run(self) -> None:
         """Go on with what was under way before the start, and end everything when cancelled."""
         self._checks.resume(self._kept.load())
+        saving: asyncio.Future[None] | None = None
         try:
             await self._tasks.report_interrupted()
             while True:
                 await self._has_news.wait()
                 self._has_news.clear()
-                await asyncio.to_thread(self._kept.save, self._to_keep())
+                saving = asyncio.ensure_future(asyncio.to_thread(self._kept.save, self._to_keep()))
+                await asyncio.shield(saving)
         finally:
+            if saving is not None:  # a list that is older must not be written after the newest
+                await asyncio.wait({saving})
             if self._has_news.is_set():
                 self._kept.save(self._to_keep())
             await asyncio.gather(self._checks.stop(), self._queries.stop(), self._tasks.stop())

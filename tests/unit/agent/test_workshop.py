@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import stat
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -108,6 +109,29 @@ async def test_a_removal_just_before_the_stop_is_kept(
         workshop.take(Work(checks=(CHECK,)))
         await until(lambda: ids_kept(tmp_path) == ["c1"])
         workshop.take(Work(checks=()))
+
+    assert [] == ids_kept(tmp_path)
+
+
+async def test_an_older_list_is_never_written_after_the_newest(
+    tmp_path: Path, results: KeptResults, time: MovedTime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stop comes while a slow disk still writes the list with the check that is removed by now."""
+    begun, go_on, save = threading.Event(), threading.Event(), KeptChecks.save
+
+    def save_slowly(kept: KeptChecks, checks: Sequence[Planned]) -> None:
+        if checks:
+            begun.set()
+            go_on.wait(30)
+        save(kept, checks)
+
+    monkeypatch.setattr(KeptChecks, "save", save_slowly)
+    async with working(tmp_path, results, time) as workshop:
+        workshop.connected(FakeLink())
+        workshop.take(Work(checks=(CHECK,)))
+        await until(begun.is_set)
+        workshop.take(Work(checks=()))
+        asyncio.get_running_loop().call_later(0.05, go_on.set)
 
     assert [] == ids_kept(tmp_path)
 

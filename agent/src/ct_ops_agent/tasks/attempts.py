@@ -10,6 +10,7 @@ another stream or after a restart, is never done a second time: its result is si
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -40,6 +41,7 @@ class Attempts:
 
     def __init__(self, directory: Path) -> None:
         self._path = directory / FILE
+        self._lock = threading.Lock()
         self._known = {attempt.task_id: attempt for attempt in self._load()}
 
     def of(self, task_id: str) -> Attempt | None:
@@ -52,15 +54,22 @@ class Attempts:
         return tuple(attempt for attempt in self._known.values() if attempt.result is None)
 
     def record(self, attempt: Attempt) -> None:
-        """Write it down, durable on return; the oldest that have ended are forgotten.
+        """Write it down, durable on return; the oldest that have ended are forgotten. Safe from any thread.
+
+        Whoever was replaced by a newer attempt may still be writing: what it says of the older one is nothing
+        any more.
 
         Raises:
             DataDirectoryError: it cannot be written; it is not known then.
         """
-        others = [known for known in self._known.values() if known.task_id != attempt.task_id]
-        kept = _newest([*others, attempt])
-        write_file(self._path, msgspec.json.encode(kept).decode())
-        self._known = {known.task_id: known for known in kept}
+        with self._lock:
+            newest = self._known.get(attempt.task_id, attempt)
+            if newest.attempt > attempt.attempt:
+                return
+            others = [known for known in self._known.values() if known.task_id != attempt.task_id]
+            kept = _newest([*others, attempt])
+            write_file(self._path, msgspec.json.encode(kept).decode())
+            self._known = {known.task_id: known for known in kept}
 
     def _load(self) -> list[Attempt]:
         try:

@@ -379,6 +379,15 @@ def test_only_the_newest_attempts_are_remembered(tmp_path: Path) -> None:
     assert (None, True) == (known.of("t4"), known.of("t5") is not None)
 
 
+def test_what_comes_late_of_an_older_attempt_is_not_written_down(tmp_path: Path) -> None:
+    """Its thread may be slower than the attempt that replaced it."""
+    attempts = Attempts(tmp_path)
+    attempts.record(Attempt("t1", "work", 2))
+    attempts.record(Attempt("t1", "work", 1, TaskResult("t1", "work", 1, 0)))
+
+    assert [Attempt("t1", "work", 2)] == list(Attempts(tmp_path).unfinished)
+
+
 @pytest.mark.parametrize("content", ["", "{", "[1]", "[{}]", "\x00"])
 def test_a_damaged_file_is_as_good_as_none(content: str, tmp_path: Path) -> None:
     """The agent starts; the server's lease ends what nobody reports."""
