@@ -41,7 +41,7 @@ from ct_ops_server.fleet.items import (
     TaskResult,
 )
 
-MOST_ITEMS = 20_000
+MOST_ITEMS = 10_000
 """In one batch; the rest of a larger one is refused."""
 
 _YEAR_2000_MS = 946_684_800_000
