@@ -112,9 +112,16 @@ def _checks_of(agent_id: str | None) -> sa.Select[Any]:
 
 
 def _is_quiet(newest_ms: sa.ColumnElement[int | None]) -> sa.ColumnElement[bool]:
-    """Return the condition that data is older than the shortest silence that counts, by its agent's clock."""
+    """Return the condition that data is older than the shortest silence that counts, by its agent's clock.
+
+    And that its agent has been connected for as long: after a server's restart everybody's data is old.
+    """
+    shortest_ms = SHORTEST_SILENCE // _MILLISECOND
     by_its_clock = now_ms() + sa.func.coalesce(agents.c.clock_skew_ms, 0)
-    return sa.or_(newest_ms.is_(None), by_its_clock - newest_ms > SHORTEST_SILENCE // _MILLISECOND)
+    return sa.and_(
+        sa.or_(newest_ms.is_(None), by_its_clock - newest_ms > shortest_ms),
+        sa.func.coalesce(agents.c.connected_at, 0) < now_ms() - shortest_ms,
+    )
 
 
 def _gaps_of(agent_id: str | None) -> sa.Select[Any]:

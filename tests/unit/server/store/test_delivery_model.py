@@ -8,20 +8,23 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pytest
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contract.values import create_token, new_agent
 from ct_ops_server.enrolment.ports import EnrolmentStore
 from ct_ops_server.enrolment.token_ports import TokenStore
 from ct_ops_server.fleet.delivery import BatchNumber, Delivery, DeliveryStore, Position, Verdict
-from ct_ops_server.fleet.items import Gap, Item, Sample
+from ct_ops_server.fleet.items import Gap, Item, Owned, Sample
 from ct_ops_server.fleet.model import AgentStatus, StreamOpening
 from ct_ops_server.fleet.ports import AgentStore, StreamStore
 from ct_ops_server.fleet.samples import SampleStore
+from ct_ops_server.store.deliveries import SqlDeliveryStore
+from ct_ops_server.store.gaps import GapWriter
 from ct_ops_server.store.opening import Store, open_store
 from fakes.memory_deliveries import MemoryDeliveries
 from fakes.memory_store import MemoryStore
@@ -144,27 +147,43 @@ async def test_the_store_and_the_fake_live_through_the_same_histories(
     assert await sides[0].holds() == await sides[1].holds()
 
 
+class Held(GapWriter):
+    """A writer whose transaction is under way for as long as the test likes."""
+
+    def __init__(self) -> None:
+        self.entered, self.released = asyncio.Event(), asyncio.Event()
+
+    async def apply(self, connection: AsyncConnection, owned: Sequence[Owned]) -> Sequence[str | None]:
+        self.entered.set()
+        await self.released.wait()
+        return await super().apply(connection, owned)
+
+
 async def test_a_stream_that_takes_over_on_another_server_never_finds_less_than_was_acknowledged(
     postgres_url: str,
 ) -> None:
-    """Two servers, one database: what the old stream is told is stored, the new one reads as stored.
+    """Two servers, one database: it opens after a delivery that is under way, and reads it as stored.
 
     A late commit after the new stream has read its position would be acknowledged and unknown at once.
     """
+    number = BatchNumber(OUTBOXES[0], 1, bytes(16))
+    held = Held()
     async with open_store(postgres_url) as one, open_store(postgres_url) as other:
         await sql_side(one).enrol()
-        generation, stored = 0, Position()
-        for round_number in range(40):
-            await one.streams.open_stream(StreamOpening("a", "key-a", "one", None))
-            generation += 1
-            number = BatchNumber(OUTBOXES[0], stored.seq + 1, round_number.to_bytes(16, "big"))
-            gap = Gap("samples", round_number, 0, 0, "")
-            late, _ = await asyncio.gather(
-                one.deliveries.deliver(Delivery("a", generation, ((0, gap),), number=number)),
-                other.streams.open_stream(StreamOpening("a", "key-a", "other", None)),
-            )
-            generation += 1
-            found = await other.deliveries.position("a", OUTBOXES[0])
+        await one.streams.open_stream(StreamOpening("a", "key-a", "one", None))
+        slow = SqlDeliveryStore(one.database, one.writer, {Gap: held})
 
-            assert (late.verdict is Verdict.STORED) == (found.seq == number.seq)
-            stored = found
+        async def take_over() -> Position:
+            await other.streams.open_stream(StreamOpening("a", "key-a", "other", None))
+            return await other.deliveries.position("a", OUTBOXES[0])
+
+        late = asyncio.create_task(
+            slow.deliver(Delivery("a", 1, ((0, Gap("samples", 1, 0, 0, "")),), number=number))
+        )
+        await held.entered.wait()
+        opening = asyncio.create_task(take_over())
+        await asyncio.wait([opening], timeout=0.5)
+        held.released.set()
+
+        assert Verdict.STORED is (await late).verdict
+        assert Position(1, bytes(16)) == await opening
