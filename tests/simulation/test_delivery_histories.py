@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from ct_ops_agent.delivery.outbox import Room
+from ct_ops_agent.delivery.draft import Room
 from ct_ops_agent.delivery.position import Step
 from ct_ops_agent.delivery.space import Limits
 from simulation.delivery_world import (

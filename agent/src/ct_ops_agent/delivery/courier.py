@@ -25,6 +25,7 @@ from enum import StrEnum
 from ct_ops_agent.backoff import Backoff
 from ct_ops_agent.clock import Clock
 from ct_ops_agent.control_plane import Batch, BatchAck, Position, Verdict, Welcome
+from ct_ops_agent.delivery.draft import Room
 from ct_ops_agent.delivery.entries import (
     SAMPLE,
     URGENT_TYPES,
@@ -34,7 +35,8 @@ from ct_ops_agent.delivery.entries import (
     entries_of_samples,
     entry_of_result,
 )
-from ct_ops_agent.delivery.outbox import Figures, Outbox, Room
+from ct_ops_agent.delivery.figures import Figures
+from ct_ops_agent.delivery.outbox import Outbox
 from ct_ops_agent.delivery.position import Step, Theirs
 from ct_ops_agent.delivery.summary import Tally
 from ct_ops_agent.delivery.vault import Vault

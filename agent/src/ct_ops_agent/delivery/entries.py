@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Protocol
 
-from ct_ops_agent.delivery.summary import Tally
+from ct_ops_agent.delivery.summary import Summary, Tally
 from ct_ops_agent.samples import TimedSample
 from ct_ops_agent.work import CheckResult, QueryResult, Result, TaskAccepted, TaskProgress
 
@@ -36,6 +36,17 @@ class Gap:
 
     tally: Tally
     reason: str
+
+
+@dataclass(frozen=True)
+class Leftovers:
+    """What one outbox leaves to another."""
+
+    batches: list[tuple[Summary, bytes]] = field(repr=False)
+    entries: list[Entry] = field(repr=False)
+    gaps: list[Gap]
+    delivered: Summary
+    """What is on the server, as far as it has not gone back."""
 
 
 class Codec(Protocol):

@@ -34,6 +34,9 @@ _WAL_PAGES = 256
 WAL_BYTES = 4 * 1024 * 1024
 """What the write-ahead file may take beside the outbox itself."""
 
+_PRIMARY_CODE = 0xFF
+_DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
+
 _SETTINGS = (
     f"PRAGMA page_size = {PAGE_BYTES}",
     "PRAGMA auto_vacuum = INCREMENTAL",
@@ -55,21 +58,31 @@ class Opened:
     """When the damaged file was written last, by its own time; ``None``: there was none."""
 
 
+class DamagedError(sqlite3.DatabaseError):
+    """The file can be opened, and does not hold together."""
+
+
+def is_damage(error: Exception) -> bool:
+    """Whether a file is damaged or of something else, and not just in the way for now."""
+    code = getattr(error, "sqlite_errorcode", 0) & _PRIMARY_CODE
+    return isinstance(error, DamagedError) or code in _DAMAGE
+
+
 def open_file(directory: Path) -> Opened:
     """Open the outbox of a data directory, or begin one.
 
     Raises:
         DataDirectoryError: it is a symbolic link or no file.
-        sqlite3.OperationalError: the disk is full, read-only or broken.
+        sqlite3.Error, OSError: the disk is full, read-only or broken.
     """
     path = directory / FILE_NAME
     for companion in _COMPANIONS:
         _look_at(path.with_name(path.name + companion))
     try:
         return Opened(_connect(path))
-    except sqlite3.OperationalError:
-        raise
     except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
         return Opened(*_begin_again(path, error))
 
 
@@ -102,7 +115,7 @@ def _connect(path: Path) -> sqlite3.Connection:
             connection.execute(setting).fetchall()
         (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if verdict != "ok":
-            raise sqlite3.DatabaseError(verdict)
+            raise DamagedError(verdict)
     except sqlite3.Error:
         connection.close()
         raise

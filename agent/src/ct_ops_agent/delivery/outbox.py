@@ -19,14 +19,16 @@ import hashlib
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 
 from ct_ops_agent.control_plane import Batch, BatchAck, Position
-from ct_ops_agent.delivery.entries import Codec, Entry, Gap, Lane
+from ct_ops_agent.delivery.batches import Batches, BatchRow
+from ct_ops_agent.delivery.draft import Draft, Room
+from ct_ops_agent.delivery.entries import Codec, Entry, Gap, Lane, Leftovers
+from ct_ops_agent.delivery.figures import Figures
 from ct_ops_agent.delivery.position import NOTHING_GONE, Ours, Step, Theirs, decide
 from ct_ops_agent.delivery.space import Limits, Space
-from ct_ops_agent.delivery.summary import Summary, Tally
-from ct_ops_agent.delivery.tables import BatchRow, Row, Tables
+from ct_ops_agent.delivery.tables import Row, Tables
 from ct_ops_agent.delivery.transactions import Transactions
 
 SYNC_EVERY_MS = 30_000
@@ -36,68 +38,6 @@ GONE = "acknowledged, gone on the server"
 TOO_LARGE = "larger than the server takes"
 YEAR_2000_MS = 946_684_800_000
 _WORTH_GIVING_BACK = 1024 * 1024
-
-
-@dataclass(frozen=True)
-class Figures:
-    """How full an outbox is, for people."""
-
-    outbox_id: bytes
-    acked_seq: int
-    acked_at_ms: int | None
-    """Wall clock."""
-
-    used_bytes: int
-    results: int
-    samples: int
-    batches: int
-    """Not acknowledged: frozen, or to be sent again under a new number."""
-
-    oldest_ms: int | None
-    """Wall clock, of the oldest item that is in no batch yet."""
-
-    counts: tuple[tuple[str, str, int], ...] = ()
-    """What was ever dropped or refused: type, reason, how many."""
-
-
-@dataclass(frozen=True)
-class Leftovers:
-    """What one outbox leaves to another."""
-
-    batches: list[tuple[Summary, bytes]] = field(repr=False)
-    entries: list[Entry] = field(repr=False)
-    gaps: list[Gap]
-    delivered: Summary
-    """What is on the server, as far as it has not gone back."""
-
-
-@dataclass(frozen=True)
-class Room:
-    """How large a payload may be."""
-
-    usual_bytes: int
-    """A batch is full here; one item alone may be larger."""
-
-    most_bytes: int
-    """No payload is larger for this server."""
-
-
-@dataclass
-class _Draft:
-    """A batch in the making."""
-
-    room: Room
-    parts: list[bytes] = field(default_factory=list)
-    size: int = 0
-    summary: Summary = field(default_factory=Summary)
-
-    def has_room_for(self, body: bytes) -> bool:
-        return not self.parts or self.size + len(body) <= self.room.usual_bytes
-
-    def add(self, body: bytes, tally: Tally) -> None:
-        self.parts.append(body)
-        self.size += len(body)
-        self.summary.add(tally)
 
 
 class Outbox:
@@ -124,7 +64,8 @@ class Outbox:
         self._connection = connection
         self._transaction = Transactions(connection)
         self._tables = Tables(connection)
-        self._space = Space(self._tables, limits)
+        self._batches = Batches(connection)
+        self._space = Space(self._tables, self._batches, limits)
         self._codec = codec
         self._new_id = new_id
         self._monotonic = monotonic
@@ -156,12 +97,12 @@ class Outbox:
 
     def leftovers(self) -> Leftovers:
         """Return what has not been delivered, and what was."""
-        waiting = self._tables.unacknowledged(self._acked_seq())
+        waiting = self._batches.unacknowledged(self._acked_seq())
         return Leftovers(
-            batches=[(batch.summary, self._tables.content(batch)) for batch in waiting],
+            batches=[(batch.summary, self._batches.content(batch)) for batch in waiting],
             entries=[Entry(lane, row.tally, row.body) for lane in Lane for row in self._tables.rows(lane)],
             gaps=self._tables.gaps(),
-            delivered=self._tables.summary_of_delivered(self._acked_seq()),
+            delivered=self._batches.summary_of_delivered(self._acked_seq()),
         )
 
     def adopt(self, leftovers: Leftovers) -> None:
@@ -169,14 +110,14 @@ class Outbox:
         now_ms = self._now_ms()
         with self._step(durable=True):
             for summary, content in leftovers.batches:
-                self._tables.add_batch(summary, content, now_ms)
+                self._batches.add_batch(summary, content, now_ms)
             for entry in leftovers.entries:
                 self._tables.add_entry(entry, now_ms)
             for gap in leftovers.gaps:
                 self._tables.add_gap(gap)
             if leftovers.delivered:
                 # Gone with a server that comes back at our number: it may have been delivered after that.
-                self._tables.add_to_ledger(self._acked_seq() + 1, b"\0", leftovers.delivered, now_ms)
+                self._batches.add_to_ledger(self._acked_seq() + 1, b"\0", leftovers.delivered, now_ms)
             self._space.trim(self._acked_seq(), now_ms)
 
     # ---- what the server says ----------------------------------------------------------------
@@ -198,13 +139,13 @@ class Outbox:
 
     def stored(self, ack: BatchAck, wall_ms: int) -> None:
         """The server has a batch. What was said already, or of another outbox, is ignored."""
-        batch = self._tables.batch_of(ack.seq)
+        batch = self._batches.batch_of(ack.seq)
         known = (self._position.outbox_id, self._acked_seq() + 1, batch.digest if batch else None)
         if batch is None or known != (ack.outbox_id, ack.seq, ack.digest):
             return
         with self._step(durable=False):
             self._set_acked(ack.seq, ack.digest)
-            self._tables.begin_retaining(batch, self._now_ms())
+            self._batches.begin_retaining(batch, self._now_ms())
             self._tables.set_fact("acked_at_ms", wall_ms)
             for refused in ack.refused:
                 self._tables.count("refused", refused.reason, 1)
@@ -221,16 +162,16 @@ class Outbox:
             wall_ms: this host's clock.
             with_samples: whether samples may be sent, or only what is more urgent.
         """
-        batch = self._tables.batch_of(self._acked_seq() + 1)
+        batch = self._batches.batch_of(self._acked_seq() + 1)
         if batch and batch.bytes > room.most_bytes:
             self._give_up_too_large(room.most_bytes)
             batch = None
         if batch is None and self._tables.has_news(with_samples=with_samples):
             with self._step(durable=True):
-                batch = self._freeze(_Draft(room), wall_ms, with_samples=with_samples)
+                batch = self._freeze(Draft(room), wall_ms, with_samples=with_samples)
         if batch is None or batch.seq is None:
             return None
-        return Batch(self._position.outbox_id, batch.seq, self._tables.payload(batch))
+        return Batch(self._position.outbox_id, batch.seq, self._batches.payload(batch))
 
     def take_results(self, most_bytes: int) -> list[Entry]:
         """Remove the oldest results and return them, for a server that takes no batches."""
@@ -255,7 +196,7 @@ class Outbox:
             used_bytes=self._tables.used_bytes(),
             results=lanes.get(Lane.RESULTS, (0, 0))[0],
             samples=lanes.get(Lane.SAMPLES, (0, 0))[0],
-            batches=self._tables.number_of_unacknowledged(self._position.acked_seq),
+            batches=self._batches.number_of_unacknowledged(self._position.acked_seq),
             oldest_ms=min((oldest_ms for _, oldest_ms in lanes.values()), default=None),
             counts=tuple(self._tables.counts()),
         )
@@ -266,22 +207,22 @@ class Outbox:
 
     # ---- freezing ----------------------------------------------------------------------------
 
-    def _freeze(self, draft: _Draft, wall_ms: int, *, with_samples: bool) -> BatchRow | None:
+    def _freeze(self, draft: Draft, wall_ms: int, *, with_samples: bool) -> BatchRow | None:
         self._fill(draft, Lane.RESULTS)
         self._fill_with_gaps(draft, wall_ms)
-        waiting = self._tables.oldest_unnumbered()
+        waiting = self._batches.oldest_unnumbered()
         if waiting is None and with_samples:
             self._fill(draft, Lane.SAMPLES)
         if draft.parts:
-            self._tables.add_batch(draft.summary, b"".join(draft.parts), self._now_ms())
-            waiting = self._tables.newest_batch()
+            self._batches.add_batch(draft.summary, b"".join(draft.parts), self._now_ms())
+            waiting = self._batches.newest_batch()
         if waiting is None:
             return None
         seq, link = self._acked_seq() + 1, self._codec.encode_link(self._bytes_fact("acked_digest"))
-        self._tables.number(waiting, seq, link, digest_of(self._tables.content(waiting) + link))
-        return self._tables.batch_of(seq)
+        self._batches.number(waiting, seq, link, digest_of(self._batches.content(waiting) + link))
+        return self._batches.batch_of(seq)
 
-    def _fill(self, draft: _Draft, lane: Lane) -> None:
+    def _fill(self, draft: Draft, lane: Lane) -> None:
         """Move the oldest of a lane into a draft until it is full."""
         moved: list[int] = []
         for row in self._tables.rows(lane):
@@ -294,7 +235,7 @@ class Outbox:
             moved.append(row.id)
         self._tables.remove_items(moved)
 
-    def _fill_with_gaps(self, draft: _Draft, wall_ms: int) -> None:
+    def _fill_with_gaps(self, draft: Draft, wall_ms: int) -> None:
         for gap in self._tables.gaps():
             said = possible(gap, wall_ms)
             body = self._codec.encode_gap(said)
@@ -306,7 +247,7 @@ class Outbox:
     def _give_up_too_large(self, most_bytes: int) -> None:
         with self._step(durable=True):
             self._start_over()
-            for batch in self._tables.unacknowledged(0):
+            for batch in self._batches.unacknowledged(0):
                 if batch.bytes > most_bytes:
                     self._space.drop_batch(batch, TOO_LARGE)
 
@@ -314,10 +255,10 @@ class Outbox:
 
     def _ours(self, their_seq: int) -> Ours:
         acked = self._acked_seq()
-        retained = self._tables.oldest_retained(acked)
+        retained = self._batches.oldest_retained(acked)
         return Ours(
             acked_seq=acked,
-            last_seq=max(self._tables.last_seq() or 0, acked),
+            last_seq=max(self._batches.last_seq() or 0, acked),
             retained_from=acked + 1 if retained is None or retained.seq is None else retained.seq,
             digest_at_theirs=self._digest_at(their_seq),
             store_id=self._bytes_fact("store_id"),
@@ -329,11 +270,11 @@ class Outbox:
             return b""
         if seq == self._acked_seq():
             return self._bytes_fact("acked_digest")
-        batch = self._tables.batch_of(seq)
-        return batch.digest if batch else self._tables.digest_in_ledger(seq)
+        batch = self._batches.batch_of(seq)
+        return batch.digest if batch else self._batches.digest_in_ledger(seq)
 
     def _start_over(self) -> None:
-        self._tables.take_numbers_away()
+        self._batches.take_numbers_away()
         self._begin_at_zero()
 
     def _begin_at_zero(self) -> None:
@@ -350,7 +291,7 @@ class Outbox:
     def _say_what_is_gone(self, gone_after: int) -> None:
         if gone_after == NOTHING_GONE:
             return
-        for tally in self._tables.tear_out(gone_after):
+        for tally in self._batches.tear_out(gone_after):
             self._tables.add_gap(Gap(tally, GONE))
 
     def _read_position(self) -> Position:

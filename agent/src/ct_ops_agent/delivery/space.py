@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ct_ops_agent.delivery.batches import Batches, BatchRow
 from ct_ops_agent.delivery.entries import Gap, Lane
 from ct_ops_agent.delivery.summary import Summary
-from ct_ops_agent.delivery.tables import BatchRow, Row, Tables
+from ct_ops_agent.delivery.tables import Row, Tables
 
 RETAINED_MS = 26 * 3_600_000
 """What survives a restore of the server from last night's backup."""
@@ -33,8 +34,9 @@ class Limits:
 class Space:
     """Makes room in an outbox, inside its transactions."""
 
-    def __init__(self, tables: Tables, limits: Limits) -> None:
+    def __init__(self, tables: Tables, batches: Batches, limits: Limits) -> None:
         self._tables = tables
+        self._batches = batches
         self._limits = limits
 
     def trim(self, acked_seq: int, now_ms: int) -> None:
@@ -49,14 +51,14 @@ class Space:
         """Give up a batch that has no number."""
         for tally in batch.summary:
             self._tables.add_gap(Gap(tally, reason))
-        self._tables.remove_batch(batch)
+        self._batches.remove_batch(batch)
 
     def _write_off_older_than(self, at_ms: int, acked_seq: int, now_ms: int) -> None:
-        while (batch := self._tables.oldest_retained(acked_seq)) and batch.at_ms < at_ms:
-            self._tables.write_off(batch, now_ms)
+        while (batch := self._batches.oldest_retained(acked_seq)) and batch.at_ms < at_ms:
+            self._batches.write_off(batch, now_ms)
 
     def _drop_older_than(self, at_ms: int) -> None:
-        while (batch := self._tables.oldest_unnumbered()) and batch.at_ms < at_ms:
+        while (batch := self._batches.oldest_unnumbered()) and batch.at_ms < at_ms:
             self.drop_batch(batch, WAS_OLD)
         for lane in Lane:
             while self._tables.began_before(lane, at_ms):
@@ -65,10 +67,10 @@ class Space:
 
     def _make_room(self, acked_seq: int, now_ms: int) -> bool:
         """Do one step; ``False``: nothing more may be given up."""
-        if retained := self._tables.oldest_retained(acked_seq):
-            self._tables.write_off(retained, now_ms)
+        if retained := self._batches.oldest_retained(acked_seq):
+            self._batches.write_off(retained, now_ms)
             return True
-        if waiting := self._tables.oldest_unnumbered():
+        if waiting := self._batches.oldest_unnumbered():
             self.drop_batch(waiting, WAS_FULL)
             return True
         for lane in (Lane.SAMPLES, Lane.RESULTS):

@@ -24,16 +24,18 @@ from typing import TypeVar
 from ct_ops_agent.clock import Clock
 from ct_ops_agent.control_plane import Position
 from ct_ops_agent.delivery.entries import Codec, Gap
-from ct_ops_agent.delivery.opening import WAL_BYTES, open_file, open_memory, set_aside
+from ct_ops_agent.delivery.opening import WAL_BYTES, is_damage, open_file, open_memory, set_aside
 from ct_ops_agent.delivery.outbox import Outbox
 from ct_ops_agent.delivery.space import Limits
 from ct_ops_agent.delivery.summary import Tally
+from ct_ops_agent.errors import DataDirectoryError
 
 _log = logging.getLogger(__name__)
 
 DAMAGED = "the outbox file was damaged"
 MEMORY_BYTES = 4 * 1024 * 1024
 _TRY_DISK_EVERY_S = 60.0
+_FAILURES = (sqlite3.Error, OSError)
 _ResultT = TypeVar("_ResultT")
 
 
@@ -59,7 +61,7 @@ class Vault:
         self._problem = ""
         try:
             self._outbox = self._disk = self._open()
-        except (sqlite3.Error, OSError) as error:
+        except _FAILURES as error:
             self._outbox = self._begin_in_memory(error)
 
     @property
@@ -81,7 +83,7 @@ class Vault:
         self._try_disk_again()
         try:
             return step(self._outbox)
-        except (sqlite3.Error, OSError) as error:
+        except _FAILURES as error:
             self._replace_outbox(error)
         return step(self._outbox)
 
@@ -96,24 +98,30 @@ class Vault:
 
     # ---- what stands in ----------------------------------------------------------------------
 
-    def _replace_outbox(self, error: sqlite3.Error | OSError) -> None:
+    def _replace_outbox(self, error: Exception) -> None:
         if self._outbox is not self._disk:
             raise error  # memory does not fail
-        if _is_damage(error):
-            self._set_aside(error)
-        else:
+        if not is_damage(error):
             self._outbox = self._begin_in_memory(error)
-
-    def _set_aside(self, error: Exception) -> None:
-        _log.error("the outbox is damaged (%s): it is set aside, and what it held is lost", error)
-        self._outbox.close()
-        self._disk = None
+            return
         try:
-            written_ms = set_aside(self._directory)
-            self._outbox = self._disk = self._open(damaged_since_ms=written_ms)
-        except (sqlite3.Error, OSError) as failure:
+            self._outbox = self._disk = self._begin_again(self._disk, error)
+        except (*_FAILURES, DataDirectoryError) as failure:
+            self._disk = None
             self._outbox = self._begin_in_memory(failure)
             self._say_damaged(self._outbox, int(self._clock.wall() * 1000))
+
+    def _begin_again(self, damaged: Outbox, error: Exception) -> Outbox:
+        _log.error("the outbox is damaged (%s): it is set aside, and what it held is lost", error)
+        damaged.close()
+        return self._open(damaged_since_ms=set_aside(self._directory))
+
+    def _give_up_disk(self, damaged: Outbox) -> None:
+        """Set the file aside; the next attempt begins a new one."""
+        damaged.close()
+        self._disk = None
+        with suppress(OSError):
+            self._say_damaged(self._outbox, set_aside(self._directory))
 
     def _open(self, damaged_since_ms: int | None = None) -> Outbox:
         opened = open_file(self._directory)
@@ -144,13 +152,16 @@ class Vault:
         if not self._problem or self._clock.monotonic() < self._try_disk_at:
             return
         self._try_disk_at = self._clock.monotonic() + _TRY_DISK_EVERY_S
-        with suppress(sqlite3.Error, OSError):
-            disk = self._disk or self._open()
-            self._disk = disk
-            disk.adopt(self._outbox.leftovers())
-            self._outbox.close()
-            self._outbox, self._problem = disk, ""
-            _log.info("the outbox in %s can be written again", self._directory)
+        try:
+            self._disk = self._disk or self._open()
+            self._disk.adopt(self._outbox.leftovers())
+        except (*_FAILURES, DataDirectoryError) as error:
+            if self._disk and is_damage(error):
+                self._give_up_disk(self._disk)
+            return
+        self._outbox.close()
+        self._outbox, self._problem = self._disk, ""
+        _log.info("the outbox in %s can be written again", self._directory)
 
     def _outbox_on(self, connection: sqlite3.Connection, limits: Limits) -> Outbox:
         return Outbox(
@@ -160,8 +171,3 @@ class Vault:
             new_id=self._new_id,
             monotonic=self._clock.monotonic,
         )
-
-
-def _is_damage(error: Exception) -> bool:
-    """Whether a file is damaged, and not just in the way: SQLite says both by errors of one family."""
-    return isinstance(error, sqlite3.DatabaseError) and not isinstance(error, sqlite3.OperationalError)

@@ -13,9 +13,10 @@ from ct_ops_agent.catalog import Catalog, runs_here
 from ct_ops_agent.collector import CollectorError
 from ct_ops_agent.config.schema import KEYS
 from ct_ops_agent.control_plane import BatchAck, Verdict
+from ct_ops_agent.delivery.draft import Room
 from ct_ops_agent.delivery.entries import entries_of_samples, entry_of_result
 from ct_ops_agent.delivery.opening import WAL_BYTES, open_file
-from ct_ops_agent.delivery.outbox import Outbox, Room, digest_of
+from ct_ops_agent.delivery.outbox import Outbox, digest_of
 from ct_ops_agent.delivery.space import Limits
 from ct_ops_agent.gathering.readings import Intake
 from ct_ops_agent.samples import TimedSample

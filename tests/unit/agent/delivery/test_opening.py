@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from ct_ops_agent.clock import Clock
+from ct_ops_agent.delivery.draft import Room
 from ct_ops_agent.delivery.entries import Codec
-from ct_ops_agent.delivery.opening import FILE_NAME, open_file
-from ct_ops_agent.delivery.outbox import Room
+from ct_ops_agent.delivery.opening import FILE_NAME, DamagedError, open_file
 from ct_ops_agent.delivery.space import Limits
 from ct_ops_agent.delivery.vault import DAMAGED, Vault
 from ct_ops_agent.errors import DataDirectoryError
@@ -114,7 +114,7 @@ def test_a_file_that_turns_out_damaged_at_work_is_set_aside_as_well(tmp_path: Pa
     def fail_once(_outbox: object, told: list[int] = []) -> str:  # noqa: B006 - remembers that it was called
         told.append(1)
         if len(told) == 1:
-            raise sqlite3.DatabaseError("database disk image is malformed")
+            raise DamagedError("database disk image is malformed")
         return "done"
 
     assert "done" == vault.do(fail_once)

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from ct_ops_agent.control_plane import Batch, BatchAck, RefusedItem, Verdict
+from ct_ops_agent.delivery.draft import Room
 from ct_ops_agent.delivery.entries import Entry, Gap, Lane, entries_of_samples
-from ct_ops_agent.delivery.outbox import Outbox, Room, digest_of
+from ct_ops_agent.delivery.outbox import Outbox, digest_of
 from ct_ops_agent.delivery.position import Step, Theirs
 from ct_ops_agent.delivery.space import Limits
 from ct_ops_agent.delivery.summary import Tally

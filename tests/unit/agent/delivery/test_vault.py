@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +12,10 @@ import pytest
 
 from ct_ops_agent.clock import Clock
 from ct_ops_agent.control_plane import Batch, BatchAck, Verdict
+from ct_ops_agent.delivery.draft import Room
 from ct_ops_agent.delivery.entries import Entry, Lane
-from ct_ops_agent.delivery.outbox import Outbox, Room, digest_of
+from ct_ops_agent.delivery.opening import DamagedError
+from ct_ops_agent.delivery.outbox import Outbox, digest_of
 from ct_ops_agent.delivery.space import Limits
 from ct_ops_agent.delivery.summary import Tally
 from ct_ops_agent.delivery.vault import Vault
@@ -83,6 +86,7 @@ class FullDisk:
 
     monkeypatch: pytest.MonkeyPatch
     is_full: bool = False
+    is_damaged: bool = False
 
     def __post_init__(self) -> None:
         real = Outbox._step
@@ -91,6 +95,9 @@ class FullDisk:
             file = outbox._connection.execute("PRAGMA database_list").fetchone()[2]
             if self.is_full and file:
                 raise OSError(28, "No space left on device")
+            if self.is_damaged and file:
+                self.is_damaged = False
+                raise DamagedError("page 7 is never used")
             return real(outbox, durable=durable)
 
         self.monkeypatch.setattr(Outbox, "_step", step)
@@ -200,6 +207,41 @@ def test_a_real_full_file_system_is_survived(host: Host) -> None:
     host.now_s += 61
     host.put(20)
     assert set(range(1, 21)) == {*delivered, *host.deliver_all()}
+
+
+def test_a_defect_of_ours_does_not_cost_the_file(host: Host) -> None:
+    """What is no damage and no full disk is kept beside memory, not renamed away."""
+    vault = host.open()
+    host.put(1)
+    before = vault.position.outbox_id
+
+    def fail_on_disk(outbox: Outbox) -> bool:
+        if outbox.position.outbox_id == before:
+            raise sqlite3.IntegrityError("UNIQUE constraint failed")
+        return True
+
+    assert vault.do(fail_on_disk)
+    host.now_s += 61
+    assert [1] == host.deliver_all()
+    assert not (host.directory / "outbox.damaged").exists()
+
+
+def test_a_file_that_is_damaged_while_memory_stands_in_is_set_aside(host: Host, disk: FullDisk) -> None:
+    """The next minute finds a new one, with what memory held."""
+    vault = host.open()
+    host.put(1)
+    disk.is_full = True
+    host.put(2)
+    disk.is_full, disk.is_damaged = False, True
+    host.now_s += 61
+    host.put(3)
+    disk.is_damaged = False
+    host.now_s += 61
+    host.put(4)
+
+    assert [2, 3, 4] == host.deliver_all()
+    assert "" == vault.problem
+    assert (host.directory / "outbox.damaged").exists()
 
 
 def _no_space(_directory: Path) -> object:
