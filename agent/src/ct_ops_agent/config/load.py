@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -125,7 +126,7 @@ def _as_config(
         tags=values["agent.tags"],
         hostname=values["agent.hostname"],
         outbox_max_bytes=values["outbox.max_bytes"],
-        outbox_max_age=values["outbox.max_age_hours"],
+        outbox_max_age=timedelta(hours=values["outbox.max_age_hours"]),
         token_file=token_file,
         collectors=collectors,
     )

@@ -67,10 +67,10 @@ def parse_interval(raw: object) -> timedelta:
     return timedelta(seconds=_whole_number(raw, 1, _LONGEST_INTERVAL_S, advice))
 
 
-def parse_age(raw: object) -> timedelta:
+def parse_hours(raw: object) -> int:
     """Read whole hours, 1 to 8760."""
     advice = f"write whole hours from 1 to {_LONGEST_AGE_HOURS}, for example 168"
-    return timedelta(hours=_whole_number(raw, 1, _LONGEST_AGE_HOURS, advice))
+    return _whole_number(raw, 1, _LONGEST_AGE_HOURS, advice)
 
 
 def parse_size(raw: object) -> int:

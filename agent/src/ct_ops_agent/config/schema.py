@@ -124,8 +124,8 @@ KEYS = (
     Key(
         path="outbox.max_age_hours",
         environment="CT_OPS_OUTBOX_MAX_AGE_HOURS",
-        parse=parse.parse_age,
-        default=timedelta(days=7),
+        parse=parse.parse_hours,
+        default=168,
         meaning="Hours for which what cannot be delivered is kept, 1 to 8760; only those count in which the agent runs.",
     ),
     Key(

@@ -119,3 +119,27 @@ def test_a_token_with_an_address_that_cannot_be_dialled_is_refused() -> None:
 def test_paths_are_trimmed() -> None:
     """Spaces around a path come from copying."""
     assert Path("/etc/ca.crt") == parse.parse_path(" /etc/ca.crt ")
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [(8 * 1024**2, 8 * 1024**2), ("64 MiB", 64 * 1024**2), ("1GiB", 1024**3), (" 67108864 ", 64 * 1024**2)],
+)
+def test_a_size_is_bytes_or_has_a_unit(raw: object, expected: int) -> None:
+    """Units of 1024, as everywhere here."""
+    assert expected == parse.parse_size(raw)
+
+
+@pytest.mark.parametrize("raw", [0, "7 MiB", "65 GiB", True, 1.5, "64 MB", "much", "", None, "9" * 30])
+def test_a_size_that_is_none_is_explained(raw: object) -> None:
+    """The sentence says what to write instead."""
+    with pytest.raises(ValueError, match='write for example "64 MiB"'):
+        parse.parse_size(raw)
+
+
+@pytest.mark.parametrize("raw", [0, 8761, "a week", True])
+def test_an_age_is_whole_hours(raw: object) -> None:
+    """An hour at least, a year at most."""
+    assert 168 == parse.parse_hours("168")
+    with pytest.raises(ValueError, match="whole hours from 1 to 8760"):
+        parse.parse_hours(raw)
