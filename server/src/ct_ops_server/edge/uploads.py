@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from ct_ops_proto.agent.v1 import ingest_pb2 as wire
@@ -99,25 +100,27 @@ class UploadRpc:
         if message.agent_id and message.agent_id != leaf.agent_id:
             raise refuse("agent_id_mismatch")
         share.take(len(message.packages))
-        return self._chunk(message)
+        return chunk_of(message, self._parts.now())
 
-    def _chunk(self, message: wire.SoftwareInventoryChunk) -> Chunk:
-        now, source = self._parts.now(), clean_text(message.source, _SOURCE_CHARS)
-        packages = (
-            ScannedPackage(
-                source=source,
-                name=clean_text(package.name, _TEXT_CHARS),
-                version=clean_text(package.version, _TEXT_CHARS),
-                architecture=clean_text(package.architecture, _ARCHITECTURE_CHARS),
-                publisher=clean_text(package.publisher, _TEXT_CHARS),
-                installed_at_s=storable_time(package.install_date_unix, now),
-            )
-            for package in message.packages
+
+def chunk_of(message: wire.SoftwareInventoryChunk, now: datetime) -> Chunk:
+    """Return a chunk, storable (rule 15). A package without a name is none."""
+    source = clean_text(message.source, _SOURCE_CHARS)
+    packages = (
+        ScannedPackage(
+            source=source,
+            name=clean_text(package.name, _TEXT_CHARS),
+            version=clean_text(package.version, _TEXT_CHARS),
+            architecture=clean_text(package.architecture, _ARCHITECTURE_CHARS),
+            publisher=clean_text(package.publisher, _TEXT_CHARS),
+            installed_at_s=storable_time(package.install_date_unix, now),
         )
-        return Chunk(
-            task_id=clean_text(message.scan_id, _ID_CHARS),
-            attempt=min(message.attempt, _LARGEST_ATTEMPT),
-            index=message.chunk_index,
-            is_last=message.is_last,
-            packages=tuple(package for package in packages if package.name),
-        )
+        for package in message.packages
+    )
+    return Chunk(
+        task_id=clean_text(message.scan_id, _ID_CHARS),
+        attempt=min(message.attempt, _LARGEST_ATTEMPT),
+        index=message.chunk_index,
+        is_last=message.is_last,
+        packages=tuple(package for package in packages if package.name),
+    )
