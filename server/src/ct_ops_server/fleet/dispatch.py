@@ -84,7 +84,8 @@ class Dispatch:
 
         Args:
             hint: of the bus of this process.
-            observe: told how long each thing took from being asked for to being written to its stream.
+            observe: told how long each thing took from being asked for, or from the beginning of its stream
+                if that was later, to being written.
             monotonic_s: a clock for that.
         """
         self._hint = hint
@@ -111,7 +112,7 @@ class Dispatch:
         ``write`` returns when the transport has taken what it was given. It is never called while it runs,
         and deals itself with a stream that has ended.
         """
-        line = self._lines[stream] = _Line(stream, write, self._written)
+        line = self._lines[stream] = _Line(stream, write, self._written, began_s=self._monotonic_s())
         self._want(stream, self._providers)
         try:
             yield
@@ -160,9 +161,13 @@ class Dispatch:
                     line.hand(work, read_at_s)
 
     def _written(self, line: _Line, work: Work, read_at_s: float) -> None:
-        since_read = timedelta(seconds=self._monotonic_s() - read_at_s)
+        now_s = self._monotonic_s()
+        since_read, since_began = (
+            timedelta(seconds=now_s - read_at_s),
+            timedelta(seconds=now_s - line.began_s),
+        )
         for age in work.ages:
-            self._observe(age + since_read)
+            self._observe(min(age + since_read, since_began))
         if line.again and line.stream in self._lines:
             self._want(line.stream, line.again)
             line.again = set()
@@ -184,8 +189,11 @@ class _Line:
         stream: LiveStream,
         write: Callable[[Work], Awaitable[None]],
         written: Callable[[_Line, Work, float], None],
+        *,
+        began_s: float,
     ) -> None:
         self.stream = stream
+        self.began_s = began_s
         self.again: set[_Asked] = set()
         """Who shall be asked again when it is free."""
         self._write = write
