@@ -23,6 +23,7 @@ from ct_ops_server.config.document import deferred_markdown, variables_markdown
 from ct_ops_server.enrolment.admission import table_markdown
 from ct_ops_server.enrolment.remedies import remedies_markdown
 from ct_ops_server.fleet import health, item_reasons
+from ct_ops_server.fleet.task_document import task_states_markdown, task_table_markdown
 
 ROOT = Path(__file__).parent.parent
 
@@ -35,6 +36,8 @@ SECTIONS: Mapping[str, Callable[[], str]] = {
     "item-refusals": item_reasons.reasons_markdown,
     "refusals": remedies_markdown,
     "server-variables": variables_markdown,
+    "task-states": task_states_markdown,
+    "task-table": task_table_markdown,
     "server-variables-without-effect": deferred_markdown,
 }
 
