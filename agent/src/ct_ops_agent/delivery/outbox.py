@@ -314,9 +314,13 @@ class Outbox:
     @contextmanager
     def _step(self, *, durable: bool) -> Iterator[None]:
         """Run a block as one transaction, and know the position afterwards."""
-        with self._transaction(durable=durable):
-            yield
-            self._tables.set_fact("clock_ms", self._now_ms())
+        try:
+            with self._transaction(durable=durable):
+                yield
+                self._tables.set_fact("clock_ms", self._now_ms())
+        except BaseException:
+            self._tables.read_again()
+            raise
         self._position = self._read_position()
         if durable:
             self._synced_at_ms = self._now_ms()

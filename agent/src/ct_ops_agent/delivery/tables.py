@@ -74,6 +74,7 @@ class Tables:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._do = connection.execute
+        self._facts: dict[str, int | str | bytes] | None = None
 
     def create(self) -> None:
         """Make the tables that are not there yet."""
@@ -83,13 +84,20 @@ class Tables:
     # ---- facts -------------------------------------------------------------------------------
 
     def fact(self, name: str) -> int | str | bytes | None:
-        """Return a single value."""
-        row = self._do("SELECT value FROM fact WHERE name = ?", (name,)).fetchone()
-        return row[0] if row else None
+        """Return a single value. Read once: nobody else writes them."""
+        if self._facts is None:
+            self._facts = dict(self._do("SELECT name, value FROM fact").fetchall())
+        return self._facts.get(name)
 
     def set_fact(self, name: str, value: int | str | bytes) -> None:
         """Keep a single value."""
         self._do("INSERT OR REPLACE INTO fact (name, value) VALUES (?, ?)", (name, value))
+        if self._facts is not None:
+            self._facts[name] = value
+
+    def read_again(self) -> None:
+        """Forget what was read: a transaction was undone."""
+        self._facts = None
 
     # ---- lanes -------------------------------------------------------------------------------
 
