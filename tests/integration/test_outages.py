@@ -18,7 +18,7 @@ from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
-from itertools import count
+from itertools import count, pairwise
 from pathlib import Path
 
 import asyncpg
@@ -237,6 +237,35 @@ async def test_a_server_that_was_killed_and_stayed_away_loses_nothing(
     logging.getLogger(__name__).info("back after %.1f s", took_s)
     assert (reporter.put, reporter.put, 0) == counted(process.data_dir)
     assert took_s < 15
+
+
+async def test_what_a_day_offline_left_drains_beside_live_heartbeats(
+    process: ServerProcess, tmp_path: Path
+) -> None:
+    """Vitals first: while batch after batch is stored, no heartbeat waits for more than the one under way."""
+    config, check_id = await enrol(process.server, tmp_path / "agent")
+    await process.stop(signal.SIGTERM)
+    with built_agent(config, asyncio.Event()) as agent:
+        assert agent.courier is not None
+        for run in range(60):
+            await agent.courier.put_samples(
+                [
+                    TimedSample(f'disk.used_bytes{{mount="/{each}"}}', START_MS + run * 1000, each * 1.5)
+                    for each in range(500)
+                ]
+            )
+    await process.start()
+    began = time.monotonic()
+    async with reporting(config, check_id) as reporter:
+        reporter.is_enough = True
+        await until_delivered(reporter.agent)
+        took_s = time.monotonic() - began
+
+    logging.getLogger(__name__).info("30,000 samples drained in %.1f s", took_s)
+    gaps_s = [later - before for before, later in pairwise(reporter.acknowledged_at)]
+    assert counted(process.data_dir)[1] >= 60 * 500
+    assert len(reporter.acknowledged_at) >= 2
+    assert max(gaps_s) < 10
 
 
 @pytest.fixture
