@@ -3,7 +3,7 @@
 * A symbolic link is refused, as everywhere in the data directory: whoever can plant one could have the
   agent write somewhere else. So is what is no regular file.
 * A file that others can read is closed again.
-* A file that is damaged, or of something else, is renamed to ``outbox.damaged`` (one is kept) and a new
+* A file that is damaged, of something else, or of a later version of the agent, is renamed to ``outbox.damaged`` (one is kept) and a new
   outbox begins. What the damaged one held cannot be counted: the gap says that there was one.
 
 Write-ahead mode, and one connection that owns the file: a commit that must be durable is then one write and
@@ -20,7 +20,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from ct_ops_agent.delivery.tables import PAGE_BYTES
+from ct_ops_agent.delivery.tables import FORMAT, PAGE_BYTES
 from ct_ops_agent.errors import DataDirectoryError
 
 _log = logging.getLogger(__name__)
@@ -113,13 +113,20 @@ def _connect(path: Path) -> sqlite3.Connection:
     try:
         for setting in _SETTINGS:
             connection.execute(setting).fetchall()
-        (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-        if verdict != "ok":
-            raise DamagedError(verdict)
+        _check(connection)
     except sqlite3.Error:
         connection.close()
         raise
     return connection
+
+
+def _check(connection: sqlite3.Connection) -> None:
+    (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict != "ok":
+        raise DamagedError(verdict)
+    (found,) = connection.execute("PRAGMA user_version").fetchone()
+    if found > FORMAT:
+        raise DamagedError(f"a later version of the agent made it, format {found}")
 
 
 def _look_at(path: Path) -> None:

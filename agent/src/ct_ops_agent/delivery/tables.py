@@ -28,6 +28,9 @@ from ct_ops_agent.delivery.packing import packed, unpacked
 from ct_ops_agent.delivery.summary import Tally
 
 PAGE_BYTES = 4096
+FORMAT = 1
+"""Of the file; one of a later version is not read."""
+
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS fact (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS item (
@@ -80,6 +83,7 @@ class Tables:
         """Make the tables that are not there yet."""
         for statement in _SCHEMA.split(";"):
             self._do(statement)
+        self._do(f"PRAGMA user_version = {FORMAT}")
 
     # ---- facts -------------------------------------------------------------------------------
 

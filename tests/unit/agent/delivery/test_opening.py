@@ -104,6 +104,20 @@ def test_a_damaged_file_is_set_aside_and_said(
     assert "is damaged" in caplog.text
 
 
+def test_a_file_of_a_later_version_is_set_aside(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """An agent that was taken back to an earlier version does not guess what is in it."""
+    open_vault(tmp_path).close()
+    connection = sqlite3.connect(tmp_path / FILE_NAME)
+    connection.execute("PRAGMA user_version = 99")
+    connection.close()
+
+    vault = open_vault(tmp_path)
+    reasons = gap_reasons(vault)
+    vault.close()
+    assert [DAMAGED] == reasons
+    assert "a later version of the agent made it" in caplog.text
+
+
 def test_a_file_that_turns_out_damaged_at_work_is_set_aside_as_well(tmp_path: Path) -> None:
     """The step that found it is done on the new one."""
     vault = open_vault(tmp_path)
