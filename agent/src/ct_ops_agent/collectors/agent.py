@@ -17,6 +17,7 @@ from ct_ops_agent.collector import (
     AgentFacts,
     Collector,
     CollectorError,
+    Missing,
     Rates,
     Reading,
     Sample,
@@ -30,7 +31,7 @@ _KIB = 1024
 def parse_status(text: str) -> dict[str, int]:
     """Return the sizes of ``/proc/self/status`` in bytes."""
     found = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):
         name, _, rest = line.partition(":")
         words = rest.split()
         if len(words) == 2 and words[1] == "kB" and words[0].isdecimal():
@@ -98,9 +99,19 @@ class Agent(Collector[Settings]):
         yield from self._share("agent.cpu_percent", "process", self._cpu_seconds(), now_s, {})
         yield from self._memory()
         yield Sample("agent.threads", threading.active_count())
-        yield Sample("agent.open_files", len(os.listdir(self._proc / "fd")))  # noqa: PTH208  a count is enough
+        yield from self._open_files()
         yield from self._own_facts(now_s)
         self._rates.end_of_run()
+
+    def _open_files(self) -> Iterator[Reading]:
+        try:
+            count = len(os.listdir(self._proc / "fd"))  # noqa: PTH208  a count is enough
+        except OSError as error:
+            yield Missing(
+                "agent.open_files", f"{self._proc}/fd cannot be read: {error.strerror}; is /proc hidden?"
+            )
+            return
+        yield Sample("agent.open_files", count)
 
     def _memory(self) -> Iterator[Reading]:
         try:

@@ -43,7 +43,7 @@ class Ticks:
 def parse_stat(text: str) -> dict[str, Ticks]:
     """Return the processors of ``/proc/stat`` by name; ``cpu`` is all of them together."""
     found = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):
         if not line.startswith("cpu"):
             continue
         name, *numbers = line.split()

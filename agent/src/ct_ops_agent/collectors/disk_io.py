@@ -42,7 +42,7 @@ class Counters:
 def parse_diskstats(text: str) -> dict[str, Counters]:
     """Return the devices of ``/proc/diskstats`` by name."""
     found = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):
         words = line.split()
         if len(words) >= 13 and all(word.isdecimal() for word in words[3:13]):
             numbers = [int(word) for word in words[3:13]]

@@ -27,7 +27,7 @@ _KIB = 1024
 def parse_meminfo(text: str) -> dict[str, int]:
     """Return the fields of ``/proc/meminfo`` in bytes; those without a unit are left out."""
     found = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):
         name, _, rest = line.partition(":")
         number, _, unit = rest.strip().partition(" ")
         if unit == "kB" and number.isdecimal():

@@ -37,7 +37,7 @@ _COLUMNS = {
 def parse_net_dev(text: str) -> dict[str, list[int]]:
     """Return the counters of ``/proc/net/dev`` by interface."""
     found = {}
-    for line in text.splitlines():
+    for line in text.split("\n"):
         name, colon, rest = line.rpartition(":")
         words = rest.split()
         if colon and len(words) >= 12 and all(word.isdecimal() for word in words):

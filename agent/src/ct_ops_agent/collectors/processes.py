@@ -2,7 +2,9 @@
 
 Read from ``/proc/<pid>/stat``, which anybody may read, unless ``/proc`` is mounted with hidepid: then only
 our own are there, and that is said. The busiest are told by *name*, all processes of a name together: names
-are few and stay, process ids are many and never come back.
+are few and stay, process ids are many and never come back. Two kinds of names do not stay. Threads of the kernel
+are told without what follows the slash (``kworker/0:1-events`` is one of ``kworker``). Programs may call
+themselves anything, so only so many names are told while the agent runs; further ones are ``other`` together.
 """
 
 from __future__ import annotations
@@ -28,6 +30,12 @@ from ct_ops_agent.collector import (
     SampleDoc,
     Settings,
 )
+
+_OF_KERNEL = 0x00200000
+"""PF_KTHREAD, of the flags of a process."""
+
+_MOST_NAMES = 200
+_OTHER = "other"
 
 _STATES = {
     "R": "running",
@@ -64,7 +72,7 @@ def parse_process(text: str) -> Process | None:
         return None
     return Process(
         int(pid),
-        name,
+        name.partition("/")[0] if int(words[6]) & _OF_KERNEL else name,
         _STATES.get(words[0], "other"),
         int(words[11]) + int(words[12]),
         int(words[17]),
@@ -104,10 +112,16 @@ class Processes(Collector[ProcessesSettings]):
             SampleDoc("processes.threads", "", "of all processes"),
             SampleDoc("processes.in_state", "", "processes in a state", labels=("state",)),
             SampleDoc(
-                "processes.cpu_percent", "percent", "of one processor, since the run before", ("name",)
+                "processes.cpu_percent",
+                "percent",
+                "of one processor, since the run before; `other`: names after the first 200",
+                ("name",),
             ),
             SampleDoc(
-                "processes.memory_bytes", "bytes", "resident, shared pages counted for each", ("name",)
+                "processes.memory_bytes",
+                "bytes",
+                "resident, shared pages counted for each; `other` as above",
+                ("name",),
             ),
         ),
     )
@@ -132,6 +146,7 @@ class Processes(Collector[ProcessesSettings]):
         self._ticks_per_s = os.sysconf("SC_CLK_TCK")
         self._page_bytes = os.sysconf("SC_PAGE_SIZE")
         self._before: dict[tuple[int, int], int] = {}
+        self._names: set[str] = set()
         self._looked_at_s: float | None = None
 
     def collect(self) -> Iterator[Reading]:
@@ -168,13 +183,23 @@ class Processes(Collector[ProcessesSettings]):
         used: Counter[str] = Counter()
         for process in now:
             used[process.name] += process.resident_pages * self._page_bytes
-        for name, size in used.most_common(self.settings.top):
+        for name, size in self._told(used).items():
             yield Sample("processes.memory_bytes", size, "bytes", {"name": name})
 
     def _top_cpu(self, now: list[Process], now_s: float) -> Iterator[Reading]:
         if self._looked_at_s is None or now_s <= self._looked_at_s:
             return  # the first look: since when would it be?
         ticks = (now_s - self._looked_at_s) * self._ticks_per_s
-        for name, used in busiest(self._before, now).most_common(self.settings.top):
-            if used:
-                yield Sample("processes.cpu_percent", 100.0 * used / ticks, "percent", {"name": name})
+        for name, used in self._told(+busiest(self._before, now)).items():
+            yield Sample("processes.cpu_percent", 100.0 * used / ticks, "percent", {"name": name})
+
+    def _told(self, used: Counter[str]) -> Counter[str]:
+        """Return the names that used most; those that are one too many are `_OTHER`."""
+        told: Counter[str] = Counter()
+        for name, amount in used.most_common(self.settings.top):
+            if name in self._names or len(self._names) < _MOST_NAMES:
+                self._names.add(name)
+                told[name] += amount
+            else:
+                told[_OTHER] += amount
+        return told

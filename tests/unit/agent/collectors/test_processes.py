@@ -10,14 +10,24 @@ from ct_ops_agent.collector import CollectorError
 from ct_ops_agent.collector_testing import collected, missing_parts
 from ct_ops_agent.collectors.processes import Processes, ProcessesSettings, parse_process
 
-LINE = "{pid} ({name}) {state} 1 1 1 0 -1 0 0 0 0 0 {ticks} 0 0 0 20 0 {threads} 0 {started} 1000 {pages} 0\n"
+LINE = "{pid} ({name}) {state} 1 1 1 0 -1 {flags} 0 0 0 0 {ticks} 0 0 0 20 0 {threads} 0 {started} 1000 {pages} 0\n"
 
 
 def put(
-    proc: Path, pid: int, name: str, *, state: str = "S", ticks: int = 0, pages: int = 1, started: int = 5
+    proc: Path,
+    pid: int,
+    name: str,
+    *,
+    state: str = "S",
+    ticks: int = 0,
+    pages: int = 1,
+    started: int = 5,
+    flags: int = 0,
 ) -> None:
     (proc / str(pid)).mkdir(parents=True, exist_ok=True)
-    line = LINE.format(pid=pid, name=name, state=state, ticks=ticks, threads=2, started=started, pages=pages)
+    line = LINE.format(
+        pid=pid, name=name, state=state, ticks=ticks, threads=2, started=started, pages=pages, flags=flags
+    )
     (proc / str(pid) / "stat").write_bytes(line.encode("latin-1"))
 
 
@@ -28,7 +38,9 @@ def processes(proc: Path, now: list[float], top: int = 2) -> Processes:
 @pytest.mark.parametrize("name", ["sh", "a) R 1", "(sd-pam)", "tmux: server", "", "x\ny"])
 def test_a_name_may_hold_any_character(name: str) -> None:
     """Also those that stand around it."""
-    found = parse_process(LINE.format(pid=7, name=name, state="S", ticks=3, threads=2, started=5, pages=9))
+    found = parse_process(
+        LINE.format(pid=7, name=name, state="S", ticks=3, threads=2, started=5, pages=9, flags=0)
+    )
 
     assert found is not None
     assert (7, name, "sleeping", 3, 2, 5, 9) == (
@@ -111,3 +123,48 @@ def test_without_proc_nothing_is_known(tmp_path: Path) -> None:
     """An error, not an idle host."""
     with pytest.raises(CollectorError, match="cannot be read"):
         list(processes(tmp_path / "none", [0.0]).collect())
+
+
+def test_threads_of_the_kernel_are_told_without_the_work_they_do_at_the_moment(tmp_path: Path) -> None:
+    """Their names change; a program that calls itself like one keeps its name."""
+    now = [0.0]
+    collector = processes(tmp_path, now)
+    for ticks in (0, 10):
+        put(tmp_path, 1, "init")
+        put(tmp_path, 2, f"kworker/0:{ticks}-events", ticks=ticks, pages=0, flags=0x04208060)
+        put(tmp_path, 3, f"kworker/u8:{ticks}+flush-8:0", ticks=ticks, pages=0, flags=0x04208060)
+        put(tmp_path, 4, "kworker/0:0-miner", ticks=ticks * 9)
+        samples = collected(collector)
+        now[0] += 10.0
+
+    assert [
+        'processes.cpu_percent{name="kworker"}',
+        'processes.cpu_percent{name="kworker/0:0-miner"}',
+    ] == sorted(series for series in samples if "cpu" in series)
+
+
+def test_attack_a_program_that_keeps_renaming_itself_makes_series_with_an_end(tmp_path: Path) -> None:
+    """200 names while the agent runs, and `other` for the rest, in which nothing is lost."""
+    collector = processes(tmp_path, [0.0], top=50)
+    told: set[str] = set()
+    for run in range(10):
+        for pid in range(1, 51):
+            put(tmp_path, pid, f"name {run} {pid}")
+        told |= (samples := collected(collector)).keys()
+    of_memory = {series for series in told if "memory" in series}
+
+    assert 201 == len(of_memory)
+    assert 50.0 * collector._page_bytes == samples['processes.memory_bytes{name="other"}']
+
+
+def test_a_name_that_was_told_is_told_on_after_the_last_new_one(tmp_path: Path) -> None:
+    """What is drawn goes on."""
+    collector = processes(tmp_path, [0.0], top=1)
+    put(tmp_path, 1, "db")
+    collected(collector)
+    for number in range(300):
+        put(tmp_path, 1, f"name {number}")
+        collected(collector)
+    put(tmp_path, 1, "db")
+
+    assert 'processes.memory_bytes{name="db"}' in collected(collector)

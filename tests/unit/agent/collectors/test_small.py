@@ -1,25 +1,18 @@
-"""The small drawers: interfaces, systemd, users, temperature, certificates, uptime, and the agent itself."""
+"""The small drawers: interfaces, systemd, temperature, uptime, and the agent itself."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from ct_ops_agent.collector import AgentFacts, CollectorCost, CollectorError, Settings
 from ct_ops_agent.collector_testing import collected, missing_parts
 from ct_ops_agent.collectors.agent import Agent, parse_status
-from ct_ops_agent.collectors.certificates import Certificates, CertificatesSettings
 from ct_ops_agent.collectors.interfaces import Interfaces, InterfacesSettings
 from ct_ops_agent.collectors.systemd import Systemd, Unit, parse_units, read_units
 from ct_ops_agent.collectors.temperature import Temperature
 from ct_ops_agent.collectors.uptime import Uptime
-from ct_ops_agent.collectors.users import Users, parse_passwd
 
 UNITS = """\
 ssh.service          loaded    active   running OpenBSD Secure Shell server
@@ -28,16 +21,6 @@ ssh.service          loaded    active   running OpenBSD Secure Shell server
 gone.service         not-found inactive dead    gone.service
 cut off
 """
-PASSWD = """\
-root:x:0:0:root:/root:/bin/bash
-toor:x:0:0::/root:/bin/sh
-daemon:x:1:1:daemon:/usr/sbin:/usr/sbin/nologin
-alice:x:1000:1000:Alice,,,:/home/alice:/bin/bash
-bob:x:1001:1001::/home/bob:/usr/sbin/nologin
-nobody:x:65534:65534:nobody:/:/bin/sh
-+@admins
-"""
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def write(folder: Path, **files: str) -> None:
@@ -101,31 +84,6 @@ def test_a_host_that_systemd_does_not_run_is_no_broken_one(tmp_path: Path) -> No
     assert {"units": "this host is not run by systemd"} == missing_parts(collector)
 
 
-def test_sessions_and_accounts_are_counted(tmp_path: Path) -> None:
-    """People have user ids from 1000 and a shell; a second root is odd."""
-    write(tmp_path, passwd=PASSWD)
-    samples = collected(Users(Settings(), tmp_path / "passwd", sessions=lambda: ["alice", "alice", "root"]))
-
-    assert {
-        "users.accounts": 1.0,
-        "users.root_accounts": 2.0,
-        "users.sessions": 3.0,
-        'users.logged_in{user="alice"}': 2.0,
-        'users.logged_in{user="root"}': 1.0,
-    } == samples
-    assert 6 == len(parse_passwd(PASSWD))
-
-
-def test_a_session_record_that_cannot_be_read_is_said(tmp_path: Path) -> None:
-    """Accounts are told."""
-    write(tmp_path, passwd=PASSWD)
-
-    def broken() -> list[str]:
-        raise PermissionError(13, "Permission denied")
-
-    assert "sessions" in missing_parts(Users(Settings(), tmp_path / "passwd", sessions=broken))
-
-
 def test_sensors_are_told_by_chip_and_label(tmp_path: Path) -> None:
     """Those that are not connected, or sleep, are left out."""
     write(
@@ -160,50 +118,6 @@ def test_a_virtual_machine_has_no_sensors_and_says_zero(tmp_path: Path) -> None:
 def test_uptime_is_what_the_kernel_says() -> None:
     """In seconds."""
     assert {"uptime.seconds": 42.5} == collected(Uptime(Settings(), read=lambda: 42.5))
-
-
-def certificate(name: str, ends: datetime) -> str:
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(ends - timedelta(days=90))
-        .not_valid_after(ends)
-        .sign(key, hashes.SHA256())
-    )
-    return made.public_bytes(serialization.Encoding.PEM).decode()
-
-
-def test_certificates_tell_when_they_end(tmp_path: Path) -> None:
-    """The first of each file; one that has ended is below zero; a key alone is no certificate."""
-    write(
-        tmp_path,
-        **{"a.crt": "text before\n" + certificate("a", NOW + timedelta(days=10)) + certificate("ca", NOW)},
-    )
-    write(
-        tmp_path,
-        **{"b.crt": certificate("b", NOW - timedelta(days=1)), "c.crt": "-----BEGIN PRIVATE KEY-----\n"},
-    )
-    collector = Certificates(CertificatesSettings(paths=[f"{tmp_path}/*.crt"]), wall=NOW.timestamp)
-    samples = collected(collector, allow_missing=True)
-
-    assert 2.0 == samples["certificates.files"]
-    assert 10.0 == samples[f'certificates.days_left{{path="{tmp_path}/a.crt",subject="CN=a"}}']
-    assert -1.0 == samples[f'certificates.days_left{{path="{tmp_path}/b.crt",subject="CN=b"}}']
-    assert {f"{tmp_path}/c.crt": "holds no certificate in PEM"} == missing_parts(collector)
-
-
-def test_too_many_certificates_are_said(tmp_path: Path) -> None:
-    """A pattern that matches a whole disk."""
-    for number in range(201):
-        write(tmp_path, **{f"{number}.crt": ""})
-    collector = Certificates(CertificatesSettings(paths=[f"{tmp_path}/*.crt"]), wall=NOW.timestamp)
-
-    assert "201 files match, 200 are read" in missing_parts(collector)["certificates"]
 
 
 class Facts(AgentFacts):
@@ -242,3 +156,14 @@ def test_the_agent_tells_what_it_and_its_collectors_cost(tmp_path: Path) -> None
 def test_sizes_of_a_process_are_in_bytes() -> None:
     """Lines without a unit are left out."""
     assert {"VmRSS": 1024} == parse_status("VmRSS:\t1 kB\nThreads:\t9\n")
+
+
+def test_an_unreadable_list_of_descriptors_is_said_and_the_rest_is_told(tmp_path: Path) -> None:
+    """A hidden /proc costs one sample, not the run."""
+    write(tmp_path, status="VmRSS:\t   40000 kB\n")
+    collector = Agent(Settings(), tmp_path)
+    samples = collected(collector, allow_missing=True)
+
+    assert 40_960_000.0 == samples["agent.memory_bytes"]
+    assert "agent.open_files" not in samples
+    assert "is /proc hidden" in missing_parts(collector)["agent.open_files"]
