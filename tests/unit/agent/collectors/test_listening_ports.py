@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import pytest
 
 from ct_ops_agent.collector import CollectorError, Settings
 from ct_ops_agent.collector_testing import collected, missing_parts
-from ct_ops_agent.collectors.listening_ports import ListeningPorts, Port, parse_sockets, read_ports
+from ct_ops_agent.collectors.listening_ports import (
+    ListeningPorts,
+    Port,
+    Socket,
+    parse_reserved,
+    parse_sockets,
+    read_clients_ports,
+    read_ports,
+)
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 TCP = (
@@ -39,7 +49,7 @@ def proc_of(folder: Path) -> Path:
 
 def test_only_sockets_that_wait_are_ports() -> None:
     """Not those of conversations."""
-    assert [8080] == [one.port for one in parse_sockets(TCP, "0A")]
+    assert [8080] == [one.port for one in parse_sockets(TCP.encode().splitlines(), "0A")]
 
 
 def test_a_port_is_told_with_the_process_behind_it(tmp_path: Path) -> None:
@@ -104,3 +114,80 @@ def test_without_the_table_of_tcp_nothing_is_known(tmp_path: Path) -> None:
 def test_everything_is_there_with_the_privilege(tmp_path: Path) -> None:
     """The kernel's own sockets have no process, which is nobody's lack."""
     assert {} == missing_parts(ListeningPorts(Settings(), proc_of(tmp_path)))
+
+
+def udp(*ports: int) -> str:
+    """A table of sockets that wait for somebody."""
+    line = "   5: 00000000:{0:04X} 00000000:0000 07 00000000:00000000 00:00000000 00000000 0 0 {0} 2 x 0\n"
+    return HEAD + "".join(line.format(port) for port in ports)
+
+
+def test_udp_ports_of_clients_are_counted_and_make_no_series(tmp_path: Path) -> None:
+    """A resolver that waits for its answer has another port each time; a TCP port there was asked for."""
+    proc = proc_of(tmp_path)
+    (proc / "net" / "udp").write_text(udp(53, 40_000, 40_001))
+    samples = collected(ListeningPorts(Settings(), proc, clients_ports=lambda: (8080, 40_000, 40_001)))
+
+    assert 3.0 == samples['listening_ports.count{protocol="udp"}']
+    assert 'listening_ports.open{port="53",process="",protocol="udp"}' in samples
+    assert 'listening_ports.open{port="8080",process="nginx",protocol="tcp"}' in samples
+    assert not [series for series in samples if "4000" in series]
+    assert Port(40_000, "udp", "") in read_ports(proc)[0]
+
+
+def test_the_ports_of_clients_are_the_kernels_without_those_that_are_reserved(tmp_path: Path) -> None:
+    """Reserving a port is how a host says that a server has it."""
+    folder = tmp_path / "sys" / "net" / "ipv4"
+    folder.mkdir(parents=True)
+    (folder / "ip_local_port_range").write_text("50000\t50004\n")
+    (folder / "ip_local_reserved_ports").write_text("80,50001-50002\n")
+
+    assert {50_000, 50_003, 50_004} == read_clients_ports(tmp_path)
+
+
+@pytest.mark.parametrize(("text", "ports"), [("\n", set()), ("7\n", {7}), ("7,9-11\n", {7, 9, 10, 11})])
+def test_reserved_ports_are_written_as_a_list_of_ranges(text: str, ports: set[int]) -> None:
+    """As sysctl prints it."""
+    assert ports == parse_reserved(text)
+
+
+def test_a_kernel_that_hides_its_range_has_the_usual_one(tmp_path: Path) -> None:
+    """A sandbox without /proc/sys."""
+    assert 40_000 in read_clients_ports(tmp_path)
+    assert 53 not in read_clients_ports(tmp_path)
+
+
+def test_attack_a_hundred_thousand_conversations_are_never_held_at_once() -> None:
+    """A busy proxy: the table is read line by line, and a line is gone before the next one comes."""
+
+    class Line(bytes):
+        __slots__ = ()
+        alive = 0
+
+        def __new__(cls, text: bytes) -> Self:
+            Line.alive += 1
+            return super().__new__(cls, text)
+
+        def __del__(self) -> None:
+            Line.alive -= 1
+
+    most = 0
+    listening, talking = TCP.encode().splitlines()[1:3]
+
+    def table() -> Iterator[bytes]:
+        nonlocal most
+        for number in range(100_000):
+            yield Line(listening if number == 50_000 else talking)
+            most = max(most, Line.alive)
+
+    assert [Socket(8080, "4242")] == list(parse_sockets(table(), "0A"))
+    assert most <= 2
+
+
+def test_more_open_ports_than_are_told_are_said(tmp_path: Path) -> None:
+    """None is left out silently."""
+    proc = proc_of(tmp_path)
+    (proc / "net" / "udp").write_text(udp(*range(1, 601)))
+    collector = ListeningPorts(Settings(), proc, clients_ports=lambda: ())
+
+    assert "602 are open, the lowest 500" in missing_parts(collector)["ports"]
