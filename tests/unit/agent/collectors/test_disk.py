@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -76,6 +76,7 @@ def test_outage_a_dead_mount_is_said_and_asked_again_only_when_it_has_returned(t
 
     collector = disk(tmp_path, statvfs)
     first, second = missing_parts(collector), missing_parts(collector)
+    times = asked.count("/srv/with blank")
     release.set()
     for thread in threading.enumerate():
         if thread.name.startswith("collector disk"):
@@ -83,7 +84,7 @@ def test_outage_a_dead_mount_is_said_and_asked_again_only_when_it_has_returned(t
     third = collected(collector)
 
     assert {"/srv/with blank"} == first.keys() == second.keys()
-    assert 1 == asked.count("/srv/with blank")
+    assert 1 == times
     assert [series for series in third if "with blank" in series]
 
 
@@ -119,16 +120,97 @@ def test_without_the_kernels_list_nothing_is_known(tmp_path: Path) -> None:
         list(Disk(DiskSettings(), tmp_path / "none").collect())
 
 
-def test_the_run_is_short_while_a_mount_is_dead(tmp_path: Path) -> None:
-    """Its deadline, once; not once more for every run that it has been dead."""
-    release = threading.Event()
+class Dead:
+    """File systems of which some do not answer until they are let go; counts who was asked."""
 
-    def statvfs(_: str) -> os.statvfs_result:
-        release.wait(20)
+    def __init__(self, *dead: str) -> None:
+        self.asked: list[str] = []
+        self._dead = dead
+        self._released = threading.Event()
+
+    def __call__(self, point: str) -> os.statvfs_result:
+        self.asked.append(point)
+        if point.startswith(self._dead):
+            self._released.wait(60)
         return SIZES
 
-    started = time.monotonic()
-    missing_parts(disk(tmp_path, statvfs))
-    release.set()
+    def let_go(self) -> None:
+        self._released.set()
+        for thread in threads():
+            thread.join(60)
 
-    assert 10 > time.monotonic() - started
+
+def threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("collector disk")]
+
+
+@pytest.fixture
+def dead_shares() -> Iterator[Dead]:
+    """Servers that are gone."""
+    dead = Dead("/mnt/")
+    yield dead
+    dead.let_go()
+
+
+def many_shares(folder: Path, dead: Dead) -> Disk:
+    (folder / "mounts").write_text(
+        "/dev/sda1 / ext4 rw 0 0\n/dev/sdb1 /srv xfs rw 0 0\n"
+        + "".join(f"nas:/{number} /mnt/{number:02} nfs4 rw 0 0\n" for number in range(30))
+    )
+    return Disk(DiskSettings(network=True), folder / "mounts", dead, deadline_s=1.0)
+
+
+def test_outage_thirty_dead_shares_are_waited_for_once_together(tmp_path: Path, dead_shares: Dead) -> None:
+    """Not one after another: the run would be lost at its timeout. In the run after that not at all."""
+    collector = many_shares(tmp_path, dead_shares)
+    started = time.monotonic()
+    first = missing_parts(collector)
+    took_s = time.monotonic() - started
+    asked = list(dead_shares.asked)
+    second = missing_parts(collector)
+
+    assert took_s < 30 * 1.0
+    assert 30 == len(first) == len(second)
+    assert {"/", "/srv"} == set(dead_shares.asked[len(asked) :])
+
+
+def test_outage_four_threads_hang_at_most_and_the_other_shares_are_said_to_be_not_asked(
+    tmp_path: Path, dead_shares: Dead
+) -> None:
+    """Nothing ends a thread that hangs in the kernel, so there is an end to their number."""
+    collector = many_shares(tmp_path, dead_shares)
+    for _ in range(3):
+        said = missing_parts(collector)
+
+    assert 4 == len(threads())
+    assert [4, 26] == [
+        sum(why.startswith(beginning) for why in said.values())
+        for beginning in ("does not answer", "was not asked")
+    ]
+
+
+def test_outage_dead_shares_do_not_keep_the_disks_from_being_told(tmp_path: Path, dead_shares: Dead) -> None:
+    """In every run."""
+    collector = many_shares(tmp_path, dead_shares)
+    for _ in range(2):
+        samples = collected(collector, allow_missing=True)
+        assert {'"/"', '"/srv"'} == {
+            series.partition("mount=")[2].partition(",")[0] for series in samples if "total" in series
+        }
+
+
+def test_shares_that_come_back_are_all_told(tmp_path: Path, dead_shares: Dead) -> None:
+    """More of them than may be asked at once: the next is asked when one has answered."""
+    collector = many_shares(tmp_path, dead_shares)
+    missing_parts(collector)
+    dead_shares.let_go()
+
+    assert 32 == len([series for series in collected(collector) if "total" in series])
+    assert [] == threads()
+
+
+def test_a_mount_point_with_a_mark_that_unicode_calls_a_lines_end_is_one() -> None:
+    """The kernel ends its lines with a line feed and nothing else."""
+    (mount,) = parse_mounts("/dev/sda1 /srv/a\u2028b\rc ext4 rw 0 0\n")
+
+    assert "/srv/a\u2028b\rc" == mount.point

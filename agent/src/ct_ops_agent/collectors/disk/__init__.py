@@ -1,16 +1,15 @@
 """Disk usage: how full each file system on a device of this host is.
 
-Asking a dead mount for its size blocks in the kernel for minutes. So each is asked in a thread of its own,
-and one that is not back in time is said to hang and asked again only when that thread has returned: the
-others are told in time, and threads do not pile up. Of a device that is mounted in several places (bind
-mounts) the shortest path counts.
+Asking a dead mount for its size blocks in the kernel for minutes, so they are asked at a desk of `questions`,
+which always is back in time. Devices and shares have a desk each: servers that are gone, however many shares
+they had, are no reason to say nothing of the disks. Of a device that is mounted in several places (bind mounts)
+the shortest path counts.
 """
 
 from __future__ import annotations
 
 import os
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from fnmatch import fnmatch
@@ -29,6 +28,7 @@ from ct_ops_agent.collector import (
     SampleDoc,
     Settings,
 )
+from ct_ops_agent.collectors.disk.questions import Answer, Ask, Desk, Silence
 
 _ON_DEVICES = frozenset(
     (
@@ -53,6 +53,9 @@ _OF_NETWORKS = frozenset(
     ("9p", "ceph", "cifs", "fuse.sshfs", "glusterfs", "lustre", "nfs", "nfs4", "smb3", "virtiofs")
 )
 _DEADLINE_S = 2.0
+_MOST_DEVICES = 3
+_MOST_SHARES = 4
+"""How many may hang at once; together fewer threads than a collector may leave behind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +69,7 @@ class Mount:
 
 def parse_mounts(text: str) -> list[Mount]:
     r"""Return the lines of ``/proc/self/mounts``; a blank in a path is written as ``\040`` there."""
-    lines = (line.split(" ") for line in text.splitlines())
+    lines = (line.split(" ") for line in text.split("\n"))
     return [Mount(_unescape(words[0]), _unescape(words[1]), words[2]) for words in lines if len(words) >= 3]
 
 
@@ -121,7 +124,7 @@ class Disk(Collector[DiskSettings]):
         self,
         settings: DiskSettings,
         mounts: Path = Path("/proc/self/mounts"),
-        statvfs: Callable[[str], os.statvfs_result] = os.statvfs,
+        statvfs: Ask = os.statvfs,
         deadline_s: float = _DEADLINE_S,
     ) -> None:
         """Prepare.
@@ -130,60 +133,37 @@ class Disk(Collector[DiskSettings]):
             settings: its keys.
             mounts: the kernel's file.
             statvfs: asks a mount point for its size; may block for ever.
-            deadline_s: how long each mount may take.
+            deadline_s: how long all devices may take, and all shares.
         """
         super().__init__(settings)
         self._mounts = mounts
-        self._statvfs = statvfs
-        self._deadline_s = deadline_s
-        self._hanging: dict[str, _Question] = {}
+        self._desks = (
+            (_ON_DEVICES, Desk(statvfs, _MOST_DEVICES, deadline_s)),
+            (_OF_NETWORKS, Desk(statvfs, _MOST_SHARES, deadline_s)),
+        )
 
     def collect(self) -> Iterator[Reading]:
         """Ask every file system for its size."""
         try:
-            mounts = parse_mounts(self._mounts.read_text(errors="replace"))
+            mounts = parse_mounts(self._mounts.read_bytes().decode(errors="replace"))
         except OSError as error:
             raise CollectorError(f"{self._mounts} cannot be read: {error.strerror}") from error
         found = chosen(mounts, network=self.settings.network, ignore=self.settings.ignore)
         yield Sample("disk.file_systems", len(found))
-        for mount in found:
-            yield from self._ask(mount)
-
-    def _ask(self, mount: Mount) -> Iterator[Reading]:
-        question = self._hanging.pop(mount.point, None) or _Question(self._statvfs, mount.point)
-        answer = question.wait(self._deadline_s)
-        if question.hangs:
-            self._hanging[mount.point] = question
-            yield Missing(mount.point, "does not answer; is its device or its server gone?")
-        elif isinstance(answer, OSError):
-            yield Missing(mount.point, f"cannot be asked: {answer.strerror}")
-        elif answer is not None:
-            yield from _samples(mount, answer)
+        for kinds, desk in self._desks:
+            mounts = [mount for mount in found if mount.kind in kinds]
+            answers = desk.answers(mount.point for mount in mounts)
+            for mount in mounts:
+                yield from _told(mount, answers[mount.point])
 
 
-class _Question:
-    """One mount point being asked, in a thread."""
-
-    def __init__(self, statvfs: Callable[[str], os.statvfs_result], point: str) -> None:
-        self._statvfs = statvfs
-        self._point = point
-        self._answer: os.statvfs_result | OSError | None = None
-        self._thread = threading.Thread(target=self._run, name=f"collector disk {point}", daemon=True)
-        self._thread.start()
-
-    @property
-    def hangs(self) -> bool:
-        return self._thread.is_alive()
-
-    def wait(self, seconds: float) -> os.statvfs_result | OSError | None:
-        self._thread.join(seconds)
-        return self._answer
-
-    def _run(self) -> None:
-        try:
-            self._answer = self._statvfs(self._point)
-        except OSError as error:
-            self._answer = error
+def _told(mount: Mount, answer: Answer) -> Iterator[Reading]:
+    if isinstance(answer, Silence):
+        yield Missing(mount.point, answer.value)
+    elif isinstance(answer, OSError):
+        yield Missing(mount.point, f"cannot be asked: {answer.strerror}")
+    else:
+        yield from _samples(mount, answer)
 
 
 def _samples(mount: Mount, answer: os.statvfs_result) -> Iterator[Reading]:
