@@ -24,17 +24,21 @@ from ct_ops_server.enrolment.admission import table_markdown
 from ct_ops_server.enrolment.remedies import remedies_markdown
 from ct_ops_server.fleet import health, item_reasons
 from ct_ops_server.fleet.task_document import task_states_markdown, task_table_markdown
+from reference_pages import agent_commands_markdown, metrics_markdown, server_commands_markdown
 
 ROOT = Path(__file__).parent.parent
 
 SECTIONS: Mapping[str, Callable[[], str]] = {
     "admission": table_markdown,
+    "agent-commands": agent_commands_markdown,
     "agent-keys": keys_markdown,
     "check-types": check_types_markdown,
     "collectors": collectors_markdown,
     "degraded-reasons": health.reasons_markdown,
     "item-refusals": item_reasons.reasons_markdown,
+    "metrics": metrics_markdown,
     "refusals": remedies_markdown,
+    "server-commands": server_commands_markdown,
     "server-variables": variables_markdown,
     "task-states": task_states_markdown,
     "task-table": task_table_markdown,

@@ -205,17 +205,22 @@ async def test_the_token_may_come_by_standard_input(server: ConformingServer, tm
 async def test_an_enrolled_daemon_loads_nothing_it_does_not_need(
     config: AgentConfig, server: ConformingServer
 ) -> None:
-    """What only enrolment or the server needs stays out of an enrolled agent's memory."""
+    """What only enrolment or the server needs stays out of an agent that reports and runs every default collector."""
     await run_once(config)
     unwanted = (
         "cryptography httpx jwt fastapi starlette sqlalchemy alembic uvloop pydantic rich ct_ops_server"
     )
     script = (
-        "import asyncio, sys, pathlib; from ct_ops_agent import cli, daemon;"
-        "from ct_ops_agent.config.load import Flags, load_config;"
+        "import asyncio, sys, pathlib\nfrom ct_ops_agent import assembly, cli, daemon\n"
+        "from ct_ops_agent.config.load import Flags, load_config\n"
         f"config = load_config(Flags(), {{'CT_OPS_DATA_DIR': {str(config.data_dir)!r},"
-        f"'CT_OPS_INGEST_ADDRESS': {config.address!r}, 'CT_OPS_INGEST_CA_CERT': {str(config.ca_cert_file)!r}}}).config;"
-        "asyncio.run(daemon.run_once(config));"
+        f"'CT_OPS_INGEST_ADDRESS': {config.address!r}, 'CT_OPS_INGEST_CA_CERT': {str(config.ca_cert_file)!r}}}).config\n"
+        "asyncio.run(daemon.run_once(config))\n"
+        "async def gather():\n"
+        "    with assembly.built_agent(config, asyncio.Event()) as agent:\n"
+        "        assert agent.gatherer.states()\n"
+        "        await agent.gatherer.once()\n"
+        "asyncio.run(gather())\n"
         f"print(sorted(set({unwanted!r}.split()) & set(sys.modules)))"
     )
 

@@ -13,8 +13,16 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Generic, TypeVar
+from weakref import WeakSet
 
 T = TypeVar("T")
+
+_threads: WeakSet[threading.Thread] = WeakSet()
+
+
+def is_apart(thread: threading.Thread) -> bool:
+    """Whether a thread is one of these, whoever asked for it."""
+    return thread in _threads
 
 
 class Apart(Generic[T]):
@@ -25,8 +33,9 @@ class Apart(Generic[T]):
         self._loop = asyncio.get_running_loop()
         self._outcome: asyncio.Future[T] = self._loop.create_future()
         self._returned = threading.Event()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, name=name, daemon=True)
+        _threads.add(thread)
+        thread.start()
 
     @property
     def is_alive(self) -> bool:

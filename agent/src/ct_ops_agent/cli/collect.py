@@ -23,6 +23,8 @@ from ct_ops_agent.cli.tables import table
 from ct_ops_agent.config.load import Flags
 
 if TYPE_CHECKING:
+    from ct_ops_agent.catalog import Catalog
+    from ct_ops_agent.collector import AnyCollector
     from ct_ops_agent.config.schema import AgentConfig
     from ct_ops_agent.gathering.course import Plan
     from ct_ops_agent.samples import CollectorState, TimedSample
@@ -85,35 +87,33 @@ def list_(*, config_file: Path | None, as_json: bool) -> None:
 @collectors.command()
 @click.argument("name")
 @config_option
-def show(*, name: str, config_file: Path | None) -> None:
+@json_option
+def show(*, name: str, config_file: Path | None, as_json: bool) -> None:
     """Show everything about one collector."""
-    from ct_ops_agent.catalog import CatalogError  # noqa: PLC0415 - loads what only these commands need
-    from ct_ops_agent.config.collector_pages import page_of  # noqa: PLC0415
+    from ct_ops_agent.config.collector_pages import document_of, page_of  # noqa: PLC0415 - loads what only these commands need
 
     config = load(Flags(config_file=config_file))
     catalog = catalog_of(config)
     if name not in catalog.names:
         raise click.UsageError(unknown_name(name, catalog.names))
-    try:
-        click.echo(page_of(catalog.load(name)))
-    except CatalogError as error:
-        raise click.ClickException(str(error)) from error
+    kind = load_kind(catalog, name)
+    click.echo(json.dumps(document_of(kind), indent=2) if as_json else page_of(kind))
 
 
 def chosen_plans(config: AgentConfig, names: Iterable[str]) -> list[Plan]:
     """Return what is to run: the named ones, also when they are off, else all that are on."""
     from ct_ops_agent.gathering.course import Plan  # noqa: PLC0415 - loads what only these commands need
 
-    plans = {plan.name: plan for plan in config.collectors.plans}
     if not (wanted := list(dict.fromkeys(names))):
-        return list(plans.values())
+        return list(config.collectors.plans)
+    plans = {plan.name: plan for plan in (*config.collectors.plans, *config.collectors.off)}
     catalog = catalog_of(config)
     for name in wanted:
         if name not in plans and name not in catalog.names:
             raise click.UsageError(unknown_name(name, {*catalog.names, *plans}))
     for name in wanted:
         if name not in plans:
-            kind = catalog.load(name)
+            kind = load_kind(catalog, name)
             seconds = (kind.about.interval.total_seconds(), kind.about.timeout.total_seconds())
             plans[name] = Plan(name, lambda kind=kind: kind(kind.settings_type()), *seconds)  # type: ignore[misc]  # the default binds it
     return [plans[name] for name in wanted]
@@ -173,7 +173,17 @@ def known_collectors(config: AgentConfig) -> list[dict[str, Any]]:
     return rows
 
 
-def catalog_of(config: AgentConfig) -> Any:
+def load_kind(catalog: Catalog, name: str) -> type[AnyCollector]:
+    """Return a collector's class, or end with what is wrong with it."""
+    from ct_ops_agent.catalog import CatalogError  # noqa: PLC0415 - loads what only these commands need
+
+    try:
+        return catalog.load(name)
+    except CatalogError as error:
+        raise click.ClickException(str(error)) from error
+
+
+def catalog_of(config: AgentConfig) -> Catalog:
     """Return the catalogue of this configuration."""
     from ct_ops_agent.catalog import Catalog  # noqa: PLC0415 - loads what only these commands need
 

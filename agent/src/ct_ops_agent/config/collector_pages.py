@@ -45,6 +45,23 @@ def page_of(kind: type[AnyCollector]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+def document_of(kind: type[AnyCollector]) -> dict[str, Any]:
+    """Return the same for programs."""
+    about = kind.about
+    return {
+        "name": about.name,
+        "summary": about.summary,
+        "on_by_default": about.on_by_default,
+        "interval_s": about.interval.total_seconds(),
+        "timeout_s": about.timeout.total_seconds(),
+        "reads": about.reads,
+        "costs": about.cost,
+        "privilege": msgspec.to_builtins(about.privilege),
+        "samples": [msgspec.to_builtins(doc) for doc in about.samples],
+        "keys": [{"name": key.name, "default": key.default, "meaning": key.meaning} for key in keys_of(kind)],
+    }
+
+
 def keys_of(kind: type[AnyCollector]) -> list[OwnKey]:
     """Return every key of ``[collectors.NAME]``: those that all have, then its own."""
     about = kind.about

@@ -29,6 +29,7 @@ import msgspec
 
 from ct_ops_agent.catalog import Catalog, CatalogError, runs_here
 from ct_ops_agent.collector import AnyCollector, Settings
+from ct_ops_agent.collectors import BUILT_IN
 from ct_ops_agent.config.durations import parse_duration
 from ct_ops_agent.config.parse import parse_boolean
 from ct_ops_agent.config.problems import ProblemList, unknown_key_text
@@ -46,6 +47,9 @@ class CollectorConfig:
     """What is to be gathered on this host."""
 
     plans: tuple[Plan, ...] = ()
+    off: tuple[Plan, ...] = ()
+    """Those that the file describes and turns off: they can be run by hand."""
+
     settings: Mapping[str, Settings] = field(default_factory=dict)
     """By collector, its own keys as they are in effect."""
 
@@ -72,7 +76,7 @@ def read_collectors(
     for name in catalog.names:
         reader.read(name, table.get(name, {}))
     reader.read_programs(table.get("exec", []))
-    return CollectorConfig(tuple(reader.plans), reader.settings, allowed)
+    return CollectorConfig(tuple(reader.plans), tuple(reader.off), reader.settings, allowed)
 
 
 class _Reader:
@@ -82,6 +86,7 @@ class _Reader:
         self._catalog = catalog
         self._problems = problems
         self.plans: list[Plan] = []
+        self.off: list[Plan] = []
         self.settings: dict[str, Settings] = {}
 
     def read(self, name: str, table: object) -> None:
@@ -103,8 +108,9 @@ class _Reader:
         about = kind.about
         interval = self._duration(path, table, "interval", about.interval)
         timeout = self._duration(path, table, "timeout", about.timeout)
-        if enabled and settings is not None and runs_here(about):
-            self._plan(name, partial(kind, settings), interval, timeout)
+        if settings is not None and runs_here(about):
+            plan = _plan(name, partial(kind, settings), interval, timeout)
+            (self.plans if enabled else self.off).append(plan)
             self.settings[name] = settings
 
     def read_programs(self, tables: object) -> None:
@@ -146,13 +152,9 @@ class _Reader:
                 )
                 return
             make = partial(ExecProgram, settings, name=name, timeout_s=timeout.total_seconds())
-            self._plan(name, make, interval, timeout + timedelta(seconds=2))  # time to kill it and say so
+            # Two more seconds: time to kill it and say so.
+            self.plans.append(_plan(name, make, interval, timeout + timedelta(seconds=2)))
             self.settings[name] = settings
-
-    def _plan(
-        self, name: str, make: Callable[[], AnyCollector], interval: timedelta, timeout: timedelta
-    ) -> None:
-        self.plans.append(Plan(name, make, interval.total_seconds(), timeout.total_seconds()))
 
     def _enabled(self, path: str, table: Mapping[str, object], *, default: bool) -> bool:
         if "enabled" not in table:
@@ -192,10 +194,16 @@ class _Reader:
         return None if faults else kind(**values)
 
 
+def _plan(name: str, make: Callable[[], AnyCollector], interval: timedelta, timeout: timedelta) -> Plan:
+    return Plan(name, make, interval.total_seconds(), timeout.total_seconds())
+
+
 def _read_allowed(table: Mapping[str, object], problems: ProblemList) -> tuple[str, ...]:
     allowed = table.get("allowed", [])
     if isinstance(allowed, list) and all(isinstance(name, str) for name in allowed):
-        return tuple(allowed)
+        for name in set(allowed) & set(BUILT_IN):
+            problems.add(f"{SECTION}.allowed", f"{name} is built in and needs no permission; remove it here")
+        return tuple(name for name in allowed if name not in BUILT_IN)
     problems.add(f"{SECTION}.allowed", 'write a list of names, for example ["raid"]')
     return ()
 

@@ -1,13 +1,16 @@
 """Any program as a collector: ``[[collectors.exec]]``.
 
 It is run without a shell, in a session of its own, with nothing of the agent's environment but ``PATH`` and
-a neutral locale, and prints JSON lines or the text format of Prometheus. At its deadline, or when it prints
-more than its limit, its whole process group is killed. What it wrote to standard error is told to operators
-when it fails.
+a neutral locale, and prints JSON lines or the text format of Prometheus. When it has ended, at its deadline, when
+it prints more than its limit, and when the agent ends, whatever is left of its process group is killed. What it
+wrote to standard error is told to operators when it fails.
+
+The group is killed before its leader is reaped: until then nobody else can get its number.
 """
 
 from __future__ import annotations
 
+import atexit
 import os
 import selectors
 import signal
@@ -26,6 +29,10 @@ from ct_ops_agent.foreign.prometheus_text import read_prometheus_text
 
 _CHUNK_BYTES = 65_536
 _TOLD_BYTES = 2_000
+_LOOK_EVERY_S = 0.01
+_running: set[subprocess.Popen[bytes]] = set()
+"""Not reaped yet."""
+
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -106,10 +113,12 @@ def run_program(
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise CollectorError(f"{command[0]} cannot be started: {why}") from error
+    _running.add(process)
     try:
         output, complaint = _read_both(process, timeout_s, output_limit)
     finally:
         _end(process)
+        _running.discard(process)
     if process.returncode != 0:
         raise CollectorError(f"{command[0]} ended with {_ending(process.returncode)}{_said(complaint)}")
     return output.decode(errors="replace")
@@ -138,23 +147,37 @@ def _read_both(process: subprocess.Popen[bytes], timeout_s: float, limit: int) -
                 raise CollectorError(
                     f"it did not end within {timeout_s:g} s and was killed{_said(complaint)}"
                 )
-    try:
-        process.wait(max(deadline_s - time.monotonic(), 0.1))
-    except subprocess.TimeoutExpired:
-        raise CollectorError(f"it closed its output, but did not end within {timeout_s:g} s") from None
+    while not _has_ended(process):
+        if time.monotonic() >= deadline_s:
+            raise CollectorError(f"it closed its output, but did not end within {timeout_s:g} s")
+        time.sleep(_LOOK_EVERY_S)
     return bytes(output), bytes(complaint)
 
 
+def _has_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Look without reaping: the number of the group must stay taken until the group is gone."""
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+
+
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Kill whatever is left of the program and its children, and free its pipes."""
-    if process.poll() is None:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.kill()
-        process.wait()
+    """Kill whatever is left of the program and its children, reap it, and free its pipes."""
+    _kill_group(process)
+    process.wait()
     for stream in (process.stdout, process.stderr):
         if stream is not None:
             stream.close()
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+@atexit.register
+def _kill_what_runs() -> None:
+    """An agent that ends leaves no program behind, also without a service manager that would see to it."""
+    for process in tuple(_running):
+        _kill_group(process)
 
 
 def _ending(code: int) -> str:

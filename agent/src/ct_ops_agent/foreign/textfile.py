@@ -7,6 +7,9 @@ samples are left out: yesterday's "all is well" would be a lie.
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -80,12 +83,11 @@ class TextFiles(Collector[TextFileSettings]):
 
     def _read(self, file: Path) -> Iterator[Reading]:
         try:
-            with file.open("rb") as opened:
-                content = opened.read(_LARGEST_BYTES + 1)
-            age_s = max(self._wall() - file.stat().st_mtime, 0.0)
+            content, written_unix = read_regular(file)
         except OSError as error:
             yield Missing(file.name, f"cannot be read: {error.strerror}")
             return
+        age_s = max(self._wall() - written_unix, 0.0)
         yield Sample("textfile.file_age_seconds", age_s, "s", {"file": file.name})
         if age_s > self.settings.stale_after_secs:
             yield Missing(
@@ -95,6 +97,23 @@ class TextFiles(Collector[TextFileSettings]):
             yield Missing(file.name, f"is longer than {_LARGEST_BYTES} bytes; it is left out")
         else:
             yield from _named(file.name, read_prometheus_text("textfile", content.decode(errors="replace")))
+
+
+def read_regular(path: Path) -> tuple[bytes, float]:
+    """Return the first bytes of a regular file and when it was written.
+
+    Whoever may write to the folder must not lead the agent to a file that only it may read (a link), nor let it
+    wait for ever (a pipe).
+
+    Raises:
+        OSError: it cannot be read, or is no regular file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file")
+        return file.read(_LARGEST_BYTES + 1), status.st_mtime
 
 
 def _named(file: str, readings: Iterator[Reading]) -> Iterator[Reading]:

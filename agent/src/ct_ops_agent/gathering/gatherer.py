@@ -10,6 +10,8 @@ from typing import NoReturn
 from ct_ops_agent.clock import Clock
 from ct_ops_agent.collector import AgentFacts, CollectorCost, WantsAgentFacts
 from ct_ops_agent.gathering.course import Course, Plan
+from ct_ops_agent.gathering.readings import describe
+from ct_ops_agent.gathering.thread_watch import ThreadWatch
 from ct_ops_agent.samples import CollectorState, TakesSamples
 
 _log = logging.getLogger(__name__)
@@ -38,18 +40,19 @@ class Gatherer:
         """
         self._broken: list[CollectorState] = []
         self._courses: list[Course] = []
-        facts = _Facts(self, outbox_bytes)
+        facts, threads = _Facts(self, outbox_bytes), ThreadWatch()
         for plan in sorted(plans, key=lambda plan: plan.name):
             try:
                 collector = plan.make()
-            except Exception as error:  # noqa: BLE001  whatever an author's constructor raises
-                problem = f"it cannot be made: {type(error).__name__}: {error}"
+                if isinstance(collector, WantsAgentFacts):
+                    collector.know(facts)
+            except (Exception, SystemExit) as error:  # noqa: BLE001  whatever an author's constructor raises
+                problem = f"it cannot be made: {describe(error)}"
                 _log.warning("collector %s: %s", plan.name, problem)
                 self._broken.append(CollectorState(plan.name, plan.interval_s, problem))
                 continue
-            if isinstance(collector, WantsAgentFacts):
-                collector.know(facts)
-            self._courses.append(Course(plan, collector, sink=sink, clock=clock, random=random))
+            course = Course(plan, collector, sink=sink, clock=clock, random=random, threads=threads)
+            self._courses.append(course)
 
     async def run(self) -> NoReturn:
         """Gather until cancelled."""

@@ -130,7 +130,13 @@ def remove(selector: str, *, yes: bool, as_json: bool) -> None:
 @check.command()
 @click.argument("selector", metavar="CHECK|AGENT")
 @click.option("--since", metavar="DURATION", help="Only runs of the last 30s, 5m, 12h, 7d.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 10_000),
+    default=100,
+    show_default=True,
+    help="At most so many, newest first.",
+)
 @_json
 def results(selector: str, *, since: str | None, limit: int, as_json: bool) -> None:
     """List the results of a check, or of all checks of an agent, newest run first."""

@@ -16,7 +16,15 @@ from ct_ops_server.config.duration import parse_duration
 _A_TIME = "is neither how long ago (90s, 30m, 1h, 7d) nor a time like 2026-01-31T12:00:00Z"
 
 
-@click.command()
+_EXAMPLES = """\b
+Examples:
+  ct-ops-server samples web-1
+  ct-ops-server samples web-1 cpu.percent --since 6h
+  ct-ops-server samples web-1 'cpu.core_percent{core="0"}' --since 2026-01-31T12:00:00Z --json
+"""
+
+
+@click.command(epilog=_EXAMPLES)
 @click.argument("agent_name", metavar="AGENT")
 @click.argument("name", metavar="[NAME]", required=False)
 @click.option(
@@ -25,15 +33,10 @@ _A_TIME = "is neither how long ago (90s, 30m, 1h, 7d) nor a time like 2026-01-31
 @click.option("--until", metavar="TIME", help="Up to then (default: now).")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def samples(agent_name: str, name: str | None, *, since: str, until: str | None, as_json: bool) -> None:
-    r"""Show what an agent's collectors delivered.
+    """Show what an agent's collectors delivered.
 
     Without NAME: everything the agent has, with the latest values. NAME is what a collector calls a value
     (every combination of labels is shown), or one series with its labels. Times that carry no zone are UTC.
-
-    \b
-      samples web-1
-      samples web-1 cpu.used_percent --since 6h
-      samples web-1 'disk.used_bytes{mount="/"}' --since 2026-01-31T12:00:00Z --json
     """
     path = f"/v1/agents/{quote(agent_name, safe='')}"
     if name is None:

@@ -56,7 +56,13 @@ def run(agent_name: str, task_type: str, *, wait: bool, expires: str, as_json: b
 
 @task.command("list")
 @click.argument("agent_name", metavar="[AGENT]", required=False)
-@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 10_000),
+    default=100,
+    show_default=True,
+    help="At most so many, newest first.",
+)
 @_json
 def list_tasks(agent_name: str | None, *, limit: int, as_json: bool) -> None:
     """List the tasks of one agent or of all, the youngest first."""

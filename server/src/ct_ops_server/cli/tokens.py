@@ -135,7 +135,13 @@ def refusals() -> None:
 @refusals.command("list")
 @click.option("--token", "selector", help="Only of this token.")
 @click.option("--reason", help="Only for this reason.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 10_000),
+    default=100,
+    show_default=True,
+    help="At most so many, newest first.",
+)
 @_json
 def list_refusals(*, selector: str | None, reason: str | None, limit: int, as_json: bool) -> None:
     """List who was not admitted and why, the latest first."""

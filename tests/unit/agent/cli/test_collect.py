@@ -64,6 +64,16 @@ def test_a_collector_that_is_off_can_be_run_by_name(tmp_path: Path) -> None:
     assert (0, True) == (result.exit_code, "uptime.seconds" in result.output)
 
 
+def test_one_that_is_off_is_run_with_its_own_keys(tmp_path: Path) -> None:
+    """As the file has them."""
+    (tmp_path / "ok.prom").write_text("fine 1\n")
+    config = tmp_path / "agent.toml"
+    config.write_text(f'[collectors.textfile]\nenabled = false\ndirectory = "{tmp_path}"\n')
+    result = run("collect", "textfile", "-config", str(config))
+
+    assert (0, True) == (result.exit_code, "textfile.fine" in result.output)
+
+
 def test_a_name_that_does_not_exist_is_a_usage_error_with_a_guess(config: Path) -> None:
     """As everywhere."""
     result = run("collect", "uptme", "-config", str(config))
@@ -84,7 +94,9 @@ def test_a_collector_is_explained(config: Path) -> None:
     """What it reads, costs, needs and yields, and its keys."""
     result = run("collectors", "show", "listening_ports", "-config", str(config))
 
-    assert 0 == result.exit_code
+    document = json.loads(run("collectors", "show", "cpu", "--json", "-config", str(config)).stdout)
+
+    assert (0, "cpu", 60.0) == (result.exit_code, document["name"], document["interval_s"])
     for part in (
         "/proc/net/tcp",
         "CAP_SYS_PTRACE",

@@ -65,6 +65,7 @@ def test_interval_and_timeout_are_its_own() -> None:
         ("[collectors]\ndisk = true\n", "collectors.disk: this is a table"),
         ("[collectors]\nallowed = 'raid'\n", "collectors.allowed: write a list of names"),
         ("[collectors]\nallowed = ['raid']\n", "no installed package brings a collector raid"),
+        ("[collectors]\nallowed = ['cpu']\n", "cpu is built in and needs no permission"),
         ("[collectors]\nexec = 1\n", "write [[collectors.exec]]"),
         ("[[collectors.exec]]\ncommand = ['/x']\n", "collectors.exec[1].name: give it a name"),
         ("[[collectors.exec]]\nname = 'cpu'\ncommand = ['/x']\n", "another collector is called cpu"),

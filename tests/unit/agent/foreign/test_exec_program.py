@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -85,6 +86,40 @@ def assert_ends(pid: int) -> None:
         if state == "Z":
             return
     raise AssertionError(f"process {pid} lives")
+
+
+def test_a_child_in_the_background_ends_with_its_program(tmp_path: Path) -> None:
+    """Also when the program itself went well: three runs would leave three."""
+    mark = tmp_path / "pid"
+    script = f"sleep 60 >/dev/null 2>&1 & echo $! > {mark}; echo fine"
+
+    assert "fine\n" == run(["/bin/sh", "-c", script])
+    assert_ends(int(mark.read_text()))
+
+
+def test_a_child_that_holds_the_output_open_ends_at_the_deadline(tmp_path: Path) -> None:
+    """Although the program itself has long ended."""
+    mark = tmp_path / "pid"
+    with pytest.raises(CollectorError, match="was killed"):
+        run(["/bin/sh", "-c", f"sleep 60 & echo $! > {mark}"], timeout_s=0.5)
+
+    assert_ends(int(mark.read_text()))
+
+
+def test_an_agent_that_ends_leaves_no_program_behind(tmp_path: Path) -> None:
+    """Also without a service manager that would see to it."""
+    mark = tmp_path / "pid"
+    code = (
+        "import sys, threading; from pathlib import Path\n"
+        "from ct_ops_agent.foreign.exec_program import run_program\n"
+        f"command = ['/bin/sh', '-c', 'echo $$ > {mark}; exec sleep 60']\n"
+        "run = lambda: run_program(command, environment={}, timeout_s=50, output_limit=100)\n"
+        "threading.Thread(target=run, daemon=True).start()\n"
+        f"while not (Path({str(mark)!r}).exists() and Path({str(mark)!r}).read_text()): pass\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+    assert_ends(int(mark.read_text()))
 
 
 def test_a_flood_of_output_is_cut_off_and_killed() -> None:

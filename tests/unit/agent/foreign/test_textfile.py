@@ -64,3 +64,29 @@ def test_a_folder_that_is_not_there_is_an_error_that_says_what_to_do(tmp_path: P
     with pytest.raises(CollectorError, match="make it, or name another one"):
         list(collector(tmp_path / "none").collect())
     assert [] == list(collector(tmp_path).collect())
+
+
+def test_attack_a_link_in_the_folder_leads_nowhere(tmp_path: Path) -> None:
+    """Whoever may write there must not read what only the agent may."""
+    secret = tmp_path / "secret"
+    secret.write_text("root:$6$hash:19000::\n")
+    (tmp_path / "x.prom").symlink_to(secret)
+    readings = list(collector(tmp_path).collect())
+
+    assert ["x.prom"] == [one.what for one in readings if isinstance(one, Missing)]
+    assert "$6$hash" not in str(readings)
+
+
+def test_attack_a_line_that_cannot_be_read_is_not_repeated(tmp_path: Path) -> None:
+    """A hard link leads to another file just as well."""
+    write(tmp_path, "x.prom", "root:$6$hash:19000::\n")
+
+    assert "$6$hash" not in str(list(collector(tmp_path).collect()))
+
+
+def test_attack_a_pipe_in_the_folder_holds_nobody(tmp_path: Path) -> None:
+    """It would wait for a writer for ever."""
+    os.mkfifo(tmp_path / "x.prom")
+    (missing,) = collector(tmp_path).collect()
+
+    assert Missing("x.prom", "cannot be read: it is no regular file") == missing

@@ -5,12 +5,16 @@ from __future__ import annotations
 import logging
 import threading
 import time as real_time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import pytest
 
+from ct_ops_agent.apart import Apart
 from ct_ops_agent.collector import CollectorError, Missing, Reading, Sample
 from ct_ops_agent.gathering.course import MOST_THREADS
+from ct_ops_agent.gathering.thread_watch import ThreadWatch
+from ct_ops_agent.samples import TimedSample
+from ct_ops_agent.transport.convert_items import ItemCodec
 from unit.agent.gathering.world import START, OverError, Sink, Time, course_of, one_sample
 
 
@@ -105,21 +109,137 @@ async def test_what_comes_after_the_deadline_is_dropped() -> None:
     assert [] == sink.taken
 
 
-async def test_one_that_leaves_threads_behind_is_stopped_before_there_are_too_many() -> None:
-    """Every run would leave more."""
+async def test_one_that_leaves_threads_behind_is_not_run_while_there_are_too_many() -> None:
+    """Every run would leave more; when they have ended, it is run again."""
     release = threading.Event()
+    left: list[threading.Thread] = []
 
     def leaking() -> Iterator[Reading]:
         for _ in range(5):
-            threading.Thread(target=release.wait, args=(20,), daemon=True).start()
+            left.append(threading.Thread(target=release.wait, args=(20,), daemon=True))
+            left[-1].start()
         yield Sample("probe.value", 1)
 
-    course = course_of(leaking, sink=Sink(), time=Time(lasts_s=1e9))
-    await course.run()
+    course = course_of(leaking, sink=Sink(), time=Time())
+    for _ in range(6):
+        await course.once()
+    started, paused = len(left), course.health.problem
     release.set()
+    for thread in left:
+        thread.join(20)
+    await course.once()
 
-    assert course.health.runs <= MOST_THREADS // 5 + 1
-    assert "threads behind and is not run any more" in course.health.problem
+    assert (MOST_THREADS // 5 + 1) * 5 == started
+    assert "threads behind; it is run again when they have ended" in paused
+    assert "" == course.health.problem
+
+
+async def test_threads_that_others_start_meanwhile_are_nobodys() -> None:
+    """Checks and queries run in threads of the agent's own; another collector may run at the same time."""
+    release = threading.Event()
+    watch = ThreadWatch()
+    alone = watch.begin()
+    apart = [Apart(f"check {number}", lambda: release.wait(20)) for number in range(20)]
+    after_checks = watch.end(alone)
+    first, _second = watch.begin(), watch.begin()
+    thread = threading.Thread(target=release.wait, args=(20,), daemon=True)
+    thread.start()
+    overlapping = watch.end(first)
+    release.set()
+    for one in apart:
+        await one.wait(20)
+
+    assert (frozenset(), frozenset()) == (after_checks, overlapping)
+
+
+class SpitefulError(Exception):
+    """Its text raises."""
+
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+class SpitefulCollectorError(CollectorError):
+    """Its text raises, too."""
+
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+@pytest.mark.parametrize("error", [SpitefulError(), SpitefulCollectorError()])
+async def test_attack_an_error_whose_text_raises_is_only_an_error(error: Exception) -> None:
+    """The other collectors go on, and so does the agent."""
+
+    def broken() -> Iterator[Reading]:
+        raise error
+        yield
+
+    course = course_of(broken, sink=Sink(), time=Time())
+    await course.once()
+
+    assert "its text cannot be had" in course.health.problem
+
+
+async def test_outage_a_host_without_threads_fails_the_run_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Somebody else has used them up."""
+
+    def full(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", full)
+    course = course_of(one_sample, sink=Sink(), time=Time())
+    await course.once()
+
+    assert "can't start new thread" in course.health.problem
+
+
+@pytest.mark.parametrize(
+    "sample",
+    [
+        Sample("probe.value", 1, at_unix=1e30),
+        Sample("probe.value", 1, at_unix=float("inf")),
+        Sample("probe.value", 1, unit=5),  # type: ignore[arg-type]
+        Sample("probe.value", 1, unit="\udcff"),
+        Sample("probe.value", 1, unit="x" * 1000),
+        Sample("probe.value", 1, labels={"a": "\udcff"}),
+        Sample("probe.value", 1, labels={"a": 5}),  # type: ignore[dict-item]
+        Sample("probe.value", None),  # type: ignore[arg-type]
+        Sample("probe.value", "n/a"),  # type: ignore[arg-type]
+        Sample("probe.value", 10**400),
+        Sample(None, 1),  # type: ignore[arg-type]
+    ],
+)
+async def test_attack_a_sample_that_cannot_travel_costs_that_sample(sample: Sample) -> None:
+    """With the real codec: an exception there would end gathering, and the heartbeat with it."""
+
+    class Encoding(Sink):
+        async def put_samples(self, samples: Sequence[TimedSample]) -> None:
+            ItemCodec().encode_samples(samples)
+            await super().put_samples(samples)
+
+    def odd() -> Iterator[Reading]:
+        yield sample
+        yield Sample("probe.good", 1)
+
+    sink = Encoding()
+    await course_of(odd, sink=sink, time=Time()).once()
+
+    assert {"probe.good", "probe.run_seconds"} <= {one.series for one in sink.taken}
+
+
+async def test_outage_an_outbox_that_fails_is_the_runs_problem() -> None:
+    """Whatever it raises."""
+
+    class Broken(Sink):
+        async def put_samples(self, samples: Sequence[TimedSample]) -> None:
+            raise ValueError(f"disk on fire with {len(samples)} samples")
+
+    course = course_of(one_sample, sink=Broken(), time=Time())
+    await course.once()
+
+    assert "disk on fire" in course.health.problem
 
 
 async def test_a_problem_is_logged_when_it_appears_changes_and_ends(caplog: pytest.LogCaptureFixture) -> None:

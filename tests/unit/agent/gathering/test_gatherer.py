@@ -24,18 +24,19 @@ def gatherer_of(*plans: Plan, sink: Sink) -> Gatherer:
     return Gatherer(plans, sink=sink, clock=Time().clock, random=lambda: 0.0)
 
 
-async def test_one_that_cannot_be_made_is_a_problem_and_the_others_run() -> None:
+@pytest.mark.parametrize("error", [ZeroDivisionError("oh"), SystemExit("oh")])
+async def test_one_that_cannot_be_made_is_a_problem_and_the_others_run(error: BaseException) -> None:
     """Whatever its constructor raises."""
 
     def impossible() -> AnyCollector:
-        raise ZeroDivisionError("oh")
+        raise error
 
     sink = Sink()
     gatherer = gatherer_of(plan("probe", one_sample), Plan("broken", impossible, 30.0, 5.0), sink=sink)
     await gatherer.once()
 
     assert (
-        CollectorState("broken", 30.0, "it cannot be made: ZeroDivisionError: oh"),
+        CollectorState("broken", 30.0, f"it cannot be made: {type(error).__name__}: oh"),
         CollectorState("probe", 60.0, ""),
     ) == gatherer.states()
     assert ["probe.value", "probe.run_seconds"] == [sample.series for sample in sink.taken]

@@ -69,7 +69,22 @@ def test_a_flood_is_cut_off_where_the_limit_is() -> None:
     taken = Intake("disk", most_samples=10).take(endless(), at_unix=0)
 
     assert 10 == len(taken.samples)
-    assert "more than 10 samples" in taken.problem
+    assert "more than 10 times in one run" in taken.problem
+
+
+def test_a_flood_of_what_is_refused_is_cut_off_too() -> None:
+    """And takes no memory: the first few sentences are kept, the others counted."""
+    asked: list[int] = []
+
+    def endless() -> Iterator[Reading]:
+        while True:
+            asked.append(1)
+            yield Sample("disk.used_bytes", float("nan"))
+
+    taken = Intake("disk", most_samples=10).take(endless(), at_unix=0)
+
+    assert (11, ()) == (len(asked), taken.samples)
+    assert "and 8 more" in taken.problem
 
 
 def test_labels_that_never_repeat_are_stopped() -> None:

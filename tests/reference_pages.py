@@ -1,0 +1,68 @@
+"""Reference pages printed from the programs themselves: their commands, and what the server counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+from prometheus_client import CollectorRegistry
+
+from ct_ops_agent.cli.root import main as agent
+from ct_ops_server.cli.root import main as server
+from ct_ops_server.edge.metrics import EdgeMetrics, StoreMetrics
+
+_WIDTH = 100
+
+
+def agent_commands_markdown() -> str:
+    """Return the help of every command of the agent."""
+    return commands_markdown(agent, "ct-ops-agent")
+
+
+def server_commands_markdown() -> str:
+    """Return the help of every command of the server."""
+    return commands_markdown(server, "ct-ops-server")
+
+
+def commands_markdown(root: click.Command, name: str) -> str:
+    """Return the help of a program, a section a command, as its terminal shows it."""
+    parts = [f"### {path}\n\n```\n{text}\n```" for path, text in helps(root, name)]
+    return "\n\n".join(parts)
+
+
+def helps(
+    command: click.Command, path: str, parent: click.Context | None = None
+) -> Iterator[tuple[str, str]]:
+    """Yield every visible command below this one, with its help."""
+    context = click.Context(
+        command, info_name=path.rpartition(" ")[2], parent=parent, max_content_width=_WIDTH
+    )
+    context.terminal_width = _WIDTH
+    yield path, "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
+    if isinstance(command, click.Group):
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            if inner is not None and not inner.hidden:
+                yield from helps(inner, f"{path} {name}", context)
+
+
+def metrics_markdown() -> str:
+    """Return every metric of ``/metrics``, by name."""
+    registry = CollectorRegistry()
+    EdgeMetrics(registry)
+    StoreMetrics(registry)
+    found = sorted(registry.collect(), key=lambda family: family.name)
+    rows = [
+        f"| `{family.name}{'_total' if family.type == 'counter' else ''}` | {family.type} | "
+        f"{', '.join(labels_of(registry, family.name))} | {family.documentation} |"
+        for family in found
+    ]
+    return "\n".join(("| metric | kind | labels | counts |", "|---|---|---|---|", *rows))
+
+
+def labels_of(registry: CollectorRegistry, family: str) -> tuple[str, ...]:
+    """Return the names of a metric's labels, which a metric that has counted nothing does not show."""
+    collectors = {
+        name: collector for collector, names in registry._collector_to_names.items() for name in names
+    }
+    return tuple(getattr(collectors.get(family), "_labelnames", ()))
