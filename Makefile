@@ -65,6 +65,15 @@ agent-binary: $(READY) ## Freeze the agent into dist/: a folder that needs no Py
 agent-release: $(READY) ## The same in a root of Debian 11, for any host with glibc 2.31 or later (root, debootstrap)
 	packaging/agent/release.sh
 
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+ARCHITECTURE = $(if $(filter aarch64,$(shell uname -m)),arm64,amd64)
+AGENT_ARCHIVE = dist/ct-ops-agent-linux-$(ARCHITECTURE)-v$(VERSION).tar.xz
+
+.PHONY: deb
+deb: $(READY) ## Debian package of the agent that is in dist/ (frozen first when there is none)
+	@test -e $(AGENT_ARCHIVE) || $(MAKE) agent-binary
+	$(BIN)/python packaging/deb/build.py $(AGENT_ARCHIVE)
+
 .PHONY: demo
 demo: $(READY) ## Enrol this host with a server on loopback and watch its vitals (ONCE=1: print once)
 	@$(BIN)/python tests/demo.py $(if $(ONCE),--once,)
