@@ -9,8 +9,11 @@ from ct_ops_agent.cli.collect import collect, collectors
 from ct_ops_agent.cli.config_commands import config
 from ct_ops_agent.cli.enrolment import enrolment
 from ct_ops_agent.cli.identity import identity
+from ct_ops_agent.cli.installing import install
 from ct_ops_agent.cli.running import EXIT_CODES, run
 from ct_ops_agent.cli.status import status
+from ct_ops_agent.cli.uninstalling import uninstall
+from ct_ops_agent.cli.unit import unit
 
 
 class _RunByDefault(click.Group):
@@ -48,5 +51,5 @@ def _print_version(ctx: click.Context) -> None:
     ctx.exit()
 
 
-for command in (run, status, collect, collectors, config, identity, enrolment):
+for command in (run, status, collect, collectors, config, identity, enrolment, install, uninstall, unit):
     main.add_command(command)

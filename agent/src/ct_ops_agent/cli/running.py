@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -66,16 +66,36 @@ def _with_run_options(function: Callable[..., None]) -> Callable[..., None]:
 @_with_run_options
 def run(*, once: bool, install: bool, uninstall: bool, **given: Any) -> None:
     """Run the agent. Flags go before the environment, the environment before the file."""
-    if install or uninstall:
-        raise click.UsageError(
-            "-install and -uninstall are not available in this build; install the package or use the install bundle"
-        )
+    if install and uninstall:
+        raise click.UsageError("-install and -uninstall contradict each other")
+    if install:
+        _install_as_before(given)
+    if uninstall:
+        _uninstall_as_before()
     configure_logging()
     config = load(Flags(**given))
     if once:
         _run_once(config)
     else:
         _run_daemon(config)
+
+
+def _install_as_before(given: Mapping[str, Any]) -> NoReturn:
+    """Do what ``-install`` of an existing agent does, the way ``install`` does it."""
+    from ct_ops_agent.cli.installing import install as command  # noqa: PLC0415 - for whoever installs
+
+    words = {"config_file": "offered"}
+    context = click.get_current_context()
+    context.invoke(command, **{words.get(name, name): value for name, value in given.items()})
+    context.exit()
+
+
+def _uninstall_as_before() -> NoReturn:
+    from ct_ops_agent.cli.uninstalling import uninstall as command  # noqa: PLC0415 - as above
+
+    context = click.get_current_context()
+    context.invoke(command)
+    context.exit()
 
 
 def _run_daemon(config: AgentConfig) -> None:

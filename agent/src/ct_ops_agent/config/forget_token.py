@@ -56,7 +56,7 @@ def forget_token(path: Path) -> Forgotten:
         raise ConfigError(
             [Problem("agent.enrolment_token", f"remove it from {path} by hand: {error}")]
         ) from error
-    return Forgotten(kept != text, _TOKEN.search(kept) is not None)
+    return Forgotten(kept != text, holds_something_like_a_token(kept))
 
 
 def without_token(text: str) -> str:
@@ -74,6 +74,11 @@ def without_token(text: str) -> str:
     if _without(tomli.loads(result)) != _without(tomli.loads(text)) or _holds_token(tomli.loads(result)):
         raise ValueError("it does not stand on a line of its own")
     return result
+
+
+def holds_something_like_a_token(text: str) -> bool:
+    """Whether a text, whatever its form, holds what looks like an enrolment token of ours."""
+    return _TOKEN.search(text) is not None
 
 
 def _shortened(line: str, table: str) -> str:

@@ -1,12 +1,13 @@
 """The command line as existing units, scripts and people call it."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from ct_ops_agent import __version__
-from ct_ops_agent.cli import main, running
+from ct_ops_agent.cli import installing, main, running, uninstalling
 from ct_ops_agent.cli.exits import exit_code_for
 from ct_ops_agent.config.schema import AgentConfig
 from ct_ops_agent.errors import (
@@ -104,15 +105,34 @@ def test_problems_are_listed_and_end_with_78(started: list[tuple[str, AgentConfi
     assert "  agent.heartbeat_interval_secs: 0 is out of range" in result.stderr
 
 
-@pytest.mark.parametrize("flag", ["-install", "--uninstall"])
-def test_installing_is_not_in_this_build_and_says_so(
-    started: list[tuple[str, AgentConfig]], flag: str
-) -> None:
-    """Existing flags get a sentence, not a stack trace."""
-    result = call(flag)
+def test_flags_of_existing_installers_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`-install -token T -address A -tag k=v -tls-skip-verify`, without a command's name."""
+    asked: list[Any] = []
+    monkeypatch.setattr(installing, "install_as_asked", asked.append)
+    result = call(
+        "-install", "-token", "T", "-address", "a:1", "-tag", "k=v", "-tls-skip-verify", "-config", "x"
+    )
 
-    assert (2, []) == (result.exit_code, started)
-    assert "not available in this build" in result.stderr
+    (given,) = asked
+    assert 0 == result.exit_code
+    assert ("T", "a:1", ("k=v",), True, Path("x")) == tuple(
+        given[name] for name in ("token", "address", "tags", "tls_skip_verify", "offered")
+    )
+    assert (None, False) == (given["root"], given["dry_run"])
+
+
+def test_flags_of_existing_installers_uninstall(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`-uninstall`."""
+    asked: list[Any] = []
+    monkeypatch.setattr(uninstalling, "uninstall_as_asked", lambda _machine, **how: asked.append(how))
+
+    assert 0 == call("-uninstall").exit_code
+    assert [{"keep_identity": False, "dry_run": False}] == asked
+
+
+def test_installing_and_uninstalling_at_once_is_wrong_usage() -> None:
+    """One of them is a slip."""
+    assert 2 == call("-install", "-uninstall").exit_code
 
 
 @pytest.mark.parametrize("flag", ["-version", "-v", "--version"])
