@@ -47,7 +47,7 @@ class Unit:
 
 def parse_units(text: str) -> list[Unit]:
     """Return the lines of ``systemctl list-units --plain --no-legend``."""
-    lines = (line.removeprefix("●").split(None, 4) for line in text.splitlines())
+    lines = (line.removeprefix("●").split(None, 4) for line in text.split("\n"))
     return [Unit(*words[:4]) for words in lines if len(words) >= 4]
 
 
@@ -85,8 +85,8 @@ def run_systemctl(command: list[str]) -> str:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise CollectorError(f"systemctl does not answer: {error}") from error
     if done.returncode != 0:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise CollectorError(f"systemctl failed: {said[-1] if said else f'exit code {done.returncode}'}")
+        said = done.stderr.decode(errors="replace").strip().split("\n")
+        raise CollectorError(f"systemctl failed: {said[-1] or f'exit code {done.returncode}'}")
     return done.stdout.decode(errors="replace")
 
 

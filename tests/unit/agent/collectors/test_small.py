@@ -77,6 +77,13 @@ def test_units_are_read_as_systemctl_prints_them() -> None:
     assert "--type=service" in asked[0]
 
 
+def test_attack_a_description_with_a_mark_that_unicode_calls_a_lines_end_makes_no_unit() -> None:
+    """Any package brings descriptions."""
+    (unit,) = parse_units("a.service loaded active running x\u2028root.service loaded failed failed y\n")
+
+    assert "a.service" == unit.name
+
+
 def test_a_host_that_systemd_does_not_run_is_no_broken_one(tmp_path: Path) -> None:
     """Containers, Alpine."""
     collector = Systemd(Settings(), run=lambda _: UNITS, booted=tmp_path / "none")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,14 @@ from hypothesis import strategies as st
 from ct_ops_agent.collector import CollectorError, Settings
 from ct_ops_agent.collector_testing import collected, missing_parts
 from ct_ops_agent.collectors.software import Software, find_packages, read_packages
-from ct_ops_agent.collectors.software.databases import parse_desc, parse_paragraphs
+from ct_ops_agent.collectors.software.databases import (
+    parse_desc,
+    parse_paragraphs,
+    read_apk,
+    read_dpkg,
+    read_pacman,
+)
+from ct_ops_agent.collectors.software.lines import Lines
 from ct_ops_agent.collectors.software.model import Package, Packages
 from ct_ops_agent.collectors.software.rpm import parse_rpm, read_rpm
 
@@ -181,13 +189,100 @@ def test_the_collector_counts() -> None:
 @given(st.text(max_size=400))
 def test_any_text_may_be_parsed(text: str) -> None:
     """Databases that were cut off, or are none."""
-    list(parse_paragraphs(text))
-    parse_desc(text)
+    list(parse_paragraphs(text.split("\n")))
+    parse_desc(text.split("\n"))
     parse_rpm(text)
 
 
 def test_lines_that_go_on_do_not_begin_a_field() -> None:
     """A description may hold a colon."""
-    (fields,) = parse_paragraphs("Package: a\nDescription: x\n y: z\n\ty2: z\n")
+    (fields,) = parse_paragraphs(["Package: a", "Description: x", " y: z", "\ty2: z"])
 
     assert {"Package": "a", "Description": "x"} == fields
+
+
+@pytest.mark.parametrize(
+    "state",
+    ["installed", "triggers-pending", "triggers-awaited", "half-configured", "unpacked"],
+)
+def test_packages_of_dpkg_count_while_their_files_are_on_the_host(state: str, tmp_path: Path) -> None:
+    """An upgrade that waits for a trigger has not removed anything."""
+    write(tmp_path, "var/lib/dpkg/status", f"Package: a\nStatus: install ok {state}\nVersion: 1\n")
+
+    assert [Package("a", "1")] == read_packages(tmp_path).packages
+
+
+@pytest.mark.parametrize(
+    "status",
+    ["install reinstreq half-installed", "deinstall ok config-files", "unknown ok not-installed", ""],
+)
+def test_packages_of_dpkg_whose_files_may_not_be_there_do_not_count(status: str, tmp_path: Path) -> None:
+    """Half-installed: unpacking broke off, and dpkg itself does not know."""
+    write(tmp_path, "var/lib/dpkg/status", f"Package: a\nStatus: {status}\nVersion: 1\n")
+
+    assert [] == read_packages(tmp_path).packages
+
+
+@pytest.mark.parametrize("mark", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\u2029", "\r"])
+def test_attack_a_description_with_a_mark_that_unicode_calls_a_lines_end_makes_no_field(
+    mark: str, tmp_path: Path
+) -> None:
+    """Whoever packs a package does not choose another one's version."""
+    forged = f"{mark}Package: openssl{mark}Version: 9{mark}"
+    (tmp_path / "var/lib/dpkg").mkdir(parents=True)
+    (tmp_path / "var/lib/dpkg/status").write_bytes(
+        f"Maintainer: x{forged}{mark}\nPackage: a\nStatus: install ok installed\nVersion: 1\n".encode()
+    )
+    (package,) = read_packages(tmp_path).packages
+
+    assert ("a", "1") == (package.name, package.version)
+    assert ["a"] == [one.name for one in parse_rpm(f"a\t1\tx\t{forged}\t5\n")]
+    assert {"NAME": f"a{mark}%NAME%{mark}b"} == parse_desc(["%NAME%", f"a{mark}%NAME%{mark}b"])
+
+
+def test_databases_with_carriage_returns_are_read() -> None:
+    """They came from a share."""
+    assert {"NAME": "a"} == parse_desc(["%NAME%\r", "a\r"])
+    assert [{"P": "a"}, {"P": "b"}] == list(parse_paragraphs(["P:a\r", "\r", "P:b\r"]))
+
+
+@pytest.mark.parametrize(
+    ("read", "path"),
+    [
+        (read_dpkg, "var/lib/dpkg/status"),
+        (read_dpkg, "var/lib/dpkg/status.d/a"),
+        (read_apk, "lib/apk/db/installed"),
+        (read_pacman, "var/lib/pacman/local/a-1/desc"),
+    ],
+)
+def test_attack_a_database_without_an_end_is_not_read_to_it(
+    read: Callable[[Path, Lines], Packages | None], path: str, tmp_path: Path
+) -> None:
+    """64 MiB, in a sentence that says whose it is."""
+    write(tmp_path, path, "")
+    os.truncate(tmp_path / path, 64 * 1024 * 1024 + 1)
+    with pytest.raises(CollectorError, match="has more than 64 MiB of packages"):
+        read(tmp_path, Lines("it"))
+
+
+def test_attack_many_small_files_are_bounded_together(tmp_path: Path) -> None:
+    """A folder for each package."""
+    for number in range(5):
+        write(tmp_path, f"var/lib/pacman/local/{number}/desc", DESC)
+    with pytest.raises(CollectorError, match="pacman has more than 0 MiB"):
+        read_pacman(tmp_path, Lines("pacman", most_bytes=4 * len(DESC)))
+
+
+def test_of_a_line_without_an_end_the_beginning_counts(tmp_path: Path) -> None:
+    """What follows it is no line of its own, and the next one is."""
+    file = write(tmp_path, "file", "P:" + "P:x" * 100_000 + "\nV:1\n")
+    first, second = Lines("apk").of(file)
+
+    assert (65_536, "V:1") == (len(first), second)
+
+
+def test_a_database_that_may_not_be_read_is_said(tmp_path: Path) -> None:
+    """A folder stands in for one."""
+    (tmp_path / "lib/apk/db/installed").mkdir(parents=True)
+    with pytest.raises(CollectorError, match="cannot be read: Is a directory"):
+        read_packages(tmp_path)

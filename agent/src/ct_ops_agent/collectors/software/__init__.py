@@ -68,7 +68,14 @@ class Software(Collector[Settings]):
         cost="20 to 100 ms a run; a process of seconds on hosts of rpm",
         interval=timedelta(hours=6),
         timeout=timedelta(seconds=120),
-        samples=(SampleDoc("software.packages", "", "installed packages", labels=("source",)),),
+        samples=(
+            SampleDoc(
+                "software.packages",
+                "",
+                "installed packages; of dpkg also those that wait to be configured, not half-installed ones",
+                labels=("source",),
+            ),
+        ),
     )
 
     def __init__(self, settings: Settings, read: Callable[[], Packages | None] = find_packages) -> None:

@@ -1,26 +1,32 @@
 """Package databases that are text: dpkg, pacman and apk. Parsers are pure; readers know the paths.
 
 * dpkg: paragraphs of ``Field: value`` in ``/var/lib/dpkg/status``, in distroless images one file each in
-  ``status.d``; only what is "installed" counts, not what left its configuration behind. dpkg does not write
-  down when: the age of its file list says it.
+  ``status.d``. What has its files on the host counts, also while it waits to be configured or for a trigger
+  of another package. Not what left its configuration behind, and not what is "half-installed": unpacking or
+  removing it broke off, dpkg itself does not know which files are there, and asks to install it again. dpkg
+  does not write down when: the age of its file list says it.
 * pacman: ``%FIELD%`` and lines below it, a folder each (``desc``).
 * apk: one-letter fields in ``/lib/apk/db/installed``, paragraphs as well.
+
+They are read as `lines`: a database of any size takes little memory, and one that is no database has an end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ct_ops_agent.collector import CollectorError
+from ct_ops_agent.collectors.software.lines import Lines
 from ct_ops_agent.collectors.software.model import Package, Packages
 
+_ON_THE_HOST = ("installed", "triggers-pending", "triggers-awaited", "half-configured", "unpacked")
 
-def parse_paragraphs(text: str) -> Iterator[dict[str, str]]:
+
+def parse_paragraphs(lines: Iterable[str]) -> Iterator[dict[str, str]]:
     """Yield the paragraphs of a text; of a field that goes on in further lines the first line counts."""
     fields: dict[str, str] = {}
-    for line in text.splitlines():
-        if not line.strip():
+    for line in lines:
+        if not line.strip(" \t\r"):
             if fields:
                 yield fields
             fields = {}
@@ -32,18 +38,20 @@ def parse_paragraphs(text: str) -> Iterator[dict[str, str]]:
         yield fields
 
 
-def parse_desc(text: str) -> dict[str, str]:
+def parse_desc(lines: Iterable[str]) -> dict[str, str]:
     """Return the fields of pacman's ``desc``; the first line of each counts."""
     fields: dict[str, str] = {}
-    lines = iter(text.splitlines())
-    for line in lines:
-        if len(line) > 2 and line.startswith("%") and line.endswith("%"):
-            fields.setdefault(line[1:-1], next(lines, "").strip())
+    rest = iter(lines)
+    for line in rest:
+        name = line.rstrip("\r")
+        if len(name) > 2 and name.startswith("%") and name.endswith("%"):
+            fields.setdefault(name[1:-1], next(rest, "").strip())
     return fields
 
 
-def read_dpkg(root: Path) -> Packages | None:
+def read_dpkg(root: Path, lines: Lines | None = None) -> Packages | None:
     """Return dpkg's packages, None when it is not here."""
+    lines = lines or Lines("dpkg")
     folder = root / "var/lib/dpkg"
     parts = [folder / "status"] if (folder / "status").exists() else []
     if (folder / "status.d").is_dir():
@@ -52,22 +60,24 @@ def read_dpkg(root: Path) -> Packages | None:
         )
     if not parts:
         return None
-    paragraphs = (fields for part in parts for fields in parse_paragraphs(_read(part)))
+    paragraphs = (fields for part in parts for fields in parse_paragraphs(lines.of(part)))
     found = [_of_dpkg(folder, fields) for fields in paragraphs if _is_installed(fields)]
     return Packages("dpkg", found)
 
 
-def read_pacman(root: Path) -> Packages | None:
+def read_pacman(root: Path, lines: Lines | None = None) -> Packages | None:
     """Return pacman's packages, None when it is not here."""
+    lines = lines or Lines("pacman")
     folder = root / "var/lib/pacman/local"
     if not folder.is_dir():
         return None
-    fields = (parse_desc(_read(desc)) for desc in sorted(folder.glob("*/desc")))
+    fields = (parse_desc(lines.of(desc)) for desc in sorted(folder.glob("*/desc")))
     return Packages("pacman", [_of_pacman(each) for each in fields if "NAME" in each])
 
 
-def read_apk(root: Path) -> Packages | None:
+def read_apk(root: Path, lines: Lines | None = None) -> Packages | None:
     """Return apk's packages, None when it is not here."""
+    lines = lines or Lines("apk")
     path = next(
         (
             path
@@ -78,12 +88,13 @@ def read_apk(root: Path) -> Packages | None:
     )
     if path is None:
         return None
-    return Packages("apk", [_of_apk(fields) for fields in parse_paragraphs(_read(path)) if "P" in fields])
+    return Packages("apk", [_of_apk(fields) for fields in parse_paragraphs(lines.of(path)) if "P" in fields])
 
 
 def _is_installed(fields: dict[str, str]) -> bool:
     # Images without a package manager have no Status: what is listed is there.
-    return "Package" in fields and fields.get("Status", "ok installed").endswith("ok installed")
+    state = fields.get("Status", "installed").rpartition(" ")[2]
+    return "Package" in fields and state in _ON_THE_HOST
 
 
 def _of_dpkg(folder: Path, fields: dict[str, str]) -> Package:
@@ -119,10 +130,3 @@ def _changed_at(*lists: Path) -> int:
         except OSError:
             continue
     return 0
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(errors="replace")
-    except OSError as error:
-        raise CollectorError(f"{path} cannot be read: {error.strerror}") from error

@@ -17,7 +17,7 @@ _DATABASES = ("var/lib/rpm", "usr/lib/sysimage/rpm")
 
 def parse_rpm(text: str) -> list[Package]:
     """Return the packages of ``rpm -qa`` in our format; the keys that rpm lists as packages are left out."""
-    lines = (line.split("\t") for line in text.splitlines())
+    lines = (line.rstrip("\r").split("\t") for line in text.split("\n"))
     return [
         Package(
             words[0],
