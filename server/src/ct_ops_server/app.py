@@ -45,7 +45,6 @@ from ct_ops_server.fleet.presence import PresencePolicy
 from ct_ops_server.fleet.sessions import Sessions
 from ct_ops_server.http_apps import http_apps
 from ct_ops_server.ownership import owned
-from ct_ops_server.public_address import advertised_addresses
 
 _log = logging.getLogger("ct_ops_server")
 _DRAIN_S = 2.0
@@ -102,12 +101,13 @@ async def running_server(
         http_port = await stack.enter_async_context(http_apps(core, callers, upstreams, registry))
         door = _front_door(core, parts, upstreams)
         grpc_port = await stack.enter_async_context(_agent_port(core, parts, upstreams, door))
+        core.whereabouts.listening_on(grpc_port)
         await stack.enter_async_context(_certificates_followed(core, door))
-        await stack.enter_async_context(_admin_socket(core, bus, grpc_port))
+        await stack.enter_async_context(_admin_socket(core, bus))
         yield Running(
             grpc_port=grpc_port,
             http_port=http_port,
-            public_addresses=advertised_addresses(settings, grpc_port=grpc_port),
+            public_addresses=core.whereabouts.addresses,
             ceiling=connection_ceiling(limits),
         )
 
@@ -205,12 +205,10 @@ async def _agent_port(
 
 
 @asynccontextmanager
-async def _admin_socket(core: Core, bus: Bus, grpc_port: int) -> AsyncIterator[None]:
+async def _admin_socket(core: Core, bus: Bus) -> AsyncIterator[None]:
     path = core.settings.data_dir / ADMIN_SOCKET
     path.unlink(missing_ok=True)  # we hold the data directory: whoever left it there is gone
-    server = HttpServer(
-        core.admin_app(hint=bus.hint, grpc_port=grpc_port), unix_socket(path), protocol=PeerChecked
-    )
+    server = HttpServer(core.admin_app(hint=bus.hint), unix_socket(path), protocol=PeerChecked)
     server.start()
     try:
         yield

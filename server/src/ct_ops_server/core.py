@@ -45,7 +45,9 @@ from ct_ops_server.fleet.checks import CheckDesk
 from ct_ops_server.fleet.health import HealthDesk
 from ct_ops_server.fleet.samples import SampleDesk
 from ct_ops_server.fleet.work_desk import WorkDesk
-from ct_ops_server.public_address import advertised_addresses, host_of
+from ct_ops_server.public_address import Whereabouts, host_of
+from ct_ops_server.releases.install_script import install_offer
+from ct_ops_server.releases.shelf import Shelf
 from ct_ops_server.store.installation import Installation, TrustState
 from ct_ops_server.store.opening import Store, open_store
 from ct_ops_server.store.writer import WriterObserver
@@ -121,6 +123,8 @@ class Core:
     verifier: TokenVerifier
     jwks: Mapping[str, Any]
     enrolment: Enrolment
+    shelf: Shelf
+    whereabouts: Whereabouts
     now: Callable[[], datetime]
 
     def identify(self, leaf_der: bytes | None) -> LeafIdentity:
@@ -129,15 +133,15 @@ class Core:
             leaf_der, authorities=self.authorities, installation_id=self.installation.id, now=self.now()
         )
 
-    def admin_app(self, *, hint: Callable[[str], None], grpc_port: int) -> FastAPI:
+    def admin_app(self, *, hint: Callable[[str], None]) -> FastAPI:
         """Return the admin API; ``hint`` tells the push bus of this process what was decided."""
-        addresses, tls = advertised_addresses(self.settings, grpc_port=grpc_port), self.keys.tls
+        tls = self.keys.tls
         agents = AgentDesk(self.store.agents, hint=hint)
         parts = AdminParts(
             tokens=TokenDesk(
                 self.store.tokens,
                 self.store.refusals,
-                hint=lambda: ServerHint(tls.current.pin, addresses),
+                hint=lambda: ServerHint(tls.current.pin, self.whereabouts.addresses),
                 random_bytes=secrets.token_bytes,
                 now=self.now,
             ),
@@ -158,6 +162,9 @@ class Core:
                 self.store.inventory,
                 hint=hint,
                 new_id=lambda: secrets.token_hex(_WORK_ID_BYTES),
+            ),
+            install_offer=lambda token: install_offer(
+                self.whereabouts.install_source(), self.shelf.everything(), token
             ),
             now=self.now,
             token_warnings=lambda: (_PIN_IS_LEAF,) if tls.current.pin_is_leaf else (),
@@ -218,6 +225,8 @@ async def _assemble(settings: Settings, store: Store, keys: Keys, now: Callable[
             now=now,
             new_agent_id=lambda: secrets.token_hex(_AGENT_ID_BYTES),
         ),
+        shelf=Shelf(settings.agent_dist_dir),
+        whereabouts=Whereabouts(settings, keys.tls, keys.web_certificate, grpc_port=settings.grpc_port),
         now=now,
     )
 

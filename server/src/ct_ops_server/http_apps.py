@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from prometheus_client import CollectorRegistry
+from starlette.requests import Request
+from starlette.routing import Route
 
 from ct_ops_server.core import Core
 from ct_ops_server.edge.callers import Callers
@@ -15,10 +17,11 @@ from ct_ops_server.edge.client_address import client_behind_proxy, client_of, pr
 from ct_ops_server.edge.downloads import Downloads
 from ct_ops_server.edge.front_door import Upstreams
 from ct_ops_server.edge.http_server import HttpServer, unix_socket
+from ct_ops_server.edge.install_route import InstallRoute
 from ct_ops_server.edge.local_app import build_local_app
 from ct_ops_server.edge.public_app import build_public_app
 from ct_ops_server.fleet.ports import StoreError
-from ct_ops_server.releases.shelf import Shelf
+from ct_ops_server.releases.release_key import release_key_text
 
 
 @asynccontextmanager
@@ -26,19 +29,18 @@ async def http_apps(
     core: Core, callers: Callers, upstreams: Upstreams, registry: CollectorRegistry
 ) -> AsyncIterator[int]:
     """Serve both apps; the value is the port of the local one."""
-    settings, shelf = core.settings, Shelf(core.settings.agent_dist_dir)
+    settings = core.settings
     behind_proxy = client_behind_proxy if settings.trust_proxy_headers else client_of
-    monotonic_s = asyncio.get_running_loop().time
     local = build_local_app(
         jwks=core.jwks,
         registry=registry,
         readiness=lambda: readiness_of(core),
-        downloads=Downloads(shelf, address_of=behind_proxy, now_s=monotonic_s),
+        for_hosts=_for_hosts(core, behind_proxy),
     )
     public = build_public_app(
         ca_pem=lambda: core.keys.tls.current.ca_pem,
         jwks=core.jwks,
-        downloads=Downloads(shelf, address_of=client_of, now_s=monotonic_s),
+        for_hosts=_for_hosts(core, client_of),
     )
     family = socket.AF_INET6 if ":" in settings.http_host else socket.AF_INET
     tcp = socket.create_server((settings.http_host, settings.http_port), family=family)
@@ -52,6 +54,20 @@ async def http_apps(
         yield int(tcp.getsockname()[1])
     finally:
         await asyncio.gather(*(server.stop() for server in servers))
+
+
+def _for_hosts(core: Core, address_of: Callable[[Request], str]) -> list[Route]:
+    """Return what one app hands out to hosts, with limits of its own."""
+    monotonic_s = asyncio.get_running_loop().time
+    install = InstallRoute(
+        core.shelf,
+        source=core.whereabouts.install_source,
+        release_key=lambda: release_key_text(core.settings.data_dir),
+        address_of=address_of,
+        now_s=monotonic_s,
+    )
+    downloads = Downloads(core.shelf, address_of=address_of, now_s=monotonic_s)
+    return [*downloads.routes(), *install.routes()]
 
 
 async def readiness_of(core: Core) -> Mapping[str, str]:

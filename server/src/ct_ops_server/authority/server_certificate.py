@@ -70,8 +70,22 @@ class ServerTls:
     @property
     def certificate_der(self) -> bytes:
         """The server's own certificate: what an agent sees in the handshake, and names in a key proof."""
-        leaf = x509.load_pem_x509_certificates(self.chain_pem.encode())[0]
-        return leaf.public_bytes(serialization.Encoding.DER)
+        return self._leaf().public_bytes(serialization.Encoding.DER)
+
+    @property
+    def public_key_der(self) -> bytes:
+        """Its key as SubjectPublicKeyInfo: what the one-line install pins, and our own renewals keep."""
+        return spki_of(self._leaf())
+
+    def _leaf(self) -> x509.Certificate:
+        return x509.load_pem_x509_certificates(self.chain_pem.encode())[0]
+
+
+def spki_of(certificate: x509.Certificate) -> bytes:
+    """Return a certificate's key as DER SubjectPublicKeyInfo."""
+    return certificate.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
 
 
 def load_configured_tls(cert_file: Path, key_file: Path, ca_file: Path | None) -> ServerTls:

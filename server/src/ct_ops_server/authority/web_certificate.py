@@ -14,6 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 from ct_ops_server.authority.errors import AuthorityError
+from ct_ops_server.authority.server_certificate import spki_of
 from ct_ops_server.authority.watched_files import WatchedFiles
 
 
@@ -25,6 +26,8 @@ class WebCertificate:
     """The file as it is: agents may need its chain."""
     fingerprint: str
     """SHA-256 of the first certificate's DER, lower-case hex: what agents report."""
+    public_key_der: bytes
+    """The key of the first one, as SubjectPublicKeyInfo: what the one-line install pins."""
 
 
 class WebCertificateFile:
@@ -37,7 +40,7 @@ class WebCertificateFile:
             AuthorityError: it is set and cannot be used.
         """
         self._path = path
-        self._current = None if path is None else _load(path)
+        self._current = None if path is None else load_web_certificate(path)
         self._files = WatchedFiles([] if path is None else [path])
 
     @property
@@ -53,7 +56,7 @@ class WebCertificateFile:
         """
         if self._path is None or not self._files.changed():
             return False
-        before, self._current = self._current, _load(self._path)
+        before, self._current = self._current, load_web_certificate(self._path)
         return before != self._current
 
     def news_for(self, pinned_fingerprint: str) -> WebCertificate | None:
@@ -62,7 +65,12 @@ class WebCertificateFile:
         return None if current is None or current.fingerprint == pinned_fingerprint.lower() else current
 
 
-def _load(path: Path) -> WebCertificate:
+def load_web_certificate(path: Path) -> WebCertificate:
+    """Read it.
+
+    Raises:
+        AuthorityError: it cannot be used.
+    """
     try:
         pem = path.read_bytes()
         first = x509.load_pem_x509_certificates(pem)[0]
@@ -70,4 +78,6 @@ def _load(path: Path) -> WebCertificate:
         raise AuthorityError(path, f"cannot be read ({error.strerror}).") from error
     except ValueError as error:
         raise AuthorityError(path, "holds no certificate in PEM form.") from error
-    return WebCertificate(pem.decode("ascii", errors="replace"), first.fingerprint(hashes.SHA256()).hex())
+    return WebCertificate(
+        pem.decode("ascii", errors="replace"), first.fingerprint(hashes.SHA256()).hex(), spki_of(first)
+    )

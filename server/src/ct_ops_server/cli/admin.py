@@ -79,7 +79,7 @@ async def _ask_here(
     settings: Settings, method: str, path: str, body: Mapping[str, Any] | None
 ) -> httpx.Response:
     async with open_core(settings) as core:
-        transport = httpx.ASGITransport(core.admin_app(hint=_nobody_to_hint, grpc_port=settings.grpc_port))
+        transport = httpx.ASGITransport(core.admin_app(hint=_nobody_to_hint))
         async with httpx.AsyncClient(transport=transport, timeout=_TIMEOUT_S) as client:
             return await client.request(method, f"{_HOST}{path}", json=body)
 

@@ -40,7 +40,15 @@ def create(*, as_json: bool, **terms: Any) -> None:
     until = f"until {made['expires_at']}" if made["expires_at"] else "without end"
     click.echo(f"Token {made['label']!r} admits {uses}, {until}. It is shown once:", err=True)
     click.echo(made["token"])
-    click.echo(f"On the host, as root:\n  {made['run_line']}", err=True)
+    _say_what_to_run(made)
+
+
+def _say_what_to_run(made: dict[str, Any]) -> None:
+    if made["install_line"]:
+        click.echo(f"To install the agent on a host, as root:\n  {made['install_line']}", err=True)
+        return
+    click.echo(f"note: {made['install_problem']}", err=True)
+    click.echo(f"Where the agent is installed, as root:\n  {made['run_line']}", err=True)
 
 
 @token.command("list")

@@ -126,11 +126,20 @@ def _notices(choices: Mapping[str, Chosen | Problem | None], spoken: Spoken) -> 
 
 def _without_missing_defaults(settings: Settings) -> Settings:
     """Turn off what is on by default only where its file is there: nobody asked for it."""
+    settings = _without_missing_proxy(settings)
     path = settings.web_server_cert
     if path is None or settings.sources["INGEST_WEB_SERVER_CERT"] is not Source.DEFAULT or path.exists():
         return settings
     notice = f"INGEST_WEB_SERVER_CERT: {path} does not exist; agents are not told of its rotation."
     return replace(settings, web_server_cert=None, information=(*settings.information, notice))
+
+
+def _without_missing_proxy(settings: Settings) -> Settings:
+    """Most installations have no proxy, so nothing is said about a certificate that nobody named."""
+    path = settings.web_tls_cert
+    if path is None or settings.sources["WEB_TLS_CERT"] is not Source.DEFAULT or path.exists():
+        return settings
+    return replace(settings, web_tls_cert=None)
 
 
 def _clashes(settings: Settings) -> list[Problem]:

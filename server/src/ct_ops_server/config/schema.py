@@ -44,6 +44,8 @@ class Settings:
     agent_dist_dir: Path
     download_base_url: str | None
     """Without a slash at its end; None: the public address."""
+    web_tls_cert: Path | None
+    """None: off."""
     trust_proxy_headers: bool
     log_level: str
 

@@ -39,6 +39,8 @@ DEFAULT_DATA_DIR = "/var/lib/ct-ops/server"
 
 DEFAULT_WEB_SERVER_CERT = "/etc/ct-ops/server-tls/server.crt"
 
+DEFAULT_WEB_TLS_CERT = "/var/lib/ct-ops/server-tls/server.crt"
+
 DATA_DIR_MARK = "<INGEST_DATA_DIR>"
 """Stands for the data directory in a default."""
 
@@ -218,6 +220,15 @@ VARIABLES = (
         old_names=("AGENT_DOWNLOAD_BASE_URL",),
     ),
     Variable(
+        name="WEB_TLS_CERT",
+        field="web_tls_cert",
+        parse=parse_optional_path,
+        accepts=f"{_A_PATH}; PEM; empty: off",
+        doc="The certificate of the proxy that INGEST_AGENT_DOWNLOAD_BASE_URL names: install bundles carry it, and the one-line install pins its key.",
+        default=DEFAULT_WEB_TLS_CERT,
+        empty_counts=True,
+    ),
+    Variable(
         name="CT_OPS_TRUST_PROXY_HEADERS",
         field="trust_proxy_headers",
         parse=parse_flag,
@@ -246,7 +257,6 @@ DEFERRED: dict[str, bool] = {
     "NODE_ENV": False,
     "INGEST_WS_URL": False,
     "ANSIBLE_API_URL": False,
-    "WEB_TLS_CERT": False,
     "CT_CVE_SERVICE_TOKENS": True,
     "CT_CVE_INVENTORY_PUSH_TARGETS": True,
     "LICENCE_PUBLIC_KEY_PATH": False,

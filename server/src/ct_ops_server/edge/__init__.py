@@ -19,6 +19,7 @@ A connection's way in:
 * ``refusals``       reasons → gRPC status, sentence and trailing metadata
 * ``grpc_servers``   the two gRPC servers behind the door
 * ``public_app``     http/1.1 on the agent port   ``local_app``  8080   ``admin_app``  the admin socket
+* ``downloads``      what hosts download            ``install_route``  the script of the one-line install
 * ``http_server``    runs an ASGI app inside our loop
 * ``metrics``        Prometheus counters and histograms
 """

@@ -10,6 +10,7 @@ is ambiguous, 422 malformed, 503 the database does not answer.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -42,6 +43,7 @@ from ct_ops_server.fleet.model import Agent, AgentStatus, Tag
 from ct_ops_server.fleet.ports import StoreError, StoreUnavailableError
 from ct_ops_server.fleet.samples import SampleDesk
 from ct_ops_server.fleet.work_desk import WorkDesk
+from ct_ops_server.releases.install_script import InstallOffer
 
 _Actor = Annotated[str, Field(min_length=1, max_length=100)]
 
@@ -99,6 +101,8 @@ class AdminParts:
     health: HealthDesk
     checks: CheckDesk
     work: WorkDesk
+    install_offer: Callable[[str], InstallOffer]
+    """What to run on a host that shall enrol with a token; blocks, reading the shelf."""
     now: Callable[[], datetime]
     token_warnings: Callable[[], tuple[str, ...]] = tuple
 
@@ -121,8 +125,15 @@ def _add_tokens(app: FastAPI, parts: AdminParts) -> None:
         now = parts.now()
         created = await parts.tokens.create(body.terms(now), actor=body.actor)
         view = token_view(created.record, now)
-        warnings = list(parts.token_warnings())
-        return {**view, "token": created.token, "run_line": created.run_line, "warnings": warnings}
+        offer = await asyncio.to_thread(parts.install_offer, created.token)
+        return {
+            **view,
+            "token": created.token,
+            "run_line": created.run_line,
+            "install_line": offer.line,
+            "install_problem": offer.problem,
+            "warnings": list(parts.token_warnings()),
+        }
 
     @app.post("/v1/imported-tokens", status_code=201)
     async def import_token(body: ImportRequest) -> dict[str, Any]:

@@ -74,8 +74,8 @@ class Downloads:
     def routes(self) -> list[Route]:
         """Return the routes."""
         return [
-            Route("/api/agent/download", _errors_as_json(self.download), methods=["GET", "HEAD"]),
-            Route("/api/agent/latest", _errors_as_json(self.latest), methods=["GET", "HEAD"]),
+            Route("/api/agent/download", errors_as_json(self.download), methods=["GET", "HEAD"]),
+            Route("/api/agent/latest", errors_as_json(self.latest), methods=["GET", "HEAD"]),
         ]
 
     async def download(self, request: Request) -> Response:
@@ -169,7 +169,9 @@ def _form(request: Request) -> Form:
     return _FORMS[text]
 
 
-def _errors_as_json(handler: Callable[[Request], object]) -> Callable[[Request], object]:
+def errors_as_json(handler: Callable[[Request], object]) -> Callable[[Request], object]:
+    """Return a handler whose request errors are answered as existing servers answer them."""
+
     async def handle(request: Request) -> Response:
         try:
             return await handler(request)  # type: ignore[misc,no-any-return] # Starlette's handlers are untyped

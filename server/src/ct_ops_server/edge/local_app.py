@@ -4,12 +4,12 @@
 * ``/readyz``   200 when the database answers and its migrations are ours, 503 with the reason otherwise
 * ``/metrics``  Prometheus
 * ``/.well-known/jwks.json``
-* ``/api/agent/…``  what hosts download (`downloads`)
+* ``/api/agent/…``  what hosts download (`downloads`, `install_route`)
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -18,7 +18,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from ct_ops_server.edge.downloads import Downloads
 from ct_ops_server.edge.public_app import jwks_route
 
 Readiness = Callable[[], Awaitable[Mapping[str, str]]]
@@ -26,7 +25,11 @@ Readiness = Callable[[], Awaitable[Mapping[str, str]]]
 
 
 def build_local_app(
-    *, jwks: Mapping[str, Any], registry: CollectorRegistry, readiness: Readiness, downloads: Downloads
+    *,
+    jwks: Mapping[str, Any],
+    registry: CollectorRegistry,
+    readiness: Readiness,
+    for_hosts: Sequence[Route],
 ) -> Starlette:
     """Return the app."""
 
@@ -47,6 +50,6 @@ def build_local_app(
             Route("/readyz", readyz),
             Route("/metrics", metrics),
             jwks_route(jwks),
-            *downloads.routes(),
+            *for_hosts,
         ]
     )

@@ -4,20 +4,18 @@ No console, no proxy headers, nothing that depends on ``Host``. What is here may
 
 * ``/.well-known/ct-ops/ca.pem``  the authority that a token's pin names
 * ``/.well-known/jwks.json``      the keys that agent tokens are signed with
-* ``/api/agent/…``                what hosts download (`downloads`)
+* ``/api/agent/…``                what hosts download (`downloads`, `install_route`)
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
-
-from ct_ops_server.edge.downloads import Downloads
 
 _SHORT_CACHE = {"Cache-Control": "public, max-age=300"}
 
@@ -32,7 +30,7 @@ def jwks_route(jwks: Mapping[str, Any]) -> Route:
 
 
 def build_public_app(
-    *, ca_pem: Callable[[], str], jwks: Mapping[str, Any], downloads: Downloads
+    *, ca_pem: Callable[[], str], jwks: Mapping[str, Any], for_hosts: Sequence[Route]
 ) -> Starlette:
     """Return the app; ``ca_pem`` is asked each time."""
 
@@ -40,7 +38,11 @@ def build_public_app(
         return Response(ca_pem(), media_type="application/x-pem-file", headers=_SHORT_CACHE)
 
     return Starlette(
-        routes=[Route("/.well-known/ct-ops/ca.pem", ca), jwks_route(jwks), *downloads.routes()],
+        routes=[
+            Route("/.well-known/ct-ops/ca.pem", ca),
+            jwks_route(jwks),
+            *for_hosts,
+        ],
         exception_handlers={404: _not_found},
     )
 

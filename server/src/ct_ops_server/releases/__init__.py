@@ -6,5 +6,11 @@
 * ``release_key`` the key that manifests are signed with, which need not be on this server
 * ``shelf``       the folder they are in
 
+And what installs them, made from the templates in ``bundles/``:
+
+* ``shell_quoting``   any text as one word of a shell
+* ``templates``       the templates, and how their places are filled
+* ``install_script``  the script of the one-line install, and the line
+
 Local files only: nothing here ever asks the internet for a version or a file.
 """

@@ -56,6 +56,16 @@ def load_public_key(data_dir: Path) -> ec.EllipticCurvePublicKey | None:
     return key
 
 
+def release_key_text(data_dir: Path) -> str:
+    """Return the public half as PEM, empty when no key was made.
+
+    Raises:
+        AuthorityError: it cannot be read.
+    """
+    key = load_public_key(data_dir)
+    return public_pem(key).decode() if key else ""
+
+
 def load_signing_key(data_dir: Path, named: Path | None) -> ec.EllipticCurvePrivateKey | None:
     """Return the private half: from the named file, else from the data directory; None when it is not here.
 

@@ -167,6 +167,7 @@ def test_the_certificate_is_issued_again_when_needed_with_the_same_key(
         assert why in second.made[0]
         assert first.chain_pem != second.chain_pem
     assert _leaf(first).public_key() == _leaf(second).public_key()
+    assert first.public_key_der == second.public_key_der
     assert first.pin == second.pin
 
 
