@@ -56,13 +56,10 @@ async def test_attack_an_oversized_register_is_refused_in_the_lobby(
     assert (grpc.StatusCode.RESOURCE_EXHAUSTED, "message_too_large") == refusal
 
 
-@pytest.mark.parametrize("method", ["Terminal", "SubmitSoftwareInventory"])
-async def test_a_method_that_is_reserved_answers_unimplemented(
-    sqlite_server: RealServer, method: str
-) -> None:
+async def test_a_method_that_is_reserved_answers_unimplemented(sqlite_server: RealServer) -> None:
     """Existing agents reconnect later instead of wiping themselves."""
     host = await sqlite_server.enrolled("odd-2")
-    code, _ = await refusal_of(sqlite_server, method, b"", host)
+    code, _ = await refusal_of(sqlite_server, "Terminal", b"", host)
 
     assert grpc.StatusCode.UNIMPLEMENTED is code
 
