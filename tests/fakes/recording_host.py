@@ -32,6 +32,10 @@ class RecordingHost(Machine):
     def is_image(self) -> bool:
         return False
 
+    @property
+    def may_be_changed(self) -> bool:
+        return True
+
     def run(self, words: Sequence[str]) -> str:
         self.ran.append(list(words))
         if self.fails and self.fails in words:

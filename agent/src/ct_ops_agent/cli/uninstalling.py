@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import click
@@ -48,7 +47,7 @@ def uninstall_as_asked(machine: Machine, *, keep_identity: bool, dry_run: bool) 
         InstallationError: it cannot be done.
     """
     presence = look(machine)
-    if found := list(complaints(presence, is_root=os.geteuid() == 0, image=machine.is_image)):
+    if found := list(complaints(presence, may_be_changed=machine.may_be_changed)):
         raise InstallationError("\n".join(found))
     if presence.is_empty:
         click.echo("no agent is installed here")

@@ -59,6 +59,11 @@ class Machine:
         """Whether this is not the host that runs."""
         return self.root != Path("/")
 
+    @property
+    def may_be_changed(self) -> bool:
+        """Whether this process may do it: an image is whoever's who can write there."""
+        return self.is_image or os.geteuid() == 0
+
     def at(self, path: Path) -> Path:
         """Return where a path of the installed host really is."""
         return inside(self.root, path)

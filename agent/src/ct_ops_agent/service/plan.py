@@ -82,7 +82,7 @@ class Wanted:
 
 def complaints(facts: Facts, wanted: Wanted, *, image: bool) -> Iterator[str]:
     """Yield every reason why this host cannot have the agent, each with what to do."""
-    if not facts.is_root and not image:
+    if not facts.may_be_changed:
         yield "an installation changes the host: run it as root (sudo ./ct-ops-agent install …)"
     if not facts.has_systemd:
         yield (

@@ -38,9 +38,9 @@ class Presence:
         return not (there.versions or there.current or there.unit or self.data_entries or self.files)
 
 
-def complaints(presence: Presence, *, is_root: bool, image: bool) -> Iterator[str]:
+def complaints(presence: Presence, *, may_be_changed: bool) -> Iterator[str]:
     """Yield every reason why nothing can be removed, each with what to do."""
-    if not is_root and not image:
+    if not may_be_changed:
         yield "a removal changes the host: run it as root (sudo ct-ops-agent uninstall)"
     if presence.installed.is_packaged:
         yield "the agent of this host came as a package: remove it with the package manager"

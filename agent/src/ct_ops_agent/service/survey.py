@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import stat
@@ -51,7 +50,7 @@ class Installed:
 class Facts:
     """A host before an installation."""
 
-    is_root: bool
+    may_be_changed: bool
     has_systemd: bool
     systemd_version: int
     has_sysusers: bool
@@ -70,7 +69,7 @@ def look_at(machine: Machine) -> Facts:
         InstallationError: its configuration cannot be read.
     """
     return Facts(
-        is_root=os.geteuid() == 0,
+        may_be_changed=machine.may_be_changed,
         has_systemd=machine.is_image or Path("/run/systemd/system").is_dir(),
         systemd_version=_systemd_version(machine),
         has_sysusers=shutil.which("systemd-sysusers") is not None,

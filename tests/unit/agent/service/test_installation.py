@@ -9,7 +9,6 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import tomli
@@ -22,15 +21,10 @@ from ct_ops_agent.service.build import Library
 from ct_ops_agent.service.doing import do_all, only_one
 from ct_ops_agent.service.machine import Machine
 from ct_ops_agent.service.merging import Demands
-from ct_ops_agent.service.plan import Wanted, complaints, plan_installation
-from ct_ops_agent.service.steps import Step
-from ct_ops_agent.service.survey import Facts, look_at
+from ct_ops_agent.service.plan import complaints
 from ct_ops_agent.service.unit import unit_text
-from ct_ops_agent.service.wanted import Request, complete
 from fakes.recording_host import AGENT, RecordingHost, make_build
-
-TOKEN = Secret("tok_" + "a" * 32)
-OLD_UNIT = "[Service]\nExecStart=/usr/local/bin/ct-ops-agent -config /etc/ct-ops/agent.toml\n"
+from unit.agent.service.installing import TOKEN, existing_agent, install, looked_at, planned
 
 
 @pytest.fixture
@@ -48,60 +42,6 @@ def build(tmp_path: Path) -> Callable[..., Path]:
         return folder if folder.exists() else make_build(folder, version, content=content)
 
     return make
-
-
-def looked_at(host: Machine) -> Facts:
-    """Return what is seen of a host, on which everything that is not looked for here is well."""
-    return replace(
-        look_at(host),
-        is_root=True,
-        has_systemd=True,
-        has_sysusers=True,
-        systemd_version=252,
-        library=Library(),
-    )
-
-
-def planned(
-    host: Machine,
-    folder: Path,
-    token: Secret = TOKEN,
-    *,
-    demands: Demands | None = None,
-    offered: Path | None = None,
-    **facts_said: Any,
-) -> tuple[Facts, Wanted, tuple[Step, ...]]:
-    facts = replace(looked_at(host), **facts_said)
-    request = Request(folder, demands or Demands(), offered, token=token)
-    wanted = complete(request, facts, host)
-    return facts, wanted, plan_installation(facts, wanted, image=host.is_image)
-
-
-def install(host: Machine, folder: Path, token: Secret = TOKEN, **said: Any) -> list[str]:
-    """Install; return what was said."""
-    lines: list[str] = []
-    _, _, steps = planned(host, folder, token, **said)
-    with only_one(host):
-        do_all(steps, host, lines.append)
-    return lines
-
-
-def existing_agent(host: RecordingHost) -> None:
-    """Put an existing agent onto the host, as its own installer does: root's, with the token in its file."""
-    for path, text, mode in (
-        (layout.PROGRAM, "an existing agent", 0o755),
-        (layout.UNIT, OLD_UNIT, 0o644),
-        (
-            layout.CONFIGURATION,
-            '[ingest]\naddress = "old:9443"\n\n[agent]\norg_token = "opaque-secret"\n',
-            0o600,
-        ),
-        (layout.DATA / "agent_key.pem", "key", 0o600),
-        (layout.DATA / "agent_state.json", '{"agent_id": "abc"}', 0o600),
-    ):
-        host.at(path).parent.mkdir(parents=True, exist_ok=True)
-        host.at(path).write_text(text)
-        host.at(path).chmod(mode)
 
 
 def mode_of(host: Machine, path: Path) -> int:
@@ -402,7 +342,9 @@ def test_what_is_printed_is_what_is_done(host: RecordingHost, build: Callable[..
 def test_every_reason_against_a_host_is_told_at_once(host: RecordingHost, build: Callable[..., Path]) -> None:
     """Not one after the other."""
     facts, wanted, _ = planned(host, build(), Secret(""))
-    poor = replace(facts, is_root=False, has_systemd=False, free_bytes=1024, library=Library(version=(2, 17)))
+    poor = replace(
+        facts, may_be_changed=False, has_systemd=False, free_bytes=1024, library=Library(version=(2, 17))
+    )
     told = "\n".join(complaints(poor, wanted, image=False))
 
     for part in ("as root", "systemd does not run", "make room", "glibc 2.17, and this build of the agent needs 2.31",
