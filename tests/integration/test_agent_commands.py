@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import sys
+import tarfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from ct_ops_agent.service.belongings import foreign_among
 from fakes.conforming_server import conforming_server
 from real_server import RealServer, real_server, settings_for
 
@@ -216,3 +219,50 @@ async def test_a_killed_agent_is_not_running_whatever_its_file_says(
         code, last = await host.until(lambda code, _: code != 0)
 
     assert (3, "connected", False) == (code, last["state"], last["running"])
+
+
+async def test_a_support_bundle_tells_how_it_is_and_holds_no_secret(
+    host: AgentHost, server: RealServer
+) -> None:
+    """The token, the key, the agent token, what a program is told: none of them is in any file of it."""
+    await configure(host, server)
+    token = re.findall(r'enrolment_token = "(.*)"', host.toml.read_text())[0]
+    with host.toml.open("a") as file:
+        file.write(
+            "[[collectors.exec]]\nname = 'backup'\ncommand = ['/bin/echo', 'password-of-a-database']\n"
+        )
+    path = host.folder / "bundle.tar.gz"
+    async with host.daemon():
+        await host.until(connected)
+        host.environment["CT_OPS_ORG_TOKEN"] = "opaque-token-of-the-environment"
+        code, output, errors = await host.run("support-bundle", "-o", str(path))
+    secrets = [token, *token.split("."), "password-of-a-database", "opaque-token-of-the-environment"]
+    secrets += [line for line in (host.data / "agent_key.pem").read_text().splitlines() if "-" not in line]
+    secrets.append(json.loads((host.data / "agent_state.json").read_text())["jwt_token"])
+    with tarfile.open(path) as tar:
+        files = {
+            member.name.rpartition("/")[2]: tar.extractfile(member).read().decode()  # type: ignore[union-attr]
+            for member in tar.getmembers()
+        }
+
+    assert (0, "") == (code, "".join(line for line in errors.splitlines() if "without" in line))
+    assert [] == [(name, secret) for name, text in files.items() for secret in secrets if secret in text]
+    assert "secrets masked" in output
+    assert "connected" == json.loads(files["status.json"])["status"]
+    assert json.loads((host.data / "agent_state.json").read_text())["agent_id"] in files["identity.json"]
+    (steps,) = json.loads(files["self-test.json"]).values()
+    assert [True] * 5 == [step["is_fine"] for step in steps], steps
+    assert {"backup", "cpu"} <= {one["name"] for one in json.loads(files["collectors.json"])}
+    assert {*files} - {"manifest.json"} == {*json.loads(files["manifest.json"])["files"]}
+
+
+async def test_nothing_appears_in_a_data_directory_that_is_not_known_to_be_the_agents(
+    host: AgentHost, server: RealServer
+) -> None:
+    """`uninstall` removes by name: a file that it does not know would stay for ever."""
+    await configure(host, server)
+    async with host.daemon():
+        await host.until(connected)
+        while_it_runs = [path.name for path in host.data.iterdir()]
+
+    assert () == foreign_among([*while_it_runs, *(path.name for path in host.data.iterdir())])

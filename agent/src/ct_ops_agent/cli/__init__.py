@@ -4,6 +4,8 @@
 * ``running``        ``run``            ``status``     how the agent of this host is
 * ``identity``       ``identity show``, ``identity rotate-key``
 * ``enrolment``      ``enrolment forget-token``
+* ``installing``     ``install``        ``uninstalling``  ``uninstall``     ``unit``  ``unit``
+* ``support_bundle`` ``support-bundle``  ``tokens``       where a token comes from
 * ``configuration``  the option that all have      ``exits``  exit codes
 
 Everything heavy is imported inside a command: ``--help`` and a mistake in the configuration answer at once.

@@ -12,6 +12,7 @@ from ct_ops_agent.cli.identity import identity
 from ct_ops_agent.cli.installing import install
 from ct_ops_agent.cli.running import EXIT_CODES, run
 from ct_ops_agent.cli.status import status
+from ct_ops_agent.cli.support_bundle import support_bundle
 from ct_ops_agent.cli.uninstalling import uninstall
 from ct_ops_agent.cli.unit import unit
 
@@ -51,5 +52,17 @@ def _print_version(ctx: click.Context) -> None:
     ctx.exit()
 
 
-for command in (run, status, collect, collectors, config, identity, enrolment, install, uninstall, unit):
+for command in (
+    run,
+    status,
+    collect,
+    collectors,
+    config,
+    identity,
+    enrolment,
+    install,
+    uninstall,
+    unit,
+    support_bundle,
+):
     main.add_command(command)

@@ -28,7 +28,7 @@ async def look_at_server(route: Route, address: str) -> bytes:
     try:
         async with asyncio.timeout(_DEADLINE_S):
             _, writer = await asyncio.open_connection(
-                host, int(port), ssl=_context(route), server_hostname=route.server_name or host
+                host, int(port), ssl=believing(route), server_hostname=route.server_name or host
             )
     except OSError as error:  # also TimeoutError, and every ssl.SSLError
         said = str(error) or "it does not answer"
@@ -38,7 +38,8 @@ async def look_at_server(route: Route, address: str) -> bytes:
     return bytes(shown)
 
 
-def _context(route: Route) -> ssl.SSLContext:
+def believing(route: Route) -> ssl.SSLContext:
+    """Return a context that believes what gRPC believes on this route."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     # As gRPC has it: a believed certificate ends a chain whoever signed it, and one without alternative
     # names goes by its common name. What is stricter here would keep an honest agent out.
