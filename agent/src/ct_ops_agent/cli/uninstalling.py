@@ -53,16 +53,16 @@ def uninstall_as_asked(machine: Machine, *, keep_identity: bool, dry_run: bool) 
         click.echo("no agent is installed here")
         return
     steps = plan_removal(presence, keep_identity=keep_identity, image=machine.is_image)
+    agent_id = _agent_id(machine, presence.data_dir)  # as long as it is there
     if dry_run:
         for number, step in enumerate(steps, start=1):
             click.echo(f"{number:>3}. {step}")
     else:
-        agent_id = _agent_id(machine, presence.data_dir)
         with only_one(machine):
             do_all(steps, machine, click.echo)
     for sentence in left_alone(presence, keep_identity=keep_identity):
         click.echo(f"left: {sentence}")
-    if not dry_run and not keep_identity and agent_id:
+    if agent_id and not (dry_run or keep_identity or presence.installed.is_packaged):
         click.echo(f"The server still knows this host; there, type: ct-ops-server agent delete {agent_id}")
 
 

@@ -135,7 +135,8 @@ def name_for(facts: Facts, wanted: Wanted) -> str:
 
 def _bring(facts: Facts, wanted: Wanted, version: Path) -> Iterator[Step]:
     ours = facts.installed.user_is_ours or not facts.has_user
-    record = {"user": layout.USER if ours else None, "version": wanted.build.version}
+    versions = sorted({*facts.installed.recorded_versions, version.name})
+    record = {"user": layout.USER if ours else None, "versions": versions}
     yield WriteFile(layout.RECORD, json.dumps(record, sort_keys=True) + "\n")
     if version.name not in facts.installed.versions:
         yield CopyFolder(wanted.folder, version)

@@ -42,7 +42,7 @@ def complaints(presence: Presence, *, may_be_changed: bool) -> Iterator[str]:
     """Yield every reason why nothing can be removed, each with what to do."""
     if not may_be_changed:
         yield "a removal changes the host: run it as root (sudo ct-ops-agent uninstall)"
-    if presence.installed.is_packaged:
+    if presence.installed.is_packaged and presence.installed.unit is None:
         yield "the agent of this host came as a package: remove it with the package manager"
 
 
@@ -54,6 +54,7 @@ def plan_removal(presence: Presence, *, keep_identity: bool, image: bool) -> tup
         keep_identity: leave the data directory and the configuration, so that a later installation is the same agent.
         image: this is not the host that runs.
     """
+    keep_identity = keep_identity or presence.installed.is_packaged
     return (
         *_stop(presence, image=image),
         *(() if keep_identity else _data(presence)),
@@ -65,6 +66,9 @@ def plan_removal(presence: Presence, *, keep_identity: bool, image: bool) -> tup
 
 def left_alone(presence: Presence, *, keep_identity: bool) -> Iterator[str]:
     """Yield what stays although it has to do with the agent, a sentence each."""
+    if presence.installed.is_packaged:
+        yield f"{presence.data_dir}, {layout.CONFIGURATION} and the user {layout.USER}: the package's agent has them now"
+        return
     if keep_identity:
         yield f"{presence.data_dir} and {layout.CONFIGURATION}: a later installation is the same agent again"
     elif foreign := foreign_among(presence.data_entries):
@@ -122,7 +126,7 @@ def _program(presence: Presence) -> Iterator[Step]:
     if installed.current or (installed.program_is_foreign and installed.unit is not None):
         yield Remove(layout.PROGRAM)
     yield from _removed(presence, layout.RECORD)
-    for name in installed.versions:
+    for name in installed.recorded_versions if installed.is_packaged else installed.versions:
         yield Remove(layout.VERSIONS / name)
     yield RemoveIfEmpty(layout.VERSIONS)
     yield RemoveIfEmpty(layout.VERSIONS.parent)

@@ -43,7 +43,10 @@ class Installed:
     unit: str | None = None
     drop_ins: tuple[str, ...] = ()
     is_packaged: bool = False
-    """The distribution's package manager owns the agent."""
+    """The distribution's package manager has an agent here; a version may then be its own."""
+
+    recorded_versions: tuple[str, ...] = ()
+    """Those of the folders that installations of ours have brought."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,7 @@ def look_at_installed(machine: Machine) -> Installed:
         program_is_foreign=not ours and _is_there(program),
         unit=_text(machine.at(layout.UNIT)),
         drop_ins=tuple(sorted(each.name for each in _entries(drop_ins))),
+        recorded_versions=tuple(name for name in found if name in _names(record.get("versions"))),
         is_packaged=any(machine.at(path).exists() for path in layout.PACKAGED_UNITS),
     )
 
@@ -197,6 +201,10 @@ def _record(machine: Machine) -> dict[str, Any]:
         record = json.loads(machine.at(layout.RECORD).read_text(encoding="utf-8"))
         return record if isinstance(record, dict) else {}
     return {}
+
+
+def _names(value: object) -> tuple[str, ...]:
+    return tuple(name for name in value if isinstance(name, str)) if isinstance(value, list) else ()
 
 
 def _free_bytes(path: Path) -> int:

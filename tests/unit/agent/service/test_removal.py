@@ -194,3 +194,21 @@ def test_whoever_is_not_root_is_told(tmp_path: Path) -> None:
     assert ["run it as root", "with the package manager"] == [
         part for part in ("run it as root", "with the package manager") if part in "\n".join(told)
     ]
+
+
+def test_beside_a_package_only_the_installation_goes(
+    host: RecordingHost, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both were used, and the package's agent takes over: its version, the identity and the configuration stay."""
+    put(host, layout.PACKAGED_UNITS[0])
+    put(host, layout.VERSIONS / "9.9.9-of-the-package" / "ct-ops-agent")
+    uninstall_as_asked(host, keep_identity=False, dry_run=False)
+    left = files_of(host)
+
+    assert {layout.VERSIONS / "9.9.9-of-the-package" / "ct-ops-agent", layout.CONFIGURATION} < left
+    assert {layout.DATA / name for name in MADE_BY_THE_AGENT} < left
+    assert not {layout.UNIT, layout.PROGRAM, layout.VERSIONS / "1.0.0" / "ct-ops-agent"} & left
+    assert ["userdel", "ct-ops"] not in host.ran
+    assert "the package's agent has them now" in capsys.readouterr().out
+    with pytest.raises(InstallationError, match="package manager"):
+        uninstall_as_asked(host, keep_identity=False, dry_run=False)
