@@ -38,6 +38,7 @@ from ct_ops_server.authority.text_seal import TextSeal
 from ct_ops_server.authority.web_certificate import WebCertificateFile
 from ct_ops_server.config.schema import Settings
 from ct_ops_server.edge.admin_app import AdminParts, build_admin_app
+from ct_ops_server.enrolment.bundles import BundleDesk, Surroundings
 from ct_ops_server.enrolment.service import Enrolment
 from ct_ops_server.enrolment.tokens import TokenDesk
 from ct_ops_server.fleet.agents import AgentDesk
@@ -47,6 +48,7 @@ from ct_ops_server.fleet.samples import SampleDesk
 from ct_ops_server.fleet.work_desk import WorkDesk
 from ct_ops_server.public_address import Whereabouts, host_of
 from ct_ops_server.releases.install_script import install_offer
+from ct_ops_server.releases.release_key import load_signing_key, release_key_text
 from ct_ops_server.releases.shelf import Shelf
 from ct_ops_server.store.installation import Installation, TrustState
 from ct_ops_server.store.opening import Store, open_store
@@ -137,14 +139,16 @@ class Core:
         """Return the admin API; ``hint`` tells the push bus of this process what was decided."""
         tls = self.keys.tls
         agents = AgentDesk(self.store.agents, hint=hint)
+        tokens = TokenDesk(
+            self.store.tokens,
+            self.store.refusals,
+            hint=lambda: ServerHint(tls.current.pin, self.whereabouts.addresses),
+            random_bytes=secrets.token_bytes,
+            now=self.now,
+        )
         parts = AdminParts(
-            tokens=TokenDesk(
-                self.store.tokens,
-                self.store.refusals,
-                hint=lambda: ServerHint(tls.current.pin, self.whereabouts.addresses),
-                random_bytes=secrets.token_bytes,
-                now=self.now,
-            ),
+            tokens=tokens,
+            bundles=BundleDesk(tokens, self.shelf, self._surroundings(), now=self.now),
             agents=agents,
             samples=SampleDesk(self.store.samples),
             health=HealthDesk(self.store.health),
@@ -170,6 +174,22 @@ class Core:
             token_warnings=lambda: (_PIN_IS_LEAF,) if tls.current.pin_is_leaf else (),
         )
         return build_admin_app(parts)
+
+    def _surroundings(self) -> Surroundings:
+        """Return what install bundles say of this server."""
+        data_dir = self.settings.data_dir
+
+        def web_certificate_pem() -> str:
+            certificate = self.whereabouts.proxy_certificate()
+            return certificate.pem if certificate else ""
+
+        return Surroundings(
+            addresses=lambda: self.whereabouts.addresses,
+            ca_pem=lambda: self.keys.tls.current.ca_pem,
+            web_certificate_pem=web_certificate_pem,
+            release_key_pem=lambda: release_key_text(data_dir),
+            signing_key=lambda: load_signing_key(data_dir, None),
+        )
 
 
 @asynccontextmanager

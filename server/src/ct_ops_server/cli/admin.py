@@ -45,6 +45,15 @@ def ask(method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         Stop: it was refused, or nobody could be asked.
         ConfigError, AuthorityError, StoreError, OwnershipError: the installation cannot be opened.
     """
+    return ask_for_bytes(method, path, body).json()
+
+
+def ask_for_bytes(method: str, path: str, body: Mapping[str, Any] | None = None) -> httpx.Response:
+    """Return the whole answer to a request that is answered with something else than JSON.
+
+    Raises:
+        As ``ask``.
+    """
     settings = load_settings(os.environ)
     response = _ask_running(settings.data_dir / ADMIN_SOCKET, method, path, body)
     if response is None:
@@ -52,7 +61,7 @@ def ask(method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         with owned(settings.data_dir, patience_s=_PATIENCE_S):
             response = asyncio.run(_ask_here(settings, method, path, body))
     if response.is_success:
-        return response.json()
+        return response
     raise _stop(response)
 
 
@@ -93,7 +102,10 @@ def _os_error(error: BaseException) -> OSError | None:
 
 def _stop(response: httpx.Response) -> Stop:
     try:
-        message = response.json()["error"]["message"]
+        error = response.json()["error"]
+        code, message = error["code"], error["message"]
     except (ValueError, KeyError, TypeError):
-        message = f"the server answered {response.status_code}; its log says why"
+        code, message = "", f"the server answered {response.status_code}; its log says why"
+    if code == "no_artefact":
+        return Stop(Exit.FAILED, message)
     return Stop(_CODES.get(response.status_code, Exit.FAILED), message)

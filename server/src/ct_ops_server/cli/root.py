@@ -6,6 +6,7 @@ import click
 
 from ct_ops_server import __version__
 from ct_ops_server.cli.agents import agent
+from ct_ops_server.cli.bundles import bundle
 from ct_ops_server.cli.checks import check
 from ct_ops_server.cli.queries import packages, query
 from ct_ops_server.cli.releases import release
@@ -28,5 +29,18 @@ def main() -> None:
     """
 
 
-for command in (serve, config, token, refusals, agent, samples, check, query, task, packages, release):
+for command in (
+    serve,
+    config,
+    token,
+    refusals,
+    agent,
+    samples,
+    check,
+    query,
+    task,
+    packages,
+    release,
+    bundle,
+):
     main.add_command(command)

@@ -60,21 +60,23 @@ def terms_body(
         "label": label,
         "auto_approve": auto_approve,
         "max_uses": max_uses,
-        "expires_in_s": None if expires is None else _seconds(expires),
-        "tags": _tags(tags),
+        "expires_in_s": None if expires is None else seconds_of(expires),
+        "tags": tags_of(tags),
         "networks": list(networks),
         "hostname_pattern": hostname_pattern,
     }
 
 
-def _seconds(text: str) -> float:
+def seconds_of(text: str) -> float:
+    """Return what an operator wrote after --expires, in seconds."""
     try:
         return parse_duration(text).total_seconds()
     except ValueError as error:
         raise click.BadParameter(f"{text!r} {error}", param_hint="--expires") from error
 
 
-def _tags(texts: tuple[str, ...]) -> dict[str, str]:
+def tags_of(texts: tuple[str, ...]) -> dict[str, str]:
+    """Return what an operator wrote after --tag, each key once."""
     tags = dict[str, str]()
     for text in texts:
         key, separator, value = (part.strip() for part in text.partition(":"))

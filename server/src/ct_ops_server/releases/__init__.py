@@ -11,6 +11,8 @@ And what installs them, made from the templates in ``bundles/``:
 * ``shell_quoting``   any text as one word of a shell
 * ``templates``       the templates, and how their places are filled
 * ``install_script``  the script of the one-line install, and the line
+* ``bundle``          the files of an install bundle
+* ``packing``         archives that are the same bytes for the same files
 
 Local files only: nothing here ever asks the internet for a version or a file.
 """

@@ -73,18 +73,30 @@ def load_signing_key(data_dir: Path, named: Path | None) -> ec.EllipticCurvePriv
         AuthorityError: the named file is no key, or not the one of this installation.
     """
     path = named or data_dir / PRIVATE_FILE
+    if named is None and load_named(path) is None:
+        return None
+    key = load_key_file(path)
+    public = load_public_key(data_dir)
+    if public is None or key.public_key() != public:
+        raise AuthorityError(path, f"is not the key whose public half is {data_dir / PUBLIC_FILE}.")
+    return key
+
+
+def load_key_file(path: Path) -> ec.EllipticCurvePrivateKey:
+    """Return the private half in a file that somebody named.
+
+    Raises:
+        AuthorityError: it is none.
+    """
     content = load_named(path)
     if content is None:
-        if named is None:
-            return None
         raise AuthorityError(path, "does not exist. Name the file that `release key init` wrote.")
     try:
         key = serialization.load_pem_private_key(content, password=None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise AuthorityError(path, "holds no unencrypted private key in PEM.") from error
-    public = load_public_key(data_dir)
-    if public is None or not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != public:
-        raise AuthorityError(path, f"is not the key whose public half is {data_dir / PUBLIC_FILE}.")
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise AuthorityError(path, "is no P-256 key.")
     return key
 
 
