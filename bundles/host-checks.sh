@@ -80,7 +80,7 @@ check_space() {
 # Make the folder $work where programs may be run: /tmp is often mounted so that they may not.
 make_workplace() {
 	for place in "${TMPDIR:-}" /var/tmp /tmp /run /root; do
-		[ -n "$place" ] && [ -d "$place" ] || continue
+		[ -d "$place" ] || continue
 		work=$(mktemp -d "$place/ct-ops-install.XXXXXX" 2>/dev/null) || continue
 		printf '#!/bin/sh\nexit 0\n' >"$work/try" 2>/dev/null && chmod 700 "$work/try" && "$work/try" 2>/dev/null && return 0
 		rm -rf -- "$work"

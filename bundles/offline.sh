@@ -65,8 +65,10 @@ verify() {
 		say "the files are whole; who made them was not looked at"
 		return 0
 	fi
-	[ -f "$here/SHA256SUMS.sig" ] && [ -f "$here/release-key.pub" ] ||
-		fail 65 "this bundle is not signed: build it where the release key is, or say --checksum-only to go without"
+	for file in SHA256SUMS.sig release-key.pub; do
+		[ -f "$here/$file" ] ||
+			fail 65 "this bundle is not signed: build it where the release key is, or say --checksum-only to go without"
+	done
 	has openssl || fail 65 "openssl is needed to verify the signature: install it, or say --checksum-only to go without"
 	key=${known_key:-$here/release-key.pub}
 	openssl dgst -sha256 -verify "$key" -signature "$here/SHA256SUMS.sig" "$here/SHA256SUMS" >/dev/null 2>&1 ||

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import shutil
 import stat
 import subprocess
 import tarfile
@@ -375,3 +376,13 @@ def test_a_host_that_cannot_run_the_agent_is_told_so(
     assert code == done.returncode
     assert sentence in done.stderr
     assert [] == host.left_behind
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed on this host")
+def test_shellcheck_finds_nothing_in_the_installer(folder: Path) -> None:
+    """As it is in the bundle, in the POSIX dialect."""
+    done = subprocess.run(
+        ["shellcheck", "--shell=sh", str(folder / "install.sh")], capture_output=True, text=True, check=False
+    )
+
+    assert "" == done.stdout

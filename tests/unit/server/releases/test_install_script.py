@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -392,3 +393,14 @@ def test_the_line_pins_the_key_where_it_is_known(tmp_path: Path, host: InstallHo
     assert unpinned.line.startswith("curl -fsSL 'https://")
     assert "release add" in str(install_offer(SOURCE, [], "tok").problem)
     assert "INGEST_PUBLIC_ADDRESS" in str(install_offer(None, found, "tok").problem)
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed on this host")
+def test_shellcheck_finds_nothing_in_the_script(tmp_path: Path, host: InstallHost) -> None:
+    """As it is sent, in the POSIX dialect."""
+    script = stocked(tmp_path, host).script()
+    done = subprocess.run(
+        ["shellcheck", "--shell=sh", "-"], input=script, capture_output=True, text=True, check=False
+    )
+
+    assert "" == done.stdout
