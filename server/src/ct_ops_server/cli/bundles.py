@@ -30,8 +30,14 @@ def bundle() -> None:
 
 
 _OPTIONS = (
-    click.option("--os", "system", type=click.Choice(["linux"]), default="linux", show_default=True),
-    click.option("--arch", type=click.Choice(["amd64", "arm64"]), default="amd64", show_default=True),
+    click.option("--os", "system", type=click.Choice(["linux"]), default="linux", help="What the host runs."),
+    click.option(
+        "--arch",
+        type=click.Choice(["amd64", "arm64"]),
+        default="amd64",
+        show_default=True,
+        help="The processor of the host.",
+    ),
     click.option("--token", metavar="TOKEN|-", help="Put this token into it; - reads it from standard input."),
     click.option("--create-token", is_flag=True, help="Make a token for one host and a week (the default)."),
     click.option("--no-token", is_flag=True, help="Put none into it: it is asked for at the installation."),
@@ -43,7 +49,7 @@ _OPTIONS = (
     click.option("--format", "packing", type=click.Choice(["zip", "tar.gz"]), help="Default: as FILE ends, else tar.gz."),
     click.option("--key", type=_EXISTING, help="The release key, when it is kept elsewhere."),
     click.option("--unsigned", is_flag=True, help="Do not sign it: install.sh then wants --checksum-only."),
-    click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, metavar="FILE"),
+    click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, metavar="FILE", help="Where it goes; 0600."),
     click.option("--json", "as_json", is_flag=True, help="Print JSON."),
 )  # fmt: skip
 
