@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ct_ops_agent.service import layout
 from ct_ops_agent.service.belongings import belongs_to_agent, foreign_among
-from ct_ops_agent.service.steps import Remove, RemoveIfEmpty, RemoveUser, Run, Step
+from ct_ops_agent.service.steps import Remove, RemoveBelongings, RemoveIfEmpty, RemoveUser, Run, Step
 from ct_ops_agent.service.survey import Installed
 
 _OWN_DROP_INS = (layout.CREDENTIAL_DROP_IN, layout.DATA_DROP_IN)
@@ -60,7 +60,7 @@ def plan_removal(presence: Presence, *, keep_identity: bool, image: bool) -> tup
         *(() if keep_identity else _data(presence)),
         *_secrets_and_settings(presence, keep_identity=keep_identity),
         *_user(presence, keep_identity=keep_identity),
-        *_program(presence),
+        *_program(presence, keep_identity=keep_identity),
     )
 
 
@@ -94,8 +94,8 @@ def _stop(presence: Presence, *, image: bool) -> Iterator[Step]:
 
 
 def _data(presence: Presence) -> Iterator[Step]:
-    for name in filter(belongs_to_agent, presence.data_entries):
-        yield Remove(presence.data_dir / name)
+    if ours := tuple(filter(belongs_to_agent, presence.data_entries)):
+        yield RemoveBelongings(presence.data_dir, ours)
     yield RemoveIfEmpty(presence.data_dir)
     if presence.data_dir == layout.DATA:
         yield RemoveIfEmpty(layout.DATA.parent)
@@ -121,11 +121,12 @@ def _user_goes(presence: Presence, *, keep_identity: bool) -> bool:
     return presence.has_user and presence.installed.user_is_ours and not keep_identity
 
 
-def _program(presence: Presence) -> Iterator[Step]:
+def _program(presence: Presence, *, keep_identity: bool) -> Iterator[Step]:
     installed = presence.installed
     if installed.current or (installed.program_is_foreign and installed.unit is not None):
         yield Remove(layout.PROGRAM)
-    yield from _removed(presence, layout.RECORD)
+    if not keep_identity:  # it says who made the user, which stays too
+        yield from _removed(presence, layout.RECORD)
     for name in installed.recorded_versions if installed.is_packaged else installed.versions:
         yield Remove(layout.VERSIONS / name)
     yield RemoveIfEmpty(layout.VERSIONS)

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from ct_ops_agent.errors import InstallationError
 from ct_ops_agent.secret import Secret
+from ct_ops_agent.service.belongings import belongs_to_agent
 from ct_ops_agent.service.layout import UNIT, USER
 from ct_ops_agent.service.machine import ROOT, Machine
 
@@ -164,6 +165,24 @@ class Remove:
     def do(self, machine: Machine) -> None:
         """Remove it."""
         machine.remove(self.path)
+
+
+@dataclass(frozen=True)
+class RemoveBelongings:
+    """The agent's files in a data directory go, those too that it has made since somebody looked."""
+
+    path: Path
+    seen: tuple[str, ...]
+    """Their names, for people."""
+
+    def __str__(self) -> str:
+        return f"remove the agent's files in {self.path}: {', '.join(self.seen)}"
+
+    def do(self, machine: Machine) -> None:
+        """Remove them, by name."""
+        for found in machine.at(self.path).iterdir():
+            if belongs_to_agent(found.name):
+                machine.remove(self.path / found.name)
 
 
 @dataclass(frozen=True)

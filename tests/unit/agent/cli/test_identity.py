@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from ct_ops_agent.cli import main
+from ct_ops_agent.cli.enrolment import forget_credentials
 from ct_ops_agent.identity.certificates import make_key_pair
 from ct_ops_agent.identity.credentials import CredentialStore, Identity
 from ct_ops_agent.identity.files import locked_directory
@@ -172,3 +173,18 @@ def test_a_host_that_waits_for_approval_is_told_so_and_by_which_name(tmp_path: P
 
     assert "waits for approval as agent agent-7" in call(waiting, "identity", "show").output
     assert "is not enrolled" in call(new, "identity", "show").output
+
+
+def test_a_token_in_the_credential_store_is_forgotten_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is not there is no matter; what cannot be removed is said."""
+    place, folder = tmp_path / "enrolment_token", tmp_path / "folder"
+    place.write_text("tok_x")
+    folder.mkdir()
+    forget_credentials((place, tmp_path / "nothing", folder))
+    said = capsys.readouterr()
+
+    assert not place.exists()
+    assert f"removed {place}\n" == said.out
+    assert f"warning: {folder} cannot be removed" in said.err

@@ -96,6 +96,17 @@ def test_the_identity_can_be_kept_for_a_later_installation(host: RecordingHost, 
     install(host, tmp_path / "unpacked")
     uninstall_as_asked(host, keep_identity=False, dry_run=False)
     assert set(FOREIGN) == files_of(host)
+    assert ["userdel", "ct-ops"] == host.ran[-1]
+
+
+def test_what_the_agent_writes_while_it_is_being_stopped_goes_too(host: RecordingHost) -> None:
+    """It is looked for after the stop, not only before."""
+    steps = plan_removal(look(host), keep_identity=False, image=False)
+    put(host, layout.DATA / "rotate_key.request")
+    for step in steps:
+        step.do(host)
+
+    assert set(FOREIGN) == files_of(host)
 
 
 def test_what_is_left_is_said(host: RecordingHost, capsys: pytest.CaptureFixture[str]) -> None:
