@@ -34,9 +34,9 @@ def helps(
     command: click.Command, path: str, parent: click.Context | None = None
 ) -> Iterator[tuple[str, str]]:
     """Yield every visible command below this one, with its help."""
-    context = click.Context(
-        command, info_name=path.rpartition(" ")[2], parent=parent, max_content_width=_WIDTH
-    )
+    # With the command's own settings: click keeps a help option that was made without them.
+    own = {"max_content_width": _WIDTH, **command.context_settings}
+    context = click.Context(command, info_name=path.rpartition(" ")[2], parent=parent, **own)
     context.terminal_width = _WIDTH
     yield path, "\n".join(line.rstrip() for line in command.get_help(context).splitlines())
     if isinstance(command, click.Group):
