@@ -29,7 +29,7 @@ main() {
 		esac
 		shift
 	done
-	umask 077
+	umask 022
 	verify
 	[ -z "$only_verify" ] || exit 0
 	check_root

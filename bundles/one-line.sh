@@ -8,7 +8,7 @@ main() {
 	pin=@PIN@
 	address=@ADDRESS@
 	skip_verify=@SKIP_VERIFY@
-	umask 077
+	umask 022
 	check_root
 	check_token
 	find_architecture

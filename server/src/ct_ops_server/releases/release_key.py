@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ct_ops_server.authority.errors import AuthorityError
-from ct_ops_server.authority.files import create_private, load_named, load_private
+from ct_ops_server.authority.files import create_private, load_named, load_private, open_private_directory
 
 PUBLIC_FILE = "release-key.pub"
 PRIVATE_FILE = "release-key.pem"
@@ -26,6 +26,7 @@ def make_release_key(data_dir: Path, private: Path) -> ec.EllipticCurvePublicKey
     Raises:
         AuthorityError: there is one already, or a file cannot be written.
     """
+    open_private_directory(data_dir)
     if load_private(data_dir / PUBLIC_FILE) is not None:
         raise AuthorityError(
             data_dir / PUBLIC_FILE,

@@ -228,3 +228,12 @@ def test_another_installations_key_signs_nothing_here(tmp_path: Path) -> None:
 
     with pytest.raises(AuthorityError, match="public half"):
         load_signing_key(ours, theirs / PRIVATE_FILE)
+
+
+def test_a_release_key_can_be_the_first_thing_that_is_made(tmp_path: Path) -> None:
+    """Before the server has ever run: the data directory is made as the server would make it."""
+    data_dir = tmp_path / "server"
+    make_release_key(data_dir, data_dir / PRIVATE_FILE)
+
+    assert 0o700 == data_dir.stat().st_mode & 0o777
+    assert load_signing_key(data_dir, None) is not None
