@@ -59,7 +59,11 @@ lock: $(READY) ## Resolve the dependencies again
 
 .PHONY: agent-binary
 agent-binary: $(READY) ## Freeze the agent into dist/: a folder that needs no Python, for hosts like this one
-	$(BIN)/python packaging/agent/build.py
+	$(BIN)/python packaging/freeze.py agent
+
+.PHONY: server-binary
+server-binary: $(READY) ## The same for the server
+	$(BIN)/python packaging/freeze.py server
 
 .PHONY: agent-release
 agent-release: $(READY) ## The same in a root of Debian 11, for any host with glibc 2.31 or later (root, debootstrap)
@@ -72,7 +76,19 @@ AGENT_ARCHIVE = dist/ct-ops-agent-linux-$(ARCHITECTURE)-v$(VERSION).tar.xz
 .PHONY: deb
 deb: $(READY) ## Debian package of the agent that is in dist/ (frozen first when there is none)
 	@test -e $(AGENT_ARCHIVE) || $(MAKE) agent-binary
-	$(BIN)/python packaging/deb/build.py $(AGENT_ARCHIVE)
+	$(BIN)/python packaging/make_deb.py $(AGENT_ARCHIVE)
+
+SERVER_ARCHIVE = dist/ct-ops-server-linux-$(ARCHITECTURE)-v$(VERSION).tar.xz
+
+.PHONY: server-deb
+server-deb: $(READY) ## The same of the server
+	@test -e $(SERVER_ARCHIVE) || $(MAKE) server-binary
+	$(BIN)/python packaging/make_deb.py --program server $(SERVER_ARCHIVE)
+
+.PHONY: server-bundle
+server-bundle: $(READY) ## One archive with the server and its installer, for a host without a network
+	@test -e $(SERVER_ARCHIVE) || $(MAKE) server-binary
+	$(BIN)/python packaging/make_server_bundle.py $(SERVER_ARCHIVE)
 
 .PHONY: demo
 demo: $(READY) ## Enrol this host with a server on loopback and watch its vitals (ONCE=1: print once)

@@ -58,7 +58,21 @@ AGENT = Program(
     sample=("config", "create", "--stdout"),
 )
 
-PROGRAMS: Mapping[str, Program] = {AGENT.role: AGENT}
+SERVER = Program(
+    name="ct-ops-server",
+    role="server",
+    user="ct-ops-server",
+    summary="server that the CT-Ops agents of an organisation report to",
+    description=(
+        "Enrols hosts, receives their heartbeats and samples, defines their checks and\n"
+        "gives them tasks. One process with SQLite, or several with PostgreSQL. It needs\n"
+        "no Python on the host: everything it uses comes with it."
+    ),
+    configuration="server.env",
+    sample=("config", "create", "--stdout"),
+)
+
+PROGRAMS: Mapping[str, Program] = {program.role: program for program in (AGENT, SERVER)}
 
 
 def filled(text: str, words: Mapping[str, str]) -> str:

@@ -23,6 +23,8 @@ These packages are part of it, as sbom.cdx.json beside the program says, each un
 
 """
 
+_LICENSE_NAMES = ("LICEN", "COPYING", "NOTICE", "AUTHORS")
+
 _TEXTS = "licenses.txt"
 """Beside the program: the packages' own license files, when the folder has them."""
 
@@ -35,6 +37,26 @@ def copyright_text(frozen: Path) -> str:
     ]
     texts = frozen / _TEXTS
     return _HEAD + "\n".join(lines) + "\n" + ("\n" + texts.read_text() if texts.exists() else "")
+
+
+def license_texts(environment: Path) -> str:
+    """Return the license files of every package of an environment, each under its name."""
+    found = sorted(
+        path
+        for metadata in environment.glob("lib/python*/site-packages/*.dist-info")
+        for path in metadata.rglob("*")
+        if path.is_file() and path.name.upper().startswith(_LICENSE_NAMES)
+    )
+    return "\n".join(f"{'=' * 72}\n{_package_of(path)}: {path.name}\n\n{_text_of(path)}" for path in found)
+
+
+def _package_of(path: Path) -> str:
+    metadata = next(parent for parent in path.parents if parent.suffix == ".dist-info")
+    return metadata.stem.replace("-", " ")
+
+
+def _text_of(path: Path) -> str:
+    return path.read_text(errors="replace").strip("\n") + "\n"
 
 
 def _license(said: Sequence[Mapping[str, Any]] | None) -> str:

@@ -72,10 +72,14 @@ def stage(program: Program, frozen: Path, root: Path) -> None:
     link.parent.mkdir(parents=True)
     link.symlink_to(Path("../lib/ct-ops") / program.role / built.version / program.name)
     _stage_units(program, root)
-    sample = _printed(frozen / program.name, *program.sample)
-    write(root / "etc/ct-ops" / program.configuration, sample, mode=PRIVATE_MODE)
+    write(root / "etc/ct-ops" / program.configuration, printed_sample(program, frozen), mode=PRIVATE_MODE)
     _stage_documents(program, frozen, root)
     _date(root, built.epoch)
+
+
+def printed_sample(program: Program, frozen: Path) -> str:
+    """Return the sample of the configuration, as the frozen program prints it."""
+    return _printed(frozen / program.name, *program.sample)
 
 
 def packaged_unit(text: str) -> str:
@@ -107,7 +111,7 @@ def _stage_units(program: Program, root: Path) -> None:
     write(root / "usr/lib/systemd/system" / program.unit, unit)
     users = (systemd / f"{program.name}.sysusers.conf").read_text()
     write(root / "usr/lib/sysusers.d" / f"{program.name}.conf", users)
-    folders = filled((ROOT / "packaging/tmpfiles.conf").read_text(), program.words())
+    folders = filled((ROOT / "packaging" / program.role / "tmpfiles.conf").read_text(), program.words())
     write(root / "usr/lib/tmpfiles.d" / f"{program.name}.conf", folders)
 
 

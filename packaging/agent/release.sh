@@ -114,7 +114,7 @@ freeze() {
 	mount --bind /dev "$root/dev"
 	trap 'umount "$root/dev"' EXIT INT TERM
 	inside SOURCE_DATE_EPOCH="$epoch" PYTHONPATH=/pip PYTHONDONTWRITEBYTECODE=1 \
-		"$prefix/bin/python3.11" /tree/packaging/agent/build.py --wheels /wheels --output /out
+		"$prefix/bin/python3.11" /tree/packaging/freeze.py agent --wheels /wheels --output /out
 	umount "$root/dev"
 	trap - EXIT INT TERM
 	mkdir -p "$output" && cp "$root"/out/* "$output/"

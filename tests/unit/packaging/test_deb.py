@@ -9,7 +9,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from deb.build import build, control, debian_version
+from make_deb import build, control, debian_version
 from programs import AGENT, filled
 from tree import Built, packaged_unit
 
@@ -141,7 +141,7 @@ def test_purge_takes_what_an_agent_makes_and_leaves_everything_else(tmp_path: Pa
     )
     for name in (*ours, "notes.txt"):
         (data / name).touch()
-    own = " ".join((ROOT / "packaging/deb/own-files.agent").read_text().split())
+    own = " ".join((ROOT / "packaging/agent/own-files").read_text().split())
     script = filled((ROOT / "packaging/deb/postrm").read_text(), {**AGENT.words(), "OWN_FILES": own})
     script = script.replace("/var/lib/ct-ops", str(tmp_path)).replace("/etc/ct-ops", str(tmp_path / "etc"))
     script = script.replace("/usr/lib/ct-ops", str(tmp_path / "lib")).replace("deb-systemd-helper", "true")

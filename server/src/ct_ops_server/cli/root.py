@@ -8,6 +8,7 @@ from ct_ops_server import __version__
 from ct_ops_server.cli.agents import agent
 from ct_ops_server.cli.bundles import bundle
 from ct_ops_server.cli.checks import check
+from ct_ops_server.cli.database import database
 from ct_ops_server.cli.queries import packages, query
 from ct_ops_server.cli.releases import release
 from ct_ops_server.cli.samples import samples
@@ -42,5 +43,6 @@ for command in (
     packages,
     release,
     bundle,
+    database,
 ):
     main.add_command(command)

@@ -1,15 +1,17 @@
-"""``ct-ops-server config``: what is in effect, and whether a server could start with it."""
+"""``ct-ops-server config``: a sample, what is in effect, and whether a server could start with it."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import click
 
-from ct_ops_server.cli.exits import Exit, errors_as_exits
+from ct_ops_server.cli.exits import Exit, Stop, errors_as_exits
 from ct_ops_server.cli.output import print_json, table
 from ct_ops_server.config.load import check as problems_of
 from ct_ops_server.config.load import describe, load_settings
+from ct_ops_server.config.variables import ENV_FILE
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -17,6 +19,29 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.group()
 def config() -> None:
     """Look at the settings."""
+
+
+@config.command()
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), default=ENV_FILE, show_default=True, help="Where to."
+)
+@click.option("--stdout", is_flag=True, help="Print it instead.")
+def create(*, output: Path, stdout: bool) -> None:
+    """Write a sample: every variable with its meaning and its default, commented out."""
+    from ct_ops_server.config.sample import sample_env  # noqa: PLC0415 - only this command needs it
+
+    if stdout:
+        click.echo(sample_env(), nl=False)
+        return
+    try:
+        descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+    except FileExistsError as error:
+        raise Stop(Exit.USAGE, f"{output} is there already: -o writes elsewhere") from error
+    except OSError as error:
+        raise Stop(Exit.FAILED, f"{output} cannot be written: {error.strerror}") from error
+    with os.fdopen(descriptor, "w") as file:
+        file.write(sample_env())
+    click.echo(f"wrote {output}; change it, then: ct-ops-server config check")
 
 
 @config.command()

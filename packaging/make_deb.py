@@ -1,7 +1,7 @@
 """Make the Debian package of a frozen program: ``make deb``.
 
 Plain ``dpkg-deb`` on a staged tree: there is nothing to compile, and debhelper would only have to be told so.
-The maintainer scripts beside this file are what debhelper's would do, plus what purge may remove.
+The maintainer scripts in deb/ are what debhelper's would do, plus what purge may remove.
 The package is the same bytes for the same archive and the same dpkg.
 """
 
@@ -11,18 +11,15 @@ import argparse
 import hashlib
 import os
 import subprocess
-import sys
 import tempfile
 from datetime import UTC, datetime
 from email.utils import format_datetime
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from programs import PROGRAMS, Program, filled
+from programs import PROGRAMS, ROOT, Program, filled
 from tree import Built, compressed, read_build, stage, unpack, write
 
-RECIPE = Path(__file__).resolve().parent
+RECIPE = ROOT / "packaging/deb"
 MAINTAINER = os.environ.get("MAINTAINER", "CT-Ops <maintainers@ct-ops.invalid>")
 """Whoever distributes the package says who that is."""
 
@@ -112,7 +109,7 @@ def _add_control(program: Program, built: Built, root: Path) -> None:
     write(folder / "control", control(program, built, size_kib))
     write(folder / "md5sums", "".join(sums))
     write(folder / "conffiles", f"/etc/ct-ops/{program.configuration}\n")
-    own = " ".join((RECIPE / f"own-files.{program.role}").read_text().split())
+    own = " ".join((ROOT / "packaging" / program.role / "own-files").read_text().split())
     for script in _SCRIPTS:
         words = {**program.words(), "OWN_FILES": own}
         write(folder / script, filled((RECIPE / script).read_text(), words), mode=0o755)

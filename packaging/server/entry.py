@@ -1,0 +1,5 @@
+"""Where the frozen server starts."""
+
+from ct_ops_server.cli import main
+
+main()
