@@ -90,6 +90,12 @@ server-bundle: $(READY) ## One archive with the server and its installer, for a 
 	@test -e $(SERVER_ARCHIVE) || $(MAKE) server-binary
 	$(BIN)/python packaging/make_server_bundle.py $(SERVER_ARCHIVE)
 
+.PHONY: test-packaging
+test-packaging: $(READY) ## Install, reboot, upgrade and take off agent and server in a root without Python (root, Debian)
+	@test -e $(AGENT_ARCHIVE) || $(MAKE) agent-binary
+	@test -e $(SERVER_ARCHIVE) || $(MAKE) server-binary
+	PYTHON=$(BIN)/python packaging/trial/trial.sh $(AGENT_ARCHIVE) $(SERVER_ARCHIVE)
+
 .PHONY: demo
 demo: $(READY) ## Enrol this host with a server on loopback and watch its vitals (ONCE=1: print once)
 	@$(BIN)/python tests/demo.py $(if $(ONCE),--once,)

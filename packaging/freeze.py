@@ -24,6 +24,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,15 +79,17 @@ def main() -> None:
     parser.add_argument(
         "--wheels", type=Path, help="install from this folder, ours included, and from nowhere else"
     )
+    parser.add_argument("--fast", action="store_true", help="no .tar.xz, which takes longest: for a trial")
     arguments = parser.parse_args()
+    kinds = ("gz",) if arguments.fast else ("xz", "gz")
     output: Path = arguments.output.resolve()
     output.mkdir(parents=True, exist_ok=True)
     target = Target(PROGRAMS[arguments.program], _version(), ARCHITECTURES[platform.machine()], _epoch())
     with tempfile.TemporaryDirectory(prefix="ct-ops-freeze-") as scratch:
-        build(target, Source(arguments.wheels), Path(scratch), output)
+        build(target, Source(arguments.wheels), Path(scratch), output, kinds)
 
 
-def build(target: Target, source: Source, scratch: Path, output: Path) -> None:
+def build(target: Target, source: Source, scratch: Path, output: Path, kinds: Sequence[str]) -> None:
     """Run all the steps."""
     python = make_environment(scratch / "venv")
     source.install(python, "--require-hashes", "-r", ROOT / "requirements" / f"{target.program.role}.lock")
@@ -105,7 +108,7 @@ def build(target: Target, source: Source, scratch: Path, output: Path) -> None:
     floor = glibc_floor(folder)
     description.write_text(json.dumps(describe(target, floor), indent=2, sort_keys=True) + "\n")
     shutil.copyfile(description, folder / "BUILD.json")
-    archives = [pack(folder, target.stem, output, kind, target.epoch) for kind in ("xz", "gz")]
+    archives = [pack(folder, target.stem, output, kind, target.epoch) for kind in kinds]
     (output / f"{target.stem}.sha256").write_text(
         "".join(f"{sha256_of(file)}  {file.name}\n" for file in (*archives, sbom, description))
     )

@@ -32,13 +32,15 @@ def main() -> None:
     parser.add_argument("archive", type=Path, help="the frozen program, .tar.xz or .tar.gz")
     parser.add_argument("--program", choices=PROGRAMS, default="agent", help="which (default: agent)")
     parser.add_argument("--output", type=Path, help="the folder for it (default: the archive's)")
+    parser.add_argument("--fast", action="store_true", help="larger, for a trial")
     arguments = parser.parse_args()
     output = arguments.output or arguments.archive.parent
+    kind = "gzip" if arguments.fast else "xz"
     with tempfile.TemporaryDirectory(prefix="ct-ops-deb-") as scratch:
-        print(build(PROGRAMS[arguments.program], arguments.archive, Path(scratch), output))
+        print(build(PROGRAMS[arguments.program], arguments.archive, Path(scratch), output, kind))
 
 
-def build(program: Program, archive: Path, scratch: Path, output: Path) -> Path:
+def build(program: Program, archive: Path, scratch: Path, output: Path, kind: str = "xz") -> Path:
     """Build one package; return its file."""
     (scratch / "frozen").mkdir()
     frozen = unpack(archive, scratch / "frozen")
@@ -48,7 +50,7 @@ def build(program: Program, archive: Path, scratch: Path, output: Path) -> Path:
     _add_documents(program, built, root)
     _add_control(program, built, root)
     package = output / f"{program.name}_{debian_version(built.version)}_{built.architecture}.deb"
-    pack(root, package, built.epoch)
+    pack(root, package, built.epoch, kind)
     return package
 
 
@@ -77,9 +79,9 @@ def control(program: Program, built: Built, size_kib: int) -> str:
     )
 
 
-def pack(root: Path, package: Path, epoch: int) -> None:
+def pack(root: Path, package: Path, epoch: int, kind: str) -> None:
     """Run dpkg-deb: root's files, one thread, because the number of threads shows in the bytes."""
-    options = ("--root-owner-group", "-Zxz", "--threads-max=1")
+    options = ("--root-owner-group", f"-Z{kind}", "--threads-max=1")
     environment = os.environ | {"SOURCE_DATE_EPOCH": str(epoch)}
     subprocess.run(
         ["dpkg-deb", *options, "--build", str(root), str(package)],

@@ -32,18 +32,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Make the server's bundle.")
     parser.add_argument("archive", type=Path, help="the frozen server, .tar.xz or .tar.gz")
     parser.add_argument("--output", type=Path, help="the folder for it (default: the archive's)")
+    parser.add_argument("--folder", type=Path, help="leave it unpacked, as this folder, instead")
     arguments = parser.parse_args()
     output = arguments.output or arguments.archive.parent
     with tempfile.TemporaryDirectory(prefix="ct-ops-bundle-") as scratch:
-        print(build(arguments.archive, Path(scratch), output))
+        frozen = unpack(arguments.archive, Path(scratch))
+        if arguments.folder:
+            lay_out(frozen, read_build(frozen), arguments.folder)
+        else:
+            print(build(frozen, Path(scratch) / "bundle", output))
 
 
-def build(archive: Path, scratch: Path, output: Path) -> Path:
+def build(frozen: Path, folder: Path, output: Path) -> Path:
     """Build the bundle; return its file."""
-    (scratch / "frozen").mkdir()
-    frozen = unpack(archive, scratch / "frozen")
     built = read_build(frozen)
-    folder = scratch / "bundle"
     lay_out(frozen, built, folder)
     stem = f"{SERVER.name}-bundle-linux-{built.architecture}-v{built.version}"
     bundle = pack(folder, stem, output, "gz", built.epoch)

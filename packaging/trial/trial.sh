@@ -1,0 +1,102 @@
+#!/bin/sh
+# Install, reboot, upgrade and take off the packaged programs under a real systemd: `make test-packaging`.
+#
+#   packaging/trial/trial.sh FROZEN_AGENT [FROZEN_SERVER]       archives as `make agent-binary` makes them
+#
+# As root, on a Debian. Makes a root of Debian without Python, boots it twice in a container of its own without
+# a network, and runs inside.sh in it. Everything it makes is removed, also when it fails. Without a server,
+# only installing, upgrading and taking off the agent is tried.
+# TRIAL_BASE: a root that debootstrap made before, to be copied instead of made.
+set -eu
+
+here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
+packaging=$(dirname "$here")
+python=${PYTHON:-python3.11}
+boot_s=240
+
+say() { printf '%s\n' "trial: $*"; }
+fail() { say "$*" >&2; exit 1; }
+
+[ $# -ge 1 ] || fail "name the frozen agent, and the frozen server: make test-packaging does"
+[ "$(id -u)" = 0 ] || fail "booting a root takes root: run it with sudo"
+agent=$1 server=${2:-}
+missing=
+command -v debootstrap >/dev/null || missing="$missing debootstrap"
+command -v systemd-nspawn >/dev/null || missing="$missing systemd-container"
+if [ -n "$missing" ]; then
+	say "installing$missing"
+	# shellcheck disable=SC2086 # words
+	apt-get install -y -qq --no-install-recommends $missing >/dev/null || fail "install$missing, then run this again"
+fi
+
+work=$(mktemp -d /var/tmp/ct-ops-trial.XXXXXX)
+container=
+clean_up() {
+	if [ -n "$container" ]; then kill -KILL "$container" 2>/dev/null || true; fi
+	rm -rf "$work"
+}
+trap clean_up EXIT
+trap 'exit 130' INT TERM
+root=$work/root
+
+make_root() {
+	if [ -n "${TRIAL_BASE:-}" ]; then cp -a "$TRIAL_BASE" "$root"; return; fi
+	mirror=${MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Codename: bookworm' | head -n 1)}
+	[ -n "$mirror" ] || fail "set MIRROR to a mirror of Debian"
+	timeout 400 debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus bookworm "$root" "$mirror" >"$work/debootstrap.log" 2>&1 ||
+		{ tail -n 5 "$work/debootstrap.log" >&2; fail "the root could not be made"; }
+}
+
+make_packages() {
+	mkdir -p "$work/next" "$root/trial/one" "$root/trial/two"
+	"$python" "$here/next_version.py" "$agent" "$work/next/agent.tar.gz"
+	"$python" "$packaging/make_deb.py" --fast --output "$root/trial/one" "$agent" >/dev/null
+	"$python" "$packaging/make_deb.py" --fast --output "$root/trial/two" "$work/next/agent.tar.gz" >/dev/null
+	[ -n "$server" ] || return 0
+	"$python" "$here/next_version.py" "$server" "$work/next/server.tar.gz"
+	for version in one two; do
+		from=$server
+		[ $version = one ] || from=$work/next/server.tar.gz
+		"$python" "$packaging/make_server_bundle.py" --folder "$root/trial/$version/server" "$from" >/dev/null
+	done
+}
+
+make_job() {
+	cp "$here/inside.sh" "$root/trial/inside.sh"
+	cat >"$root/etc/systemd/system/trial.service" <<-END
+		[Unit]
+		After=basic.target dbus.service
+		[Service]
+		Type=oneshot
+		ExecStart=/bin/sh /trial/inside.sh
+		ExecStopPost=/bin/systemctl --no-block poweroff
+		[Install]
+		WantedBy=multi-user.target
+	END
+	mkdir -p "$root/etc/systemd/system/multi-user.target.wants"
+	ln -s ../trial.service "$root/etc/systemd/system/multi-user.target.wants/trial.service"
+	echo trial >"$root/etc/hostname"
+}
+
+# One boot: the job inside does its phase, writes what came of it, and powers the container off.
+boot() {
+	echo "$1" >"$root/trial/phase"
+	SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 timeout --kill-after=20 $boot_s systemd-nspawn --quiet --register=no --keep-unit \
+		--private-network --console=pipe --boot -D "$root" </dev/null >"$work/console" 2>&1 &
+	container=$!
+	wait "$container" || true
+	container=
+	if [ "$(cat "$root/trial/result" 2>/dev/null)" != "ok $1" ]; then
+		tail -n 20 "$work/console" "$root/trial/journal" "$root/trial/log" 2>/dev/null || true
+		fail "boot $1 failed, see above"
+	fi
+	sed -n 's/^said: /trial: /p' "$root/trial/log"
+}
+
+make_root
+if chroot "$root" /bin/sh -c 'command -v python3' >/dev/null; then fail "the root has a Python"; fi
+make_packages
+make_job
+boot 1
+boot 2
+say "passed: installed, rebooted, upgraded and taken off, without Python, under a real systemd"
