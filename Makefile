@@ -96,6 +96,13 @@ test-packaging: $(READY) ## Install, reboot, upgrade and take off agent and serv
 	@test -e $(SERVER_ARCHIVE) || $(MAKE) server-binary
 	PYTHON=$(BIN)/python packaging/trial/trial.sh $(AGENT_ARCHIVE) $(SERVER_ARCHIVE)
 
+.PHONY: test-package
+test-package: $(READY) ## The shorter trial: the agent's package alone, freshly frozen
+	@rm -rf build/trial
+	$(BIN)/python packaging/freeze.py agent --fast --output build/trial
+	PYTHON=$(BIN)/python packaging/trial/trial.sh build/trial/ct-ops-agent-linux-$(ARCHITECTURE)-v$(VERSION).tar.gz
+	@rm -rf build/trial
+
 .PHONY: demo
 demo: $(READY) ## Enrol this host with a server on loopback and watch its vitals (ONCE=1: print once)
 	@$(BIN)/python tests/demo.py $(if $(ONCE),--once,)

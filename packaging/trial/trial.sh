@@ -16,17 +16,20 @@ boot_s=240
 
 say() { printf '%s\n' "trial: $*"; }
 fail() { say "$*" >&2; exit 1; }
+# 75: this host is not made for it, which says nothing about the packages.
+cannot() { say "cannot be tried here: $*" >&2; exit 75; }
 
 [ $# -ge 1 ] || fail "name the frozen agent, and the frozen server: make test-packaging does"
-[ "$(id -u)" = 0 ] || fail "booting a root takes root: run it with sudo"
+[ "$(id -u)" = 0 ] || cannot "booting a root takes root: run it with sudo"
 agent=$1 server=${2:-}
 missing=
+command -v apt-get >/dev/null || cannot "this is no Debian"
 command -v debootstrap >/dev/null || missing="$missing debootstrap"
 command -v systemd-nspawn >/dev/null || missing="$missing systemd-container"
 if [ -n "$missing" ]; then
 	say "installing$missing"
 	# shellcheck disable=SC2086 # words
-	apt-get install -y -qq --no-install-recommends $missing >/dev/null || fail "install$missing, then run this again"
+	apt-get install -y -qq --no-install-recommends $missing >/dev/null || cannot "$missing cannot be installed"
 fi
 
 work=$(mktemp -d /var/tmp/ct-ops-trial.XXXXXX)
@@ -42,9 +45,9 @@ root=$work/root
 make_root() {
 	if [ -n "${TRIAL_BASE:-}" ]; then cp -a "$TRIAL_BASE" "$root"; return; fi
 	mirror=${MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Codename: bookworm' | head -n 1)}
-	[ -n "$mirror" ] || fail "set MIRROR to a mirror of Debian"
+	[ -n "$mirror" ] || cannot "set MIRROR to a mirror of Debian"
 	timeout 400 debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus bookworm "$root" "$mirror" >"$work/debootstrap.log" 2>&1 ||
-		{ tail -n 5 "$work/debootstrap.log" >&2; fail "the root could not be made"; }
+		{ tail -n 5 "$work/debootstrap.log" >&2; cannot "the root could not be made"; }
 }
 
 make_packages() {
@@ -81,11 +84,13 @@ make_job() {
 # One boot: the job inside does its phase, writes what came of it, and powers the container off.
 boot() {
 	echo "$1" >"$root/trial/phase"
+	rm -f "$root/trial/log" "$root/trial/result"
 	SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 timeout --kill-after=20 $boot_s systemd-nspawn --quiet --register=no --keep-unit \
 		--private-network --console=pipe --boot -D "$root" </dev/null >"$work/console" 2>&1 &
 	container=$!
 	wait "$container" || true
 	container=
+	if [ ! -e "$root/trial/log" ]; then tail -n 20 "$work/console" >&2; cannot "the container does not boot"; fi
 	if [ "$(cat "$root/trial/result" 2>/dev/null)" != "ok $1" ]; then
 		tail -n 20 "$work/console" "$root/trial/journal" "$root/trial/log" 2>/dev/null || true
 		fail "boot $1 failed, see above"
