@@ -90,6 +90,12 @@ server-bundle: $(READY) ## One archive with the server and its installer, for a 
 	@test -e $(SERVER_ARCHIVE) || $(MAKE) server-binary
 	$(BIN)/python packaging/make_server_bundle.py $(SERVER_ARCHIVE)
 
+.PHONY: rpm
+rpm: $(READY) ## rpm of the agent that is in dist/ (needs rpmbuild)
+	@command -v rpmbuild >/dev/null || { echo "rpmbuild is missing: apt-get install rpm, or dnf install rpm-build"; exit 1; }
+	@test -e $(AGENT_ARCHIVE) || $(MAKE) agent-binary
+	$(BIN)/python packaging/make_rpm.py $(AGENT_ARCHIVE)
+
 .PHONY: test-packaging
 test-packaging: $(READY) ## Install, reboot, upgrade and take off agent and server in a root without Python (root, Debian)
 	@test -e $(AGENT_ARCHIVE) || $(MAKE) agent-binary

@@ -17,7 +17,7 @@ from email.utils import format_datetime
 from pathlib import Path
 
 from programs import PROGRAMS, ROOT, Program, filled
-from tree import Built, compressed, read_build, stage, unpack, write
+from tree import Built, compressed, preview_first, read_build, stage, unpack, write
 
 RECIPE = ROOT / "packaging/deb"
 MAINTAINER = os.environ.get("MAINTAINER", "CT-Ops <maintainers@ct-ops.invalid>")
@@ -49,18 +49,9 @@ def build(program: Program, archive: Path, scratch: Path, output: Path, kind: st
     stage(program, frozen, root)
     _add_documents(program, built, root)
     _add_control(program, built, root)
-    package = output / f"{program.name}_{debian_version(built.version)}_{built.architecture}.deb"
+    package = output / f"{program.name}_{preview_first(built.version)}_{built.architecture}.deb"
     pack(root, package, built.epoch, kind)
     return package
-
-
-def debian_version(version: str) -> str:
-    """Return a version so that Debian puts its previews before it: 1.0rc1 is 1.0~rc1."""
-    for mark in ("rc", "b", "a", ".dev"):
-        head, found, tail = version.partition(mark)
-        if found:
-            return f"{head}~{mark.lstrip('.')}{tail}"
-    return version
 
 
 def control(program: Program, built: Built, size_kib: int) -> str:
@@ -68,7 +59,7 @@ def control(program: Program, built: Built, size_kib: int) -> str:
     described = "\n".join(f" {line}" for line in program.description.splitlines())
     return (
         f"Package: {program.name}\n"
-        f"Version: {debian_version(built.version)}\n"
+        f"Version: {preview_first(built.version)}\n"
         f"Architecture: {built.architecture}\n"
         f"Maintainer: {MAINTAINER}\n"
         f"Installed-Size: {size_kib}\n"
@@ -94,7 +85,7 @@ def pack(root: Path, package: Path, epoch: int, kind: str) -> None:
 def _add_documents(program: Program, built: Built, root: Path) -> None:
     when = format_datetime(datetime.fromtimestamp(built.epoch, tz=UTC))
     changes = (
-        f"{program.name} ({debian_version(built.version)}) unstable; urgency=medium\n\n"
+        f"{program.name} ({preview_first(built.version)}) unstable; urgency=medium\n\n"
         f"  * Release {built.version}: what changed is said in CHANGELOG.md of the release.\n\n"
         f" -- {MAINTAINER}  {when}\n"
     )

@@ -93,6 +93,15 @@ def packaged_unit(text: str) -> str:
     return text.replace(_ADMINISTRATORS, _PACKAGES)
 
 
+def preview_first(version: str) -> str:
+    """Return a version so that dpkg and rpm put its previews before it: 1.0rc1 is 1.0~rc1."""
+    for mark in ("rc", "b", "a", ".dev"):
+        head, found, tail = version.partition(mark)
+        if found:
+            return f"{head}~{mark.lstrip('.')}{tail}"
+    return version
+
+
 def write(file: Path, content: str | bytes, *, mode: int = 0o644) -> None:
     """Write one file of the package, with its folders."""
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -9,9 +9,9 @@ import tarfile
 from pathlib import Path
 
 import pytest
-from make_deb import build, control, debian_version
+from make_deb import build, control
 from programs import AGENT, filled
-from tree import Built, packaged_unit
+from tree import Built, packaged_unit, preview_first
 
 from ct_ops_agent.checks.kept import FILE as CHECKS_NAME
 from ct_ops_agent.delivery.opening import FILE_NAME as OUTBOX_NAME
@@ -104,12 +104,12 @@ def test_the_package_wants_the_c_library_that_was_built_against() -> None:
 
 
 @pytest.mark.parametrize(
-    ("ours", "debians"),
+    ("ours", "theirs"),
     [("1.2.3", "1.2.3"), ("1.2.3rc1", "1.2.3~rc1"), ("1.2.dev4", "1.2~dev4"), ("2.0b1", "2.0~b1")],
 )
-def test_a_preview_comes_before_its_release(ours: str, debians: str) -> None:
-    """For Debian 1.0rc1 were newer than 1.0."""
-    assert debian_version(ours) == debians
+def test_a_preview_comes_before_its_release(ours: str, theirs: str) -> None:
+    """For dpkg and rpm 1.0rc1 were newer than 1.0."""
+    assert preview_first(ours) == theirs
 
 
 def test_the_packaged_unit_starts_the_packaged_program() -> None:
