@@ -15,6 +15,7 @@ import os
 import selectors
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -32,6 +33,9 @@ _TOLD_BYTES = 2_000
 _LOOK_EVERY_S = 0.01
 _running: set[subprocess.Popen[bytes]] = set()
 """Not reaped yet."""
+
+_starting = threading.Lock()
+"""Held from the start of a program until it is in `_running`."""
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -100,20 +104,7 @@ def run_program(
     Raises:
         CollectorError: it cannot be started, fails, takes too long or prints too much.
     """
-    try:
-        process = subprocess.Popen(  # noqa: S603  the operator names it; no shell, no input
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={"PATH": _PATH, "LC_ALL": "C.UTF-8", **environment},
-            cwd="/",
-            start_new_session=True,
-        )
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
-        raise CollectorError(f"{command[0]} cannot be started: {why}") from error
-    _running.add(process)
+    process = _start(command, environment)
     try:
         output, complaint = _read_both(process, timeout_s, output_limit)
     finally:
@@ -122,6 +113,30 @@ def run_program(
     if process.returncode != 0:
         raise CollectorError(f"{command[0]} ended with {_ending(process.returncode)}{_said(complaint)}")
     return output.decode(errors="replace")
+
+
+def _start(command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Start a program so that an agent that ends meanwhile knows of it.
+
+    Raises:
+        CollectorError: it cannot be started.
+    """
+    try:
+        with _starting:
+            process = subprocess.Popen(  # noqa: S603  the operator names it; no shell, no input
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                env={"PATH": _PATH, "LC_ALL": "C.UTF-8", **environment},
+                cwd="/",
+                start_new_session=True,
+            )
+            _running.add(process)
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise CollectorError(f"{command[0]} cannot be started: {why}") from error
+    return process
 
 
 def _read_both(process: subprocess.Popen[bytes], timeout_s: float, limit: int) -> tuple[bytes, bytes]:
@@ -176,8 +191,9 @@ def _kill_group(process: subprocess.Popen[bytes]) -> None:
 @atexit.register
 def _kill_what_runs() -> None:
     """An agent that ends leaves no program behind, also without a service manager that would see to it."""
-    for process in tuple(_running):
-        _kill_group(process)
+    with _starting:
+        for process in tuple(_running):
+            _kill_group(process)
 
 
 def _ending(code: int) -> str:
