@@ -19,14 +19,12 @@ bzip2 (bzip2-1.0.6), xz (public domain), expat and libffi (MIT), libuuid (BSD-3-
 (GPL-3.0-or-later with the GCC Runtime Library Exception). On Debian the texts of the GPL are
 /usr/share/common-licenses/GPL-2 and /usr/share/common-licenses/GPL-3.
 
-These packages are part of it, as sbom.cdx.json beside the program says, each under its own license:
+These packages are part of it, as sbom.cdx.json beside the program says, each under its own license; their
+license files are in licenses.txt there:
 
 """
 
 _LICENSE_NAMES = ("LICEN", "COPYING", "NOTICE", "AUTHORS")
-
-_TEXTS = "licenses.txt"
-"""Beside the program: the packages' own license files, when the folder has them."""
 
 
 def copyright_text(frozen: Path) -> str:
@@ -35,8 +33,7 @@ def copyright_text(frozen: Path) -> str:
     lines = [
         f"  {one['name']} {one['version']}: {_license(one.get('licenses'))}" for one in bom["components"]
     ]
-    texts = frozen / _TEXTS
-    return _HEAD + "\n".join(lines) + "\n" + ("\n" + texts.read_text() if texts.exists() else "")
+    return _HEAD + "\n".join(lines) + "\n"
 
 
 def license_texts(environment: Path) -> str:
