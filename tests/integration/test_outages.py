@@ -132,7 +132,7 @@ async def reporting(config: AgentConfig, check_id: str) -> AsyncIterator[Reporte
 
         agent.lifecycle.acknowledged = note  # type: ignore[method-assign]  # watched, not replaced
         putting = asyncio.create_task(reporter.keep_putting())
-        others = [asyncio.create_task(beat(due)), asyncio.create_task(agent.lifecycle.run())]
+        others = [asyncio.create_task(beat(due)), *living(agent)]
         try:
             yield reporter
             reporter.is_enough = True  # not cut off: a result that was put must also have been counted
@@ -141,6 +141,12 @@ async def reporting(config: AgentConfig, check_id: str) -> AsyncIterator[Reporte
         finally:
             for task in (putting, *others):
                 await end(task)
+
+
+def living(agent: BuiltAgent) -> list[asyncio.Task[None]]:
+    """Run its stream and its workshop, which ends the checks that the stream brought."""
+    assert agent.workshop is not None
+    return [asyncio.create_task(part.run()) for part in (agent.workshop, agent.lifecycle)]
 
 
 async def beat(due: asyncio.Event) -> None:
@@ -309,9 +315,10 @@ async def test_an_agent_that_is_killed_at_any_moment_loses_nothing(
             config, check_id, max(said, default=START_MS) + 2, after_s=0.5 + number * 0.13
         )
     with built_agent(config, asyncio.Event()) as agent:
-        living = asyncio.create_task(agent.lifecycle.run())
+        parts = living(agent)
         await until_delivered(agent)
-        await end(living)
+        for part in parts:
+            await end(part)
 
     connection = sqlite3.connect(f"file:{process.data_dir / 'ct-ops.db'}?mode=ro", uri=True)
     stored = {int(at_ms) for (at_ms,) in connection.execute("SELECT ran_at FROM check_results")}

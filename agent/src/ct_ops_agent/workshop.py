@@ -44,6 +44,8 @@ class Workshop:
         """The list that runs is of a server that can take it back; so is whatever was kept."""
 
         self._has_news = asyncio.Event()
+        self._is_open = True
+        """Whether it takes work: the stream that brings work may end after the workshop."""
 
     async def run(self) -> None:
         """Go on with what was under way before the start, and end everything when cancelled."""
@@ -57,6 +59,7 @@ class Workshop:
                 saving = asyncio.ensure_future(asyncio.to_thread(self._kept.save, self._to_keep()))
                 await asyncio.shield(saving)
         finally:
+            self._is_open = False
             if saving is not None:  # a list that is older must not be written after the newest
                 await asyncio.wait({saving})
             if self._has_news.is_set():
@@ -72,7 +75,9 @@ class Workshop:
         self._links.set(link)
 
     def take(self, work: Work) -> None:
-        """Start, change and stop what this frame of the server asks for."""
+        """Start, change and stop what this frame of the server asks for, until the workshop has ended."""
+        if not self._is_open:
+            return  # nobody would stop it; the server asks again on the next stream
         if work.checks is not None:
             self._take_checks(work.checks)
         for query in work.queries:

@@ -81,6 +81,20 @@ async def test_checks_go_on_after_a_restart_while_the_server_is_away(
         await results.several(2)
 
 
+async def test_a_frame_that_comes_after_the_end_starts_nothing(
+    tmp_path: Path, results: KeptResults, time: MovedTime
+) -> None:
+    """The stream may end after the workshop; what it brings then nobody would stop."""
+    async with working(tmp_path, results, time) as workshop:
+        workshop.connected(FakeLink())
+    before = asyncio.all_tasks()
+    workshop.take(Work((CHECK,), (Query("q1", "list_ports"),), Task("t1", "custom_script", "{}", 1)))
+
+    assert before == asyncio.all_tasks()
+    await settle()
+    assert [] == results.kept
+
+
 async def test_a_frame_that_says_nothing_of_checks_changes_nothing(
     tmp_path: Path, results: KeptResults, time: MovedTime
 ) -> None:
