@@ -235,3 +235,21 @@ async def test_what_an_agent_reports_of_its_clock_is_shown(store: StoreUnderTest
         shown.append((await store.agent("a")).clock_skew)
 
     assert [timedelta(milliseconds=-2_501), timedelta(days=400), None] == shown
+
+
+async def test_a_prefix_of_hostnames_is_no_pattern(store: StoreUnderTest) -> None:
+    """``%`` and ``_`` mean themselves, capitals too: whoever deletes by prefix deletes nothing else."""
+    names = {
+        "1": "load_a-2",
+        "2": "load_a-1",
+        "3": "loadxa-1",
+        "4": "Load_a-1",
+        "5": "an-load_a-1",
+        "6": "load%",
+    }
+    for agent_id, hostname in names.items():
+        await admit_host(store, agent_id, hostname)
+
+    assert [("2", "load_a-1"), ("1", "load_a-2")] == list(await store.agents.hosts_starting_with("load_a-"))
+    assert [("6", "load%")] == list(await store.agents.hosts_starting_with("load%"))
+    assert [] == list(await store.agents.hosts_starting_with("nothing-"))

@@ -169,6 +169,10 @@ class MemoryStore(MemoryTokens):
         hosts = [row for row in rows if row.application.hostname == selector]
         return [self._agent(row) for row in sorted(named or begun or hosts, key=lambda row: row.id)]
 
+    async def hosts_starting_with(self, prefix: str) -> Sequence[tuple[str, str]]:
+        rows = (row for row in self._rows.values() if row.application.hostname.startswith(prefix))
+        return sorted(((row.id, row.application.hostname) for row in rows), key=lambda host: host[::-1])
+
     async def change_status(
         self, agent_id: str, *, allowed_from: frozenset[AgentStatus], to: AgentStatus, actor: str, reason: str
     ) -> AgentStatus | None:

@@ -98,7 +98,9 @@ async def running_server(
         await stack.enter_async_context(push_bus(core, bus, parts))
         await stack.enter_async_context(samples_looked_after(core, metrics.delivery))
         upstreams = stack.enter_context(_private_sockets())
-        http_port = await stack.enter_async_context(http_apps(core, callers, upstreams, registry))
+        http_port = await stack.enter_async_context(
+            http_apps(core, callers, upstreams, registry, hint=bus.hint)
+        )
         door = _front_door(core, parts, upstreams)
         grpc_port = await stack.enter_async_context(_agent_port(core, parts, upstreams, door))
         core.whereabouts.listening_on(grpc_port)

@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from ct_ops_server.core import Core
+from ct_ops_server.edge.bulk_delete import BulkDelete
 from ct_ops_server.edge.callers import Callers
 from ct_ops_server.edge.client_address import client_behind_proxy, client_of, protocol_named_by
 from ct_ops_server.edge.downloads import Downloads
@@ -20,22 +21,28 @@ from ct_ops_server.edge.http_server import HttpServer, unix_socket
 from ct_ops_server.edge.install_route import InstallRoute
 from ct_ops_server.edge.local_app import build_local_app
 from ct_ops_server.edge.public_app import build_public_app
+from ct_ops_server.fleet.load_test_hosts import LoadTestHosts
 from ct_ops_server.fleet.ports import StoreError
 from ct_ops_server.releases.release_key import release_key_text
 
 
 @asynccontextmanager
 async def http_apps(
-    core: Core, callers: Callers, upstreams: Upstreams, registry: CollectorRegistry
+    core: Core,
+    callers: Callers,
+    upstreams: Upstreams,
+    registry: CollectorRegistry,
+    *,
+    hint: Callable[[str], None],
 ) -> AsyncIterator[int]:
-    """Serve both apps; the value is the port of the local one."""
+    """Serve both apps; the value is the port of the local one. ``hint`` tells the push bus of what was decided."""
     settings = core.settings
     behind_proxy = client_behind_proxy if settings.trust_proxy_headers else client_of
     local = build_local_app(
         jwks=core.jwks,
         registry=registry,
         readiness=lambda: readiness_of(core),
-        for_hosts=_for_hosts(core, behind_proxy),
+        for_hosts=[*_for_hosts(core, behind_proxy), *_for_load_tests(core, behind_proxy, hint)],
     )
     public = build_public_app(
         ca_pem=lambda: core.keys.tls.current.ca_pem,
@@ -68,6 +75,19 @@ def _for_hosts(core: Core, address_of: Callable[[Request], str]) -> list[Route]:
     )
     downloads = Downloads(core.shelf, address_of=address_of, now_s=monotonic_s)
     return [*downloads.routes(), *install.routes()]
+
+
+def _for_load_tests(
+    core: Core, address_of: Callable[[Request], str], hint: Callable[[str], None]
+) -> list[Route]:
+    hosts = LoadTestHosts(core.store.agents, hint=hint)
+    bulk_delete = BulkDelete(
+        hosts.delete,
+        key=core.settings.loadtest_admin_key,
+        address_of=address_of,
+        now_s=asyncio.get_running_loop().time,
+    )
+    return bulk_delete.routes()
 
 
 async def readiness_of(core: Core) -> Mapping[str, str]:

@@ -47,6 +47,8 @@ class Settings:
     web_tls_cert: Path | None
     """None: off."""
     trust_proxy_headers: bool
+    loadtest_admin_key: str | None = field(repr=False)
+    """None: off. A secret."""
     log_level: str
 
     sources: Mapping[str, Source] = field(repr=False, compare=False)

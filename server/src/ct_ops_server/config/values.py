@@ -35,6 +35,18 @@ def parse_count(text: str) -> int:
     return int(text)
 
 
+def parse_credential(text: str) -> str:
+    """Return what can stand in an HTTP header as it is. Raises ``ValueError``, never with the text."""
+    if not re.fullmatch(r"[!-~]+", text):
+        raise ValueError("holds a space or a character that is not ASCII")
+    return text
+
+
+def mask_credential(text: str) -> str:
+    """Return that there is one."""
+    return _MASK if text else ""
+
+
 def parse_flag(text: str) -> bool:
     """Return whether the text is one of the words that existing servers take for yes. Raises ``ValueError``."""
     word = text.strip().lower()

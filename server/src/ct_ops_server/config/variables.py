@@ -22,9 +22,11 @@ from ct_ops_server.config.addresses import parse_addresses, parse_host, parse_po
 from ct_ops_server.config.duration import FORM, parse_duration
 from ct_ops_server.config.values import (
     LOG_LEVELS,
+    mask_credential,
     mask_database_url,
     parse_base_url,
     parse_count,
+    parse_credential,
     parse_database_url,
     parse_flag,
     parse_log_level,
@@ -237,6 +239,16 @@ VARIABLES = (
         default="false",
     ),
     Variable(
+        name="CT_OPS_LOADTEST_ADMIN_KEY",
+        field="loadtest_admin_key",
+        parse=parse_credential,
+        accepts="printable ASCII without spaces",
+        doc="Who knows it may delete hosts whose name starts with `loadtest-` ([load-testing.md](load-testing.md)): only where load tests run.",
+        without="nobody can: the endpoint answers 503",
+        secret=True,
+        mask=mask_credential,
+    ),
+    Variable(
         name="INGEST_LOG_LEVEL",
         field="log_level",
         parse=parse_log_level,
@@ -252,7 +264,6 @@ DEFERRED: dict[str, bool] = {
     "BETTER_AUTH_URL": False,
     "BETTER_AUTH_TRUSTED_ORIGINS": False,
     "REQUIRE_EMAIL_VERIFICATION": False,
-    "CT_OPS_LOADTEST_ADMIN_KEY": True,
     "NEXT_PUBLIC_APP_URL": False,
     "NODE_ENV": False,
     "INGEST_WS_URL": False,

@@ -5,6 +5,7 @@
 * ``/metrics``  Prometheus
 * ``/.well-known/jwks.json``
 * ``/api/agent/…``  what hosts download (`downloads`, `install_route`)
+* ``/api/admin/hosts/bulk-delete``  for load tests (`bulk_delete`); off unless a key is set
 """
 
 from __future__ import annotations

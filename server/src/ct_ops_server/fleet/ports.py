@@ -84,6 +84,9 @@ class AgentStore(Protocol):
         Complete (with ``facts``). At most a few; more than one means the selector is ambiguous.
         """
 
+    async def hosts_starting_with(self, prefix: str) -> Sequence[tuple[str, str]]:
+        """Id and hostname of every agent whose hostname starts with these very characters, by hostname."""
+
     async def change_status(
         self, agent_id: str, *, allowed_from: frozenset[AgentStatus], to: AgentStatus, actor: str, reason: str
     ) -> AgentStatus | None:

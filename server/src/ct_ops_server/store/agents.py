@@ -65,6 +65,13 @@ class SqlAgentStore:
                     return found
         return []
 
+    async def hosts_starting_with(self, prefix: str) -> Sequence[tuple[str, str]]:
+        """Id and hostname of every agent whose hostname starts with these very characters, by hostname."""
+        starts = sa.func.substr(agents.c.hostname, 1, len(prefix)) == prefix  # LIKE would read patterns
+        async with self._database.reading() as connection:
+            rows = (await connection.execute(sa.select(agents.c.id, agents.c.hostname).where(starts))).all()
+        return sorted(((row.id, row.hostname) for row in rows), key=lambda host: host[::-1])
+
     async def change_status(
         self, agent_id: str, *, allowed_from: frozenset[AgentStatus], to: AgentStatus, actor: str, reason: str
     ) -> AgentStatus | None:

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ct_ops_server.config.values import mask_database_url, parse_database_url, parse_log_level, parse_path
+from ct_ops_server.config.values import (
+    mask_credential,
+    mask_database_url,
+    parse_credential,
+    parse_database_url,
+    parse_log_level,
+    parse_path,
+)
 
 
 def test_a_path_is_absolute() -> None:
@@ -87,3 +94,12 @@ def test_attack_no_password_survives_masking(password: str) -> None:
 
     assert marked not in mask_database_url(f"postgresql://ops:{marked}@db/ops")
     assert marked not in mask_database_url(f"postgresql://db/ops?password={marked}")
+
+
+def test_a_credential_can_stand_in_a_header_and_is_never_shown() -> None:
+    """Neither in what is shown of a configuration nor in the complaint about it."""
+    assert "k3y!" == parse_credential("k3y!")
+    assert ("***", "") == (mask_credential("k3y!"), mask_credential(""))
+    for text in ("two words", "schlüssel", "line\nline", ""):
+        with pytest.raises(ValueError, match=r"^holds a space or a character that is not ASCII$"):
+            parse_credential(text)
