@@ -22,7 +22,7 @@ setup: $(READY) ## Create the development environment
 
 .PHONY: test
 test: $(READY) lint ## Lint, check types and contracts, run every test (real TLS, SQLite and PostgreSQL)
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 .PHONY: lint
 lint: $(READY) ## Format check, lint, types, import contracts

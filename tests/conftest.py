@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -13,6 +14,11 @@ from databases import PostgresServer, drop_database, fresh_database, postgres_se
 # A build is red or green for what was changed, never for the dice or a busy machine.
 settings.register_profile("build", derandomize=True, deadline=None)
 settings.load_profile("build")
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many processes `-n auto` means: tests of real servers wait as much as they compute."""
+    return 2 * len(os.sched_getaffinity(0))
 
 
 @pytest.fixture(scope="session")

@@ -44,11 +44,10 @@ from ct_ops_server.fleet.dispatch import Dispatch
 from ct_ops_server.fleet.presence import PresencePolicy
 from ct_ops_server.fleet.sessions import Sessions
 from ct_ops_server.http_apps import http_apps
-from ct_ops_server.ownership import owned
+from ct_ops_server.ownership import ADMIN_SOCKET, owned
 
 _log = logging.getLogger("ct_ops_server")
 _DRAIN_S = 2.0
-ADMIN_SOCKET = "admin.sock"
 
 
 @dataclass(frozen=True)

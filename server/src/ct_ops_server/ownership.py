@@ -20,6 +20,9 @@ from pathlib import Path
 from ct_ops_server.authority.errors import AuthorityError
 from ct_ops_server.authority.files import open_private_directory
 
+ADMIN_SOCKET = "admin.sock"
+"""In the data directory of a running server: where commands ask it."""
+
 _LOCK = "server.lock"
 _RETRY_S = 0.05
 

@@ -15,12 +15,10 @@ from typing import Any
 
 import httpx
 
-from ct_ops_server.app import ADMIN_SOCKET
 from ct_ops_server.cli.exits import Exit, Stop
 from ct_ops_server.config.load import load_settings
 from ct_ops_server.config.schema import Settings
-from ct_ops_server.core import open_core
-from ct_ops_server.ownership import become_owner, owned
+from ct_ops_server.ownership import ADMIN_SOCKET, become_owner, owned
 
 _TIMEOUT_S = 30.0
 _PATIENCE_S = 10.0
@@ -87,6 +85,8 @@ def _ask_running(
 async def _ask_here(
     settings: Settings, method: str, path: str, body: Mapping[str, Any] | None
 ) -> httpx.Response:
+    from ct_ops_server.core import open_core  # noqa: PLC0415  half a second, for nothing where a server runs
+
     async with open_core(settings) as core:
         transport = httpx.ASGITransport(core.admin_app(hint=_nobody_to_hint))
         async with httpx.AsyncClient(transport=transport, timeout=_TIMEOUT_S) as client:

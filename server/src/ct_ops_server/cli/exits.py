@@ -20,8 +20,7 @@ from ct_ops_server.authority.errors import AuthorityError
 from ct_ops_server.config.problems import ConfigError
 from ct_ops_server.fleet.ports import StoreError
 from ct_ops_server.ownership import DataDirBusyError, DataDirForbiddenError
-from ct_ops_server.store.database_url import DatabaseUrlError
-from ct_ops_server.store.migrations import SchemaNewerError
+from ct_ops_server.store.errors import DatabaseUrlError, SchemaNewerError
 
 
 class Exit(IntEnum):

@@ -2,6 +2,7 @@
 
 * ``opening``       an open store: migrated, its writer running, its parts put together
 * ``database_url``  addresses of databases: pure
+* ``errors``        what keeps it from being opened
 * ``database``      connections: one way to write, one way to read
 * ``faults``        what a driver's error means: try later, try again, or never
 * ``schema``        the tables, and the database's clock

@@ -28,6 +28,8 @@ from urllib.parse import quote, unquote
 
 from sqlalchemy import URL
 
+from ct_ops_server.store.errors import DatabaseUrlError
+
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 DEFAULT_CONNECT_TIMEOUT_S = 10.0
 
@@ -37,10 +39,6 @@ _PLACE_PARAMETERS = ("host", "port", "user", "password", "dbname")
 _KNOWN_PARAMETERS = frozenset(
     (*_TLS_PARAMETERS, *_SERVER_SETTINGS, *_PLACE_PARAMETERS, "connect_timeout", "prepared_statements")
 )
-
-
-class DatabaseUrlError(ValueError):
-    """The database address cannot be used. The text says which part and what to write instead."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ct_ops_server.store.database_url import (
-    DatabaseUrlError,
-    PostgresTarget,
-    SqliteTarget,
-    parse_database_url,
-)
+from ct_ops_server.store.database_url import PostgresTarget, SqliteTarget, parse_database_url
+from ct_ops_server.store.errors import DatabaseUrlError
 
 
 def postgres(text: str) -> PostgresTarget:

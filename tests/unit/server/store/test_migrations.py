@@ -16,7 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ct_ops_server.store import migrations
 from ct_ops_server.store.database import Database
-from ct_ops_server.store.migrations import HEAD, SchemaNewerError, alembic_config
+from ct_ops_server.store.errors import SchemaNewerError
+from ct_ops_server.store.migrations import HEAD, alembic_config
 from ct_ops_server.store.opening import Store, open_store
 
 

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
+from ct_ops_server.store.errors import SchemaNewerError
+
 if TYPE_CHECKING:
     from alembic.config import Config
 
@@ -22,17 +24,6 @@ HEAD = "0007"
 
 _VERSION = sa.table("alembic_version", sa.column("version_num", sa.String))
 _LOCK = 0x63742D6F7073  # "ct-ops": any constant will do, as long as all workers take the same
-
-
-class SchemaNewerError(Exception):
-    """The database was changed by a newer version of CT-Ops than this one."""
-
-    def __init__(self, revision: str) -> None:
-        super().__init__(
-            f"the database has schema {revision}, which a newer version of CT-Ops made "
-            f"(this one knows {HEAD}): run that version again, or restore a backup from before the upgrade"
-        )
-        self.revision = revision
 
 
 def stored_revision(connection: sa.Connection) -> str | None:
@@ -74,5 +65,5 @@ def _run(connection: sa.Connection, stored: str | None) -> None:
     config = alembic_config(connection)
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
     if stored is not None and stored not in known:
-        raise SchemaNewerError(stored)
+        raise SchemaNewerError(stored, HEAD)
     command.upgrade(config, HEAD)

@@ -1,0 +1,21 @@
+"""What keeps a store from being opened until somebody puts it right. Free of SQL, so that commands load it quickly.
+
+Failures of an open store are ``fleet.ports.StoreError``.
+"""
+
+from __future__ import annotations
+
+
+class DatabaseUrlError(ValueError):
+    """The database address cannot be used. The text says which part and what to write instead."""
+
+
+class SchemaNewerError(Exception):
+    """The database was changed by a newer version of CT-Ops than this one."""
+
+    def __init__(self, revision: str, known: str) -> None:
+        super().__init__(
+            f"the database has schema {revision}, which a newer version of CT-Ops made "
+            f"(this one knows {known}): run that version again, or restore a backup from before the upgrade"
+        )
+        self.revision = revision
