@@ -68,12 +68,14 @@ def measure(environ: dict[str, str], agents: int, seconds: float) -> dict[str, o
         load = environ | {"CT_OPS_ENROLMENT_TOKEN": made["token"]}
         cpu_before = cpu_s(watched)
         figures = run(
-            load, "ct_ops_loadtest.cli", "run", "--agents", str(agents), "--duration", str(seconds),
-            "--heartbeat-interval", "0", "--ca-cert", f"{environ['INGEST_DATA_DIR']}/server-ca.crt",
+            load, "ct_ops_loadtest.cli", "run", "--agents", str(agents), "--duration", str(seconds), "--json",
+            "--heartbeat-interval", "0", "--ramp", "0", "--run-id", "bench", "--skip-preflight",
+            "--ca-cert", f"{environ['INGEST_DATA_DIR']}/server-ca.crt",
         )  # fmt: skip
         idle = run(
             load, "ct_ops_loadtest.cli", "run", "--agents", "1", "--duration", "1", "--heartbeat-interval", "0",
-            "--hostname-prefix", "single", "--ca-cert", f"{environ['INGEST_DATA_DIR']}/server-ca.crt",
+            "--ramp", "0", "--run-id", "single", "--skip-preflight", "--json",
+            "--ca-cert", f"{environ['INGEST_DATA_DIR']}/server-ca.crt",
         )  # fmt: skip
         peak = peak_rss(process.pid)
         return figures | {

@@ -23,9 +23,13 @@ from typing import Any
 
 import click
 import psutil
+import uvloop
 from heartbeats import cpu_s, machine, run
 
-from ct_ops_loadtest.virtual_agent import Target, VirtualAgent
+from ct_ops_loadtest.connection import Server
+from ct_ops_loadtest.plan import Target
+from ct_ops_loadtest.tls import Trust
+from ct_ops_loadtest.virtual_agent import VirtualAgent
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from databases import fresh_database, postgres_server
@@ -39,7 +43,7 @@ from databases import fresh_database, postgres_server
 def bench(*, agents: int, concurrency: int, database: str, client_of: str | None) -> None:
     """Measure registrations."""
     if client_of is not None:
-        click.echo(json.dumps(asyncio.run(enrol(json.loads(client_of), agents, concurrency))))
+        click.echo(json.dumps(uvloop.run(enrol(json.loads(client_of), agents, concurrency))))
         return
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ct-ops-bench-")))
@@ -99,13 +103,14 @@ async def enrol(target: dict[str, str], agents: int, concurrency: int) -> dict[s
     token = parse_token(target["token"])
     assert token.hint is not None
     port = token.hint.addresses[0].rpartition(":")[2]
-    server = Target(f"127.0.0.1:{port}", target["ca"].encode(), target["token"])
+    server = Target(Server("127.0.0.1", int(port)), Trust(target["ca"]), target["token"])
+    anonymous = server.trust.context()
     turns, seconds = asyncio.Semaphore(concurrency), list[float]()
 
     async def one(number: int) -> None:
         async with turns:
             began = time.monotonic()
-            await VirtualAgent(server, f"bench-{number:05d}").register()
+            await VirtualAgent(server, f"bench-{number:05d}", lambda _: None).register(anonymous)
             seconds.append(time.monotonic() - began)
 
     began, used = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF)

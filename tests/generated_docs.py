@@ -24,7 +24,12 @@ from ct_ops_server.enrolment.admission import table_markdown
 from ct_ops_server.enrolment.remedies import remedies_markdown
 from ct_ops_server.fleet import health, item_reasons
 from ct_ops_server.fleet.task_document import task_states_markdown, task_table_markdown
-from reference_pages import agent_commands_markdown, metrics_markdown, server_commands_markdown
+from reference_pages import (
+    agent_commands_markdown,
+    load_test_commands_markdown,
+    metrics_markdown,
+    server_commands_markdown,
+)
 
 ROOT = Path(__file__).parent.parent
 
@@ -35,6 +40,7 @@ SECTIONS: Mapping[str, Callable[[], str]] = {
     "check-types": check_types_markdown,
     "collectors": collectors_markdown,
     "degraded-reasons": health.reasons_markdown,
+    "load-test-commands": load_test_commands_markdown,
     "item-refusals": item_reasons.reasons_markdown,
     "metrics": metrics_markdown,
     "refusals": remedies_markdown,

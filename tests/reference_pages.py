@@ -8,6 +8,7 @@ import click
 from prometheus_client import CollectorRegistry
 
 from ct_ops_agent.cli.root import main as agent
+from ct_ops_loadtest.cli import main as load_tool
 from ct_ops_server.cli.root import main as server
 from ct_ops_server.edge.metrics import EdgeMetrics, StoreMetrics
 
@@ -22,6 +23,11 @@ def agent_commands_markdown() -> str:
 def server_commands_markdown() -> str:
     """Return the help of every command of the server."""
     return commands_markdown(server, "ct-ops-server")
+
+
+def load_test_commands_markdown() -> str:
+    """Return the help of every command of the load tool."""
+    return commands_markdown(load_tool, "ct-ops-loadtest")
 
 
 def commands_markdown(root: click.Command, name: str) -> str:

@@ -6,10 +6,15 @@ import click
 import pytest
 
 from ct_ops_agent.cli.root import main as agent
+from ct_ops_loadtest.cli import main as load_tool
 from ct_ops_server.cli.root import main as server
 from reference_pages import helps
 
-COMMANDS = [*helps(agent, "ct-ops-agent"), *helps(server, "ct-ops-server")]
+COMMANDS = [
+    *helps(agent, "ct-ops-agent"),
+    *helps(server, "ct-ops-server"),
+    *helps(load_tool, "ct-ops-loadtest"),
+]
 
 
 @pytest.mark.parametrize(("path", "text"), COMMANDS, ids=[path for path, _ in COMMANDS])
@@ -22,7 +27,7 @@ def test_help_says_what_a_command_does_and_shows_no_mark_of_its_source(path: str
     assert rest.strip()
 
 
-@pytest.mark.parametrize("root", [agent, server], ids=["agent", "server"])
+@pytest.mark.parametrize("root", [agent, server, load_tool], ids=["agent", "server", "loadtest"])
 def test_every_option_is_explained(root: click.Group) -> None:
     """Hidden ones are for existing installations."""
     unexplained = [

@@ -1,73 +1,110 @@
-"""What a run of the load tool says about itself."""
+"""What a run counts, and when it counts as a success."""
 
 from __future__ import annotations
 
-from collections import Counter
+from typing import Any
 
+import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from ct_ops_loadtest.figures import Tally, percentile
-
-TIMES_S = st.floats(0, 60)
+from ct_ops_loadtest.figures import MOST_SENTENCES, OTHERS, Tally, live_line, summary
 
 
-@pytest.mark.parametrize(
-    ("percent", "expected"), [(0.0, 1.0), (1.0, 1.0), (50.0, 5.0), (51.0, 6.0), (90.0, 9.0), (99.9, 10.0)]
-)
-def test_a_percentile_is_the_nearest_rank(percent: float, expected: float) -> None:
-    """Of ten values the median is the fifth: a value that was measured, never one in between."""
-    assert expected == percentile([float(value) for value in range(1, 11)], percent)
-
-
-def test_without_a_measurement_there_is_no_percentile() -> None:
-    """Zero, so that a run in which nothing was served still prints its failures."""
-    assert 0.0 == percentile([], 99.0)
-
-
-@given(st.lists(TIMES_S, min_size=1).map(sorted), st.floats(0, 100))
-def test_a_percentile_bounds_its_share_of_the_values(ordered: list[float], percent: float) -> None:
-    """At least that share of all values is not above it, and it is one of them."""
-    bound = percentile(ordered, percent)
-
-    assert bound in ordered
-    assert sum(value <= bound for value in ordered) >= percent / 100 * len(ordered) - 1e-9
+def good() -> Tally:
+    tally = Tally(agents=2, registered=2, registering_s=0.5, connected=2, streams=2, held=10, held_s=2.0)
+    for _ in range(9):
+        tally.round_trips.add(0.02)
+    tally.round_trips.add(0.5)
+    return tally
 
 
 def test_figures_are_rates_and_milliseconds() -> None:
-    """Ten heartbeats in two seconds are five a second, and 0.02 s is 20 ms."""
-    tally = Tally(registered=4, registration_s=0.5, beating_s=2.0, round_trips_s=[0.02] * 9 + [0.5])
+    """Ten heartbeats in two seconds are five a second; every percentile of the round trip, and the longest."""
+    figures = good().figures()
 
-    assert {
-        "agents": 4,
-        "registrations_per_s": 8.0,
-        "heartbeats": 10,
-        "heartbeats_per_s": 5.0,
-        "failures": {},
-        "p50_ms": 20.0,
-        "p90_ms": 20.0,
-        "p99_ms": 500.0,
-        "p99.9_ms": 500.0,
-    } == tally.figures()
+    assert (4.0, 5.0) == (figures["registrations_per_s"], figures["heartbeats_per_s"])
+    assert 20.0 == pytest.approx(figures["p50_ms"], rel=1 / 64)
+    assert (500.0, 500.0) == (figures["p99_ms"], figures["max_ms"])
+    assert {"p50_ms", "p90_ms", "p95_ms", "p99_ms", "p99.9_ms", "max_ms"} <= figures.keys()
 
 
-def test_round_trips_need_no_order() -> None:
-    """They are gathered agent by agent."""
-    one = Tally(round_trips_s=[0.3, 0.1, 0.2]).figures()
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"failed": 1, "registered": 1, "connected": 1},
+        {"pending": 1, "registered": 1, "connected": 1},
+        {"refused": 1},
+        {"broken": 1},
+        {"unanswered": 1},
+        {"connected": 1},
+    ],
+)
+def test_whatever_was_not_served_makes_the_run_a_failure(changes: dict[str, Any]) -> None:
+    """A refusal must not hide behind good percentiles."""
+    tally = good()
+    assert tally.served
+    for name, value in changes.items():
+        setattr(tally, name, value)
 
-    assert (200.0, 300.0) == (one["p50_ms"], one["p99_ms"])
+    assert not tally.served
+
+
+def test_what_the_plan_or_the_server_asked_for_is_no_failure() -> None:
+    """Cuts of the plan, and agents that were asked to come a little later."""
+    tally = good()
+    tally.cut, tally.put_off = 5, 7
+
+    assert tally.served
+
+
+def test_sentences_without_end_are_counted_together() -> None:
+    """A server that names an id in each does not fill the memory."""
+    tally = Tally()
+    for number in range(MOST_SENTENCES + 10):
+        tally.failure(f"agent {number} is unknown")
+    tally.failure("agent 0 is unknown")
+
+    assert MOST_SENTENCES + 1 == len(tally.failures)
+    assert (2, 10) == (tally.failures["agent 0 is unknown"], tally.failures[OTHERS])
+
+
+def test_tallies_of_several_processes_add_up() -> None:
+    """Counts are added, times are those of the slowest, and all of it passes through JSON."""
+    one, other = good(), good()
+    other.registering_s, other.failures, other.work = 2.0, {"full": 3}, {"tasks": 1}
+    one.failures = {"full": 1}
+    one.merge(msgspec.json.decode(msgspec.json.encode(other), type=Tally))
+
+    assert (4, 4, 20, 2.0) == (one.agents, one.registered, one.held, one.registering_s)
+    assert (20, {"full": 4}, {"tasks": 1}) == (one.round_trips.count, one.failures, one.work)
+
+
+def test_the_live_line_is_the_one_that_existing_tools_print() -> None:
+    """Registrations, streams, heartbeats, the 95th percentile, recent errors."""
+    line = live_line(30, good(), recent_failures=3)
+
+    assert line.startswith("[  30s] regs: 2A / 0P / 0F | streams: 2 | hb: 0 sent (0 failed) | rtt p95: ")
+    assert line.endswith("ms | recent errors: 3")
+
+
+def test_the_summary_names_every_sort_of_failure() -> None:
+    """With how often, beside what the run was for."""
+    tally = good()
+    tally.failures = {"UNAVAILABLE: full": 3}
+    tally.reconnecting.add(1.5)
+    tally.slow_round_trips.add(3.0)
+    tally.did("tasks", 2)
+    text = summary(tally)
+
+    assert "3 times: UNAVAILABLE: full" in text
+    assert "reconnecting    1 times" in text
+    assert "slow agents     p50" in text
+    assert "2 tasks" in text
 
 
 def test_a_run_in_which_nothing_was_served_has_figures() -> None:
     """No division by the time or number of what did not happen."""
-    figures = Tally(failures=Counter({"UNAVAILABLE: refused": 3})).figures()
+    figures = Tally(failures={"UNAVAILABLE: refused": 3}).figures()
 
     assert (0, 0, 0.0) == (figures["registrations_per_s"], figures["heartbeats_per_s"], figures["p99_ms"])
-    assert {"UNAVAILABLE: refused": 3} == figures["failures"]
-
-
-def test_failures_of_all_sorts_are_counted_together() -> None:
-    """The exit code asks for one number."""
-    assert 5 == Tally(failures=Counter({"one": 2, "other": 3})).failed
-    assert 0 == Tally().failed
+    assert "0 of 0 registered" in summary(Tally())
