@@ -71,9 +71,30 @@ def storable_time(unix_s: int, now: datetime) -> int:
     return unix_s if _YEAR_2000_S <= unix_s <= now.timestamp() + _DAY_S else 0
 
 
-def frame_of(message: wire.HeartbeatRequest, now: datetime) -> Frame:
+class LatestFacts:
+    """Disks and interfaces as the frames of a stream say them. Nearly every frame repeats the one before it."""
+
+    __slots__ = ("_facts", "_said")
+
+    def __init__(self) -> None:
+        self._said: wire.HeartbeatRequest | None = None
+        self._facts = Facts(disks=[], interfaces=[])
+
+    def of(self, message: wire.HeartbeatRequest) -> Facts:
+        """Return what a frame says of them, storable: the same object for as long as it says the same."""
+        said, self._said = self._said, message
+        if (
+            said is None
+            or message.disks != said.disks
+            or message.network_interfaces != said.network_interfaces
+        ):
+            self._facts = facts_of(message)
+        return self._facts
+
+
+def frame_of(message: wire.HeartbeatRequest, facts: Facts, now: datetime) -> Frame:
     """Return what a heartbeat frame says, storable."""
-    return Frame(vitals=_vitals(message, now), facts=_facts(message), clock_skew=_clock_skew(message, now))
+    return Frame(vitals=_vitals(message, now), facts=facts, clock_skew=_clock_skew(message, now))
 
 
 def _clock_skew(message: wire.HeartbeatRequest, now: datetime) -> timedelta | None:
@@ -104,7 +125,8 @@ def _vitals(message: wire.HeartbeatRequest, now: datetime) -> Vitals:
     )
 
 
-def _facts(message: wire.HeartbeatRequest) -> Facts:
+def facts_of(message: wire.HeartbeatRequest) -> Facts:
+    """Return the disks and interfaces of a frame, storable."""
     return Facts(
         disks=[_disk(disk) for disk in message.disks[:_DISKS]],
         interfaces=[_interface(interface) for interface in message.network_interfaces[:_INTERFACES]],

@@ -18,6 +18,7 @@ from ct_ops_server.edge import convert
 from ct_ops_server.edge.deliveries import StreamDeliveries, is_batch_only
 from ct_ops_server.edge.outgoing import Outgoing
 from ct_ops_server.edge.pace import FramePace, allowed_silence_s
+from ct_ops_server.edge.patience import Patience
 from ct_ops_server.edge.refusals import refuse
 from ct_ops_server.edge.renewals import FEATURE, StreamRenewals, has_expired, is_sent_to_renew
 from ct_ops_server.edge.rpc import RpcGround
@@ -52,11 +53,11 @@ class HeartbeatRpc:
             _log.info("agent %s connected from %s", leaf.agent_id, caller.address)
             self._parts.metrics.streams.inc()
             try:
-                outgoing = Outgoing(context, caller, self._parts.limits)
-                conversation = Conversation(
-                    self._ground, leaf, session, first, context=context, outgoing=outgoing
-                )
-                await conversation.run()
+                with Outgoing(context, caller, self._parts.limits) as outgoing:
+                    conversation = Conversation(
+                        self._ground, leaf, session, first, context=context, outgoing=outgoing
+                    )
+                    await conversation.run()
             finally:
                 self._parts.metrics.streams.dec()
                 await _close(session, leaf.agent_id)
@@ -93,6 +94,7 @@ class Conversation:
         self._features = frozenset(first.hello.features)
         self._renewals = StreamRenewals(ground.parts.enrolment, leaf)
         self._deliveries = StreamDeliveries(ground.parts, leaf.agent_id, session.generation)
+        self._facts = convert.LatestFacts()
         self._told_fingerprint = ""
         self._opened_at = ground.parts.now()
         self._now_s = asyncio.get_running_loop().time
@@ -102,17 +104,18 @@ class Conversation:
         await self._take(self._first)
         stream = LiveStream(self._leaf.agent_id, self._session.generation, self._features)
         async with self._parts.dispatch.connected(stream, self._push):
-            await self._take_the_others()
+            with Patience() as patience:
+                await self._take_the_others(patience)
 
     async def _push(self, work: Work) -> None:
         await self._outgoing.push(push_message(work, self._features))
 
-    async def _take_the_others(self) -> None:
+    async def _take_the_others(self, patience: Patience) -> None:
         limits = self._parts.limits
         pace = FramePace(per_second=limits.frames_per_second, burst=limits.frames_burst, now_s=self._now_s)
         declared_s = float(self._first.hello.interval_s)
         gap_s, read_at_s = declared_s, self._now_s()
-        while (raw := await self._next_frame(gap_s)) is not None:
+        while (raw := await self._next_frame(patience, gap_s)) is not None:
             now_s = self._now_s()
             gap_s, read_at_s = declared_s or now_s - read_at_s, now_s
             frame = self._ground.parse(raw, wire.HeartbeatRequest)
@@ -133,21 +136,20 @@ class Conversation:
         if not self._renews_itself and is_sent_to_renew(not_after, opened_at=self._opened_at, now=now):
             raise refuse("renew_leaf")
 
-    async def _next_frame(self, interval_s: float) -> bytes | None:
+    async def _next_frame(self, patience: Patience, interval_s: float) -> bytes | None:
         """Return the next frame. A host that hangs keeps its connection open: silence ends the stream."""
         limits = self._parts.limits
         allowed_s = allowed_silence_s(
             interval_s=interval_s, floor_s=limits.silence_s, unknown_s=limits.silence_unknown_s
         )
         try:
-            async with asyncio.timeout(allowed_s):
-                return await _read(self._context)
+            return await patience.wait(_read(self._context), allowed_s)
         except TimeoutError:
             raise refuse("silent") from None
 
     async def _store(self, frame: wire.HeartbeatRequest) -> None:
         arrived_s = self._now_s()
-        await self._session.record(convert.frame_of(frame, self._parts.now()))
+        await self._session.record(convert.frame_of(frame, self._facts.of(frame), self._parts.now()))
         self._parts.metrics.heartbeats.inc()
         self._parts.metrics.heartbeat_seconds.observe(self._now_s() - arrived_s)
 

@@ -88,6 +88,9 @@ class Received:
         return bool(self.items or self.malformed)
 
 
+_NOTHING = Received()
+
+
 def items_of_batch(payload: bytes, now: datetime) -> Received:
     """Return the items of a batch's payload, indexed over its results, then its samples, then its gaps.
 
@@ -110,6 +113,8 @@ def items_of_batch(payload: bytes, now: datetime) -> Received:
 
 def items_of_frame(frame: wire.HeartbeatRequest, now: datetime) -> Received:
     """Return the results that an existing agent sends beside its vitals."""
+    if not (frame.check_results or frame.query_results or frame.task_progress or frame.task_results):
+        return _NOTHING  # nearly every frame
     latest_ms = _latest_ms(now)
     return _collect(
         chain(

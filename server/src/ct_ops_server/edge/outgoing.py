@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
 
 import grpc
 
 from ct_ops_proto.agent.v1 import ingest_pb2 as wire
 from ct_ops_server.edge.callers import Caller
 from ct_ops_server.edge.limits import Limits
+from ct_ops_server.edge.patience import Patience
 
 if TYPE_CHECKING:
     from ct_ops_server.edge.rpc import Context
@@ -23,13 +25,23 @@ _log = logging.getLogger("ct_ops_server.agent_service")
 
 
 class Outgoing:
-    """Writes to one stream."""
+    """Writes to one stream, for as long as its block lasts."""
 
     def __init__(self, context: Context, caller: Caller, limits: Limits) -> None:
         self._context = context
         self._caller = caller
         self._limits = limits
         self._one_at_a_time = asyncio.Lock()
+        self._patience = Patience()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing more is written."""
+        self._patience.__exit__(kind, error, trace)
 
     async def reply(self, message: wire.HeartbeatResponse) -> None:
         """Write a reply; returns when the transport has taken it."""
@@ -45,8 +57,9 @@ class Outgoing:
     async def _write(self, message: wire.HeartbeatResponse) -> None:
         async with self._one_at_a_time:
             try:
-                async with asyncio.timeout(self._limits.stalled_s):
-                    await self._context.write(message.SerializeToString())
+                await self._patience.wait(
+                    self._context.write(message.SerializeToString()), self._limits.stalled_s
+                )
             except TimeoutError:
                 self._caller.end("stalled", grace_s=self._limits.end_grace_s)
                 await asyncio.sleep(0)  # the RPC's own task is cancelled here; a push just ends

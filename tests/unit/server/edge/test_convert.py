@@ -65,6 +65,10 @@ def assert_storable(value: object) -> None:
                 assert_storable(getattr(value, name))
 
 
+def frame_of(message: wire.HeartbeatRequest) -> Frame:
+    return convert.frame_of(message, convert.facts_of(message), NOW)
+
+
 def assert_frame_storable(frame: Frame) -> None:
     assert_storable(frame.vitals)
     assert_storable(frame.facts)
@@ -73,7 +77,7 @@ def assert_frame_storable(frame: Frame) -> None:
 @given(message=FRAMES)
 def test_every_frame_is_storable(message: wire.HeartbeatRequest) -> None:
     """No NUL, nothing infinite, nothing beyond 63 bits, nothing without end."""
-    assert_frame_storable(convert.frame_of(message, NOW))
+    assert_frame_storable(frame_of(message))
 
 
 @given(raw=st.binary(max_size=400))
@@ -84,18 +88,33 @@ def test_whatever_parses_is_storable(raw: bytes) -> None:
         message.ParseFromString(raw)
     except DecodeError:
         return
-    assert_frame_storable(convert.frame_of(message, NOW))
+    assert_frame_storable(frame_of(message))
 
 
 @given(message=FRAMES)
 def test_percentages_and_times_mean_something(message: wire.HeartbeatRequest) -> None:
     """0 to 100, and between 2000 and a day from now or nothing."""
-    vitals = convert.frame_of(message, NOW).vitals
+    vitals = frame_of(message).vitals
 
     assert all(
         0 <= share <= 100 for share in (vitals.cpu_percent, vitals.memory_percent, vitals.disk_percent)
     )
     assert vitals.reported_at_s == 0 or 946_684_800 <= vitals.reported_at_s <= NOW.timestamp() + 86_400
+
+
+@given(messages=st.lists(st.one_of(FRAMES, st.just(wire.HeartbeatRequest())), max_size=4))
+def test_facts_are_those_of_the_frame_at_hand_whatever_came_before_it(
+    messages: list[wire.HeartbeatRequest],
+) -> None:
+    """Each frame twice: what is repeated is not read again, and nothing else is left out."""
+    latest = convert.LatestFacts()
+
+    for message in messages:
+        facts = latest.of(message)
+        assert convert.facts_of(message) == facts
+        assert facts is latest.of(wire.HeartbeatRequest.FromString(message.SerializeToString())) or any(
+            disk.percent_used != disk.percent_used for disk in message.disks
+        )
 
 
 def test_attack_terminal_escapes_and_hidden_text_are_taken_out() -> None:
@@ -114,7 +133,7 @@ def test_lists_have_an_end() -> None:
         disks=[wire.DiskInfo(device=str(number)) for number in range(1_000)],
         network_interfaces=[wire.NetworkInterface(ip_addresses=["192.0.2.1"] * 1_000)] * 1_000,
     )
-    facts = convert.frame_of(message, NOW).facts
+    facts = convert.facts_of(message)
 
     assert (256, 256) == (len(facts.disks), len(facts.interfaces))
     assert len(facts.interfaces[0].ip_addresses) == 64
@@ -186,7 +205,7 @@ def test_clock_skew_is_what_the_agent_measured_or_what_its_frame_shows(
     if said_ms is not None:
         message.clock_skew_ms = said_ms
 
-    assert skew == convert.frame_of(message, NOW).clock_skew
+    assert skew == frame_of(message).clock_skew
 
 
 def test_an_absurdly_long_token_is_refused_before_it_is_hashed() -> None:
