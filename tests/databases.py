@@ -30,6 +30,11 @@ class PostgresServer:
     """Of its maintenance database, in libpq's form."""
     _server: Any
 
+    @property
+    def tools(self) -> Path:
+        """Return the folder of pg_dump and the others of its version."""
+        return Path(self._server.bin_path)
+
     def stop(self) -> None:
         """Stop it at once, as an outage would; nothing happens when it is stopped already."""
         if (self._server.pgdata / "postmaster.pid").exists():

@@ -5,7 +5,7 @@
 #   /usr/lib/ct-ops/server/install-server.sh --undo          back to the version before the upgrade
 #   /usr/lib/ct-ops/server/install-server.sh --uninstall [--purge]
 #
-# An upgrade copies a SQLite database first, and goes back by itself when the new version does not start.
+# An upgrade copies the database first, and goes back by itself when the new version does not serve.
 # Uninstalling keeps settings, keys and data; --purge removes them, by name, and nothing else.
 set -eu
 
@@ -19,6 +19,8 @@ settings=/etc/ct-ops/server.env
 data=/var/lib/ct-ops/server
 shelf=/var/lib/ct-ops/agent-dist
 way_back=$versions/way-back
+unit_before=$versions/way-back.service
+patience=60s
 space_kib=400000
 
 say() { printf '%s\n' "$*"; }
@@ -119,26 +121,39 @@ put_unit() {
 	ctl daemon-reload
 }
 
-# Of a database that is there already. Prints the copy's path, or nothing when there is nothing to copy.
+# Of a database that is there already, by the version that made it. Prints the copy's path, or nothing when there
+# is nothing to copy.
 save_database() {
 	install -d -m 0700 -o $user -g $user "$data/backups"
-	copy=$data/backups/before-$1-$(date -u +%Y%m%dT%H%M%SZ).db
-	if said=$("$versions/$1/$name" database backup "$copy" 2>&1); then
+	by=$versions/$2/$name copy=$data/backups/before-$1-$(date -u +%Y%m%dT%H%M%SZ)
+	if "$by" config show 2>/dev/null | grep -q "$postgresql"; then copy=$copy.dump; else copy=$copy.db; fi
+	if said=$("$by" database backup "$copy" 2>&1); then
 		say "$copy"
 	else
 		case $said in *"no database yet"*) ;; *) say "$said" >&2; return 1 ;; esac
 	fi
 }
 
-is_postgresql() { "$1" config show 2>/dev/null | grep -q '^DATABASE_URL  *postgres'; }
+postgresql='^DATABASE_URL  *postgres'
+
+check_database() {
+	if [ $saved = no ] && "$here/server/$name" config show 2>/dev/null | grep -q "$postgresql" && ! command -v pg_dump >/dev/null; then
+		fail "an upgrade changes the database, and without PostgreSQL's client (pg_dump, psql) on this host it cannot be copied before: install it, or copy the database where it runs and run this again with --database-saved (then there is no way back to it by itself)"
+	fi
+}
+
+# It runs, and says of itself that it serves. Its own start is no proof: what fails a moment later is no upgrade.
+serves() {
+	systemctl start $name || return 1
+	if "$link" ready --help >/dev/null 2>&1; then "$link" ready --wait $patience || return 1; fi
+	[ "$(systemctl show -P NRestarts $name)" = 0 ] && systemctl --quiet is-active $name
+}
 
 install_it() {
 	check_host
 	new=$(cat "$here/VERSION")
 	old=$(installed_version)
-	if [ -n "$old" ] && [ "$old" != "$new" ] && [ $saved = no ] && is_postgresql "$here/server/$name"; then
-		fail "an upgrade changes the database, and this one is PostgreSQL: save it with pg_dump, then run this again with --database-saved"
-	fi
+	[ -z "$old" ] || check_database
 	make_user
 	make_folders
 	put_settings
@@ -147,27 +162,48 @@ install_it() {
 	if running && systemctl --quiet is-active $name; then was=yes; systemctl stop $name; fi
 	put_version "$new"
 	copy=
-	if [ -n "$old" ] && [ "$old" != "$new" ]; then
-		[ $saved = yes ] || copy=$(save_database "$new") || { [ $was = no ] || ctl start $name; fail "the database could not be copied; the version $old is still in use"; }
-		printf '%s\n%s\n' "$old" "$copy" >"$way_back"
-	fi
+	[ "$old" = "$new" ] || prepare_database
 	point_to "$new"
 	put_unit
 	systemctl --quiet enable $name
+	ctl reset-failed $name 2>/dev/null || true
 	if [ $start = no ] || ! running; then
 		say "installed version $new, not started: systemctl start $name"
-	elif systemctl start $name; then
-		say "version $new runs"
+	elif serves; then
+		say "version $new serves"
 	elif [ -n "$old" ] && [ "$old" != "$new" ]; then
-		say "version $new does not start (journalctl -u $name says why): going back to $old" >&2
+		say "version $new does not serve (journalctl -u $name says why): going back to $old" >&2
 		undo
-		exit 1
+		fail "version $new was not installed; $old serves as before"
 	else
 		fail "it does not start: journalctl -u $name says why; correct $settings, then: systemctl start $name"
 	fi
 	remove_old_versions "$new" "$old"
-	[ -n "$copy" ] && say "the database from before: $copy; back to version $old: $versions/install-server.sh --undo"
-	[ -n "$old" ] || say "Settings: $settings. Next, for the first host: $name token create --label first-host"
+	[ -z "$copy" ] || say "the database from before: $copy"
+	if [ -n "$old" ]; then
+		[ "$old" = "$new" ] || say "back to version $old: $versions/install-server.sh --undo"
+	else
+		say "Settings: $settings. Next, for the first host: $name token create --label first-host"
+	fi
+}
+
+# Copy it, note the way back, and bring it to the new schema: all before anything else changes.
+prepare_database() {
+	reason=leaving-$old
+	[ -n "$old" ] || reason=installing-$new
+	if [ $saved = no ]; then
+		copy=$(save_database "$reason" "${old:-$new}") || stay "the database could not be copied, see above"
+	fi
+	[ -n "$old" ] || return 0
+	printf '%s\n%s\n' "$old" "$copy" >"$way_back"
+	if [ -e "$unit" ]; then cp "$unit" "$unit_before"; fi
+	"$versions/$new/$name" database migrate || stay "the database could not be brought to the schema of $new, see above; it is as it was"
+}
+
+stay() {
+	rm -f "$way_back" "$unit_before"
+	[ $was = no ] || ctl start $name || true
+	fail "$1; version ${old:-before} is still in use"
 }
 
 remove_old_versions() {
@@ -188,17 +224,22 @@ undo() {
 	[ -x "$versions/$old/$name" ] || fail "version $old is not on this host any more"
 	ctl stop $name || true
 	point_to "$old"
-	ctl reset-failed $name || true
-	if ! ctl start $name; then
-		[ -n "$copy" ] || fail "version $old does not start with this database: restore the one you saved, then: systemctl start $name"
-		say "version $old cannot use the database as it is now: restoring the copy from before"
+	if [ -e "$unit_before" ]; then cp "$unit_before" "$unit.new" && mv "$unit.new" "$unit"; fi
+	ctl daemon-reload
+	ctl reset-failed $name 2>/dev/null || true
+	if serves; then
+		say "version $old serves again, with the database as it is: nothing is lost"
+	else
+		[ -n "$copy" ] || fail "version $old does not serve with this database: restore the one you saved ($name database restore FILE), then: systemctl start $name"
+		say "version $old cannot use the database as it is now: putting back the copy from before"
 		ctl stop $name || true
-		"$versions/$now/$name" database restore --yes "$copy"
-		ctl reset-failed $name || true
-		ctl start $name || fail "version $old does not start: journalctl -u $name says why"
+		"$versions/$now/$name" database restore --yes "$copy" || "$versions/$old/$name" database restore --yes "$copy" ||
+			fail "the copy could not be put back, see above; then: $name database restore $copy, systemctl start $name"
+		ctl reset-failed $name 2>/dev/null || true
+		serves || fail "version $old does not serve: journalctl -u $name says why"
+		say "version $old serves again, with the database from before the upgrade"
 	fi
-	rm -f "$way_back"
-	say "version $old runs again"
+	rm -f "$way_back" "$unit_before"
 }
 
 # --- off --------------------------------------------------------------------------------------------------
@@ -214,7 +255,7 @@ uninstall() {
 	for folder in "$versions"/*/; do
 		if [ -x "$folder$name" ]; then rm -rf "${folder:?}"; fi
 	done
-	rm -f "$versions/install-server.sh" "$versions/own-files" "$way_back"
+	rm -f "$versions/install-server.sh" "$versions/own-files" "$way_back" "$unit_before"
 	[ $purge = no ] || purge_data "$own"
 	for folder in "$versions" /usr/lib/ct-ops /etc/ct-ops /var/lib/ct-ops; do
 		if [ -d "$folder" ]; then rmdir --ignore-fail-on-non-empty "$folder"; fi

@@ -10,6 +10,7 @@ from ct_ops_server.cli.bundles import bundle
 from ct_ops_server.cli.checks import check
 from ct_ops_server.cli.database import database
 from ct_ops_server.cli.queries import packages, query
+from ct_ops_server.cli.ready import ready
 from ct_ops_server.cli.releases import release
 from ct_ops_server.cli.samples import samples
 from ct_ops_server.cli.serve import serve
@@ -44,5 +45,6 @@ for command in (
     release,
     bundle,
     database,
+    ready,
 ):
     main.add_command(command)

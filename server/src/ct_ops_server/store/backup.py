@@ -1,25 +1,49 @@
-"""A copy of a SQLite database, and the way back to it.
+"""A copy of the database, and the way back to it.
 
 An upgrade changes the schema, and the version before it refuses what it does not know: what undoes an upgrade
-is a copy from before. It is made with SQLite's own backup, so it is whole also while a server writes.
+is a copy from before. Rules kept:
 
-PostgreSQL has its own tools, and its own operators: there, a sentence says which.
+* A SQLite copy is made with SQLite's own backup, so it is whole also while a server writes; of PostgreSQL, ``dump``
+  makes it. Either appears under its name when it is complete, never over another one.
+* Going back throws nothing away: the database that is replaced stays, under a name that is told, and so is what of
+  it the copy does not have.
 """
 
 from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import closing
+from collections.abc import Callable, Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 from ct_ops_server.store.database_url import SqliteTarget, parse_database_url
+from ct_ops_server.store.dump import read_dump, write_dump
+from ct_ops_server.store.errors import BackupError
+
+__all__ = ["BackupError", "Restored", "back_up", "restore"]
 
 _COMPANIONS = ("-wal", "-shm", "-journal")
+_COUNTED = {
+    "agents": "host",
+    "tokens": "enrolment token",
+    "checks": "check",
+    "tasks": "task",
+    "samples": "sample",
+}
+"""What an operator would miss, and what it is called."""
 
 
-class BackupError(Exception):
-    """There is no copy, or no way back to it. ``str()`` says what to do."""
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a way back left behind."""
+
+    kept: Path | None
+    """The database that was replaced; None when there was none."""
+    missing: Mapping[str, int] = field(default_factory=dict)
+    """How many of what, by its name, it had and the copy has not."""
 
 
 def back_up(url: str, copy: Path) -> None:
@@ -29,14 +53,75 @@ def back_up(url: str, copy: Path) -> None:
         BackupError: it cannot be made.
         DatabaseUrlError: the address cannot be used.
     """
-    database = _file_of(url, "pg_dump --format=custom --file=FILE DATABASE")
+    target = parse_database_url(url)
+    if not isinstance(target, SqliteTarget):
+        _write_new(copy, lambda unfinished: write_dump(target, unfinished))
+        return
+    database = target.path
     if not database.exists():
         raise BackupError(f"there is no database yet: {database}")
+    _write_new(copy, lambda unfinished: _copy_sqlite(database, unfinished))
+
+
+def restore(url: str, copy: Path, *, now: datetime) -> Restored:
+    """Put a copy in the place of the database at `url`, which no server may be using.
+
+    Raises:
+        BackupError: it is no whole copy, or cannot be put there; the database is as it was.
+        DatabaseUrlError: the address cannot be used.
+    """
+    target = parse_database_url(url)
+    if not copy.is_file():
+        raise BackupError(f"there is no copy: {copy}")
+    stamp = f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+    if isinstance(target, SqliteTarget):
+        return _restore_sqlite(target.path, copy, stamp)
+    kept = copy.with_name(f"replaced-{stamp}.dump")
+    try:
+        back_up(url, kept)
+    except BackupError as error:
+        if "no database yet" not in str(error):
+            raise
+        read_dump(target, copy)
+        return Restored(None)
+    read_dump(target, copy)
+    return Restored(kept)
+
+
+def _restore_sqlite(database: Path, copy: Path, stamp: str) -> Restored:
+    _refuse_what_is_no_database(copy)
+    unfinished = database.with_name(f".{database.name}.{os.getpid()}.new")
+    try:
+        _create(unfinished)
+        _copy_sqlite(copy, unfinished)
+        if not database.exists():
+            unfinished.replace(database)
+            return Restored(None)
+        missing = _missing_in(copy, database)
+        kept = database.with_name(f"{database.name}.replaced-{stamp}")
+        # A second name, so that at no moment there is no database: a server would begin a new one.
+        os.link(database, kept)
+        _take_along(database, kept)
+        unfinished.replace(database)
+    except (OSError, sqlite3.Error) as error:
+        raise BackupError(f"{database} cannot be restored: {error}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return Restored(kept, missing)
+
+
+def _take_along(database: Path, kept: Path) -> None:
+    """Give what is left of the database's log to the one that is kept: it must not be played into the other."""
+    for companion in _COMPANIONS:
+        with suppress(FileNotFoundError):
+            database.with_name(database.name + companion).replace(kept.with_name(kept.name + companion))
+
+
+def _write_new(copy: Path, write: Callable[[Path], None]) -> None:
     unfinished = copy.with_name(f".{copy.name}.{os.getpid()}.new")
     try:
-        os.close(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(unfinished)) as target:
-            source.backup(target)
+        _create(unfinished)
+        write(unfinished)
         os.link(unfinished, copy)  # unlike a rename, never over another copy
     except FileExistsError as error:
         raise BackupError(f"{copy} is there already: name another file") from error
@@ -46,40 +131,38 @@ def back_up(url: str, copy: Path) -> None:
         unfinished.unlink(missing_ok=True)
 
 
-def restore(url: str, copy: Path) -> None:
-    """Put a copy in the place of the database at `url`, which no server may be using.
+def _create(file: Path) -> None:
+    os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
-    Raises:
-        BackupError: it is no whole copy (the database is as it was), or cannot be put there.
-        DatabaseUrlError: the address cannot be used.
-    """
-    database = _file_of(url, "pg_restore --clean --dbname=DATABASE FILE")
-    _refuse_what_is_no_database(copy)
-    unfinished = database.with_name(f".{database.name}.{os.getpid()}.new")
+
+def _copy_sqlite(database: Path, copy: Path) -> None:
+    with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(copy)) as target:
+        source.backup(target)
+
+
+def _missing_in(copy: Path, database: Path) -> dict[str, int]:
+    """Count what the database has and the copy has not; nothing when it cannot be read any more."""
+    counts: dict[str, int] = {}
     try:
-        os.close(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        with closing(sqlite3.connect(copy)) as source, closing(sqlite3.connect(unfinished)) as target:
-            source.backup(target)
-        # What is left of the other database's log must not be played into this one.
-        for companion in _COMPANIONS:
-            database.with_name(database.name + companion).unlink(missing_ok=True)
-        unfinished.replace(database)
-    except (OSError, sqlite3.Error) as error:
-        raise BackupError(f"{database} cannot be restored: {error}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
+        with closing(sqlite3.connect(database)) as source:
+            source.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            source.execute("ATTACH ? AS copy", (str(copy),))
+            for table, name in _COUNTED.items():
+                with suppress(sqlite3.OperationalError):  # a table that one of the two does not have
+                    counts[name] = _rows_missing(source, table)
+    except sqlite3.Error:
+        return {}
+    return {name: count for name, count in counts.items() if count}
 
 
-def _file_of(url: str, instead: str) -> Path:
-    target = parse_database_url(url)
-    if isinstance(target, SqliteTarget):
-        return target.path
-    raise BackupError(f"the database is PostgreSQL: use its own tool: {instead}")
+def _rows_missing(source: sqlite3.Connection, table: str) -> int:
+    columns = source.execute("SELECT name FROM pragma_table_info(?) WHERE pk > 0 ORDER BY pk", (table,))
+    key = ", ".join(f'"{name}"' for (name,) in columns)
+    asked = f'SELECT {key} FROM main."{table}" EXCEPT SELECT {key} FROM copy."{table}"'  # noqa: S608 - names of ours
+    return int(source.execute(f"SELECT count(*) FROM ({asked})").fetchone()[0])  # noqa: S608
 
 
 def _refuse_what_is_no_database(copy: Path) -> None:
-    if not copy.is_file():
-        raise BackupError(f"there is no copy: {copy}")
     try:
         with closing(sqlite3.connect(copy)) as source:
             said = source.execute("PRAGMA integrity_check").fetchone()

@@ -97,8 +97,12 @@ class Database:
 
     async def migrations_current(self) -> bool:
         """Tell whether the schema is the one this code was written for."""
+        return await self.revision() == migrations.HEAD
+
+    async def revision(self) -> str | None:
+        """Return the revision of the schema; None before the first migration."""
         async with self.reading() as connection:
-            return await connection.run_sync(migrations.stored_revision) == migrations.HEAD
+            return await connection.run_sync(migrations.stored_revision)
 
     async def upgrade(self) -> None:
         """Bring the schema to this code's; nothing happens when it is already there.

@@ -19,3 +19,7 @@ class SchemaNewerError(Exception):
             f"(this one knows {known}): run that version again, or restore a backup from before the upgrade"
         )
         self.revision = revision
+
+
+class BackupError(Exception):
+    """There is no copy, or no way back to it. ``str()`` says what to do."""

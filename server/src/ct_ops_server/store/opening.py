@@ -83,6 +83,21 @@ async def open_store(
         await database.dispose()
 
 
+async def migrate(url: str) -> tuple[str | None, str | None]:
+    """Bring the schema of the database at ``url`` up to date; return its revision before and after.
+
+    Raises:
+        DatabaseUrlError, SchemaNewerError, StoreUnavailableError: as ``open_store``.
+    """
+    database = await Database.open(url)
+    try:
+        before = await database.revision()
+        await database.upgrade()
+        return before, await database.revision()
+    finally:
+        await database.dispose()
+
+
 def _assemble(database: Database, writer: GroupWriter, writers: Mapping[type[Item], ItemWriter]) -> Store:
     return Store(
         database=database,

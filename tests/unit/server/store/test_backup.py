@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import sqlite3
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
-from ct_ops_server.store.backup import BackupError, back_up, restore
-from ct_ops_server.store.opening import open_store
+from ct_ops_server.cli.database import what_is_missing
+from ct_ops_server.store.backup import BackupError, Restored, back_up
+from ct_ops_server.store.backup import restore as restore_at
+from ct_ops_server.store.migrations import HEAD
+from ct_ops_server.store.opening import migrate, open_store
+
+NOON = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
+
+
+def restore(url: str, copy: Path) -> Restored:
+    return restore_at(url, copy, now=NOON)
 
 
 def _unfinished(folder: Path) -> list[Path]:
@@ -82,11 +92,62 @@ async def test_something_else_is_not_restored(url: str, tmp_path: Path) -> None:
     assert _marks(tmp_path / "ct-ops.db") == ["kept"]
 
 
-def test_postgresql_has_its_own_tools(tmp_path: Path) -> None:
-    """And a database that is not there yet has no copy."""
-    with pytest.raises(BackupError, match="pg_dump"):
-        back_up("postgresql://ops:secret@db/ops", tmp_path / "copy")
-    with pytest.raises(BackupError, match="pg_restore"):
-        restore("postgresql://ops:secret@db/ops", tmp_path / "copy")
+async def test_going_back_throws_nothing_away_and_says_what_is_missing(url: str, tmp_path: Path) -> None:
+    """The database that is replaced is kept, with its log, and what only it has is counted."""
+    await _mark(url, "before")
+    await _add_token(url, "old")
+    back_up(url, tmp_path / "copy")
+    await _mark(url, "after")
+    await _add_token(url, "new")
+    done = restore(url, tmp_path / "copy")
+
+    assert done == Restored(tmp_path / "ct-ops.db.replaced-20260504T120000Z", {"enrolment token": 1})
+    assert done.kept is not None
+    assert _marks(done.kept) == ["before", "after"]
+    assert done.kept.stat().st_mode & 0o777 == 0o600
+    (said,) = what_is_missing(done)
+    assert "1 enrolment token;" in said
+    assert str(done.kept) in said
+
+
+async def test_a_database_that_is_broken_or_gone_can_be_restored_all_the_same(
+    url: str, tmp_path: Path
+) -> None:
+    """Then there is nothing to count, and what is broken is kept as it is."""
+    await _mark(url, "before")
+    back_up(url, tmp_path / "copy")
+    (tmp_path / "ct-ops.db").write_bytes(b"broken" * 1000)
+    done = restore(url, tmp_path / "copy")
+    assert _marks(tmp_path / "ct-ops.db") == ["before"]
+    assert done.kept is not None
+    assert done.kept.read_bytes() == b"broken" * 1000
+    assert "what arrived since" in what_is_missing(done)[0]
+
+    (tmp_path / "ct-ops.db").unlink()
+    assert restore(url, tmp_path / "copy") == Restored(None)
+    assert what_is_missing(Restored(None)) == []
+    assert _marks(tmp_path / "ct-ops.db") == ["before"]
+
+
+async def test_migrating_says_from_where_to_where(database_url: str) -> None:
+    """And a second time that there was nothing to do."""
+    assert await migrate(database_url) == (None, HEAD)
+    assert await migrate(database_url) == (HEAD, HEAD)
+
+
+def test_a_database_that_is_not_there_has_no_copy(tmp_path: Path) -> None:
+    """Which an installation tells from a copy that failed."""
     with pytest.raises(BackupError, match="no database yet"):
         back_up(f"sqlite:///{tmp_path}/none.db", tmp_path / "copy")
+
+
+async def _add_token(url: str, label: str) -> None:
+    row = {"id": label, "label": label, "digest": label.encode()}
+    async with open_store(url) as store, store.database.writing() as connection:
+        await connection.execute(
+            sa.text(
+                "INSERT INTO tokens (id, digest, label, auto_approve, tags, uses, created_at, created_by) "
+                "VALUES (:id, :digest, :label, 0, '{}', 0, 0, 'root')"
+            ),
+            row,
+        )

@@ -44,7 +44,7 @@ async def test_a_table_that_is_not_the_schemas_is_noticed(store: Store) -> None:
 
 
 async def test_the_head_is_the_scripts_head(store: Store) -> None:
-    """The constant that saves Alembic's import is kept up to date."""
+    """What saves Alembic's import, the highest number of a file, is what Alembic finds."""
     async with store.database.writing() as connection:
         assert await connection.run_sync(head_of_scripts) == HEAD
 

@@ -4,12 +4,13 @@ Alembic runs them from inside the package, in one transaction, on a connection i
 imported only when there is something to do: most starts find ``HEAD`` in the database, and Alembic
 costs a server 40 MB.
 
-A new revision: a module in ``versions`` whose ``down_revision`` is the present ``HEAD``, then
-``HEAD`` here; tests compare the migrated database with ``schema`` and this constant with the scripts.
+A new revision: a module ``rNNNN_….py`` in ``versions`` with the next number, whose ``down_revision`` is the
+present ``HEAD``; tests compare the migrated database with ``schema``, and ``HEAD`` with what Alembic finds.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -19,8 +20,8 @@ from ct_ops_server.store.errors import SchemaNewerError
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0007"
-"""The revision this code was written for."""
+HEAD = max(file.name[1:5] for file in (Path(__file__).parent / "versions").glob("r[0-9][0-9][0-9][0-9]_*.py"))
+"""The revision this code was written for: the newest there is a script for."""
 
 _VERSION = sa.table("alembic_version", sa.column("version_num", sa.String))
 _LOCK = 0x63742D6F7073  # "ct-ops": any constant will do, as long as all workers take the same

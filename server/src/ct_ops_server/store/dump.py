@@ -1,0 +1,122 @@
+"""A copy of a PostgreSQL database by PostgreSQL's own tools, and the way back to it.
+
+``pg_dump`` and ``psql`` come with every PostgreSQL client and know their server; what is added here is what they need
+to be told. Rules kept:
+
+* The password travels in their environment, never in an argument, which every user of a host can read.
+* Only tables of ours are copied, and only they are replaced: a database may hold something else besides.
+* Going back is one transaction: either everything is as it was, or nothing has changed. Tables that a newer
+  version made go, or the next upgrade would stumble over them: so it is the newer version that goes back.
+
+Where there is no client on this host, a sentence says so; ``backup`` is who calls this.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
+
+from ct_ops_server.store.database_url import PostgresTarget
+from ct_ops_server.store.errors import BackupError
+from ct_ops_server.store.schema import metadata
+
+_TLS = {"sslmode": "PGSSLMODE", "sslrootcert": "PGSSLROOTCERT", "sslcert": "PGSSLCERT", "sslkey": "PGSSLKEY"}
+_KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "PGPASSFILE", "PGSERVICEFILE")
+_VERSION_TABLE = "alembic_version"
+_A_TABLE = re.compile(r"^\d+; \d+ \d+ TABLE \S+ (\S+) \S+$", re.MULTILINE)
+
+
+def write_dump(target: PostgresTarget, file: Path) -> None:
+    """Write our tables to ``file``, in pg_dump's custom form.
+
+    Raises:
+        BackupError: pg_dump is missing or fails, or there are no tables yet.
+    """
+    _refuse_an_empty_one(target)
+    ours = [f"--table={name}" for name in our_tables()]
+    _run("pg_dump", target, "--format=custom", "--no-owner", "--no-privileges", f"--file={file}", *ours)
+
+
+def read_dump(target: PostgresTarget, file: Path) -> None:
+    """Put the tables of ``file`` in the place of ours, in one transaction.
+
+    Raises:
+        BackupError: a tool is missing or fails, or the file is no copy; the database is as it was.
+    """
+    listed = _A_TABLE.findall(_run("pg_restore", target, "--list", str(file)))
+    if _VERSION_TABLE not in listed:
+        raise BackupError(f"{file} is no copy of a CT-Ops database")
+    with tempfile.TemporaryDirectory(prefix="ct-ops-restore-") as scratch:
+        script, tables = Path(scratch, "restore.sql"), Path(scratch, "tables.sql")
+        options = ("--no-owner", "--no-privileges", f"--file={tables}")
+        _run("pg_restore", target, *options, str(file))
+        script.write_text(dropping((*our_tables(), *listed)) + f"\\i {tables}\n")
+        settings = ("--no-psqlrc", "--quiet", "--single-transaction", "--set=ON_ERROR_STOP=1")
+        _run("psql", target, *settings, f"--file={script}")
+
+
+def our_tables() -> tuple[str, ...]:
+    """Return the names of the tables that this version knows."""
+    return (*sorted(metadata.tables), _VERSION_TABLE)
+
+
+def dropping(tables: Iterable[str]) -> str:
+    """Return the SQL that drops tables that refer to each other; what somebody else hung on them stops it."""
+    names = ", ".join(f'"{name}"' for name in sorted(set(tables)))
+    return f"SET client_min_messages = warning;\nDROP TABLE IF EXISTS {names};\n"
+
+
+def environment_of(target: PostgresTarget, given: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment in which PostgreSQL's tools find this database.
+
+    What else was in ours stays out: a frozen program's search path for libraries is not theirs.
+    """
+    url, arguments = target.url, target.connect_args
+    said: dict[str, object] = {
+        "PGHOST": url.host,
+        "PGPORT": url.port,
+        "PGUSER": url.username,
+        "PGPASSWORD": url.password,
+        "PGDATABASE": url.database,
+        "PGCONNECT_TIMEOUT": int(float(str(arguments.get("timeout", 10)))),
+    }
+    tls = dict(parse_qsl(urlsplit(str(arguments.get("dsn", ""))).query))
+    said |= {variable: tls.get(name) for name, variable in _TLS.items()}
+    kept = {name: given[name] for name in _KEPT if name in given}
+    return kept | {name: str(value) for name, value in said.items() if value is not None}
+
+
+def _refuse_an_empty_one(target: PostgresTarget) -> None:
+    asked = f"SELECT to_regclass('{_VERSION_TABLE}') IS NOT NULL"
+    if (
+        _run("psql", target, "--no-psqlrc", "--tuples-only", "--no-align", f"--command={asked}").strip()
+        != "t"
+    ):
+        raise BackupError("there is no database yet: it has no tables of ours")
+
+
+def _run(tool: str, target: PostgresTarget, *words: str) -> str:
+    program = shutil.which(tool)
+    if program is None:
+        raise BackupError(
+            f"the database is PostgreSQL and {tool} is not on this host: install PostgreSQL's client, "
+            "or copy the database where it runs (pg_dump --format=custom)"
+        )
+    done = subprocess.run(  # noqa: S603 - PostgreSQL's own tools, words of ours
+        [program, *words],
+        env=environment_of(target, os.environ),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        said = done.stderr.strip() or f"it ended with {done.returncode}"
+        raise BackupError(f"{tool} failed, the database is as it was: {said}")
+    return done.stdout
