@@ -24,6 +24,8 @@ MAINTAINER = os.environ.get("MAINTAINER", "CT-Ops <maintainers@ct-ops.invalid>")
 """Whoever distributes the package says who that is."""
 
 _SCRIPTS = ("postinst", "prerm", "postrm")
+_OF_ONE = ("preinst",)
+"""Scripts that one program may have: a recipe ``ROLE-NAME``."""
 
 
 def main() -> None:
@@ -103,9 +105,16 @@ def _add_control(program: Program, built: Built, root: Path) -> None:
     write(folder / "md5sums", "".join(sums))
     write(folder / "conffiles", f"/etc/ct-ops/{program.configuration}\n")
     own = " ".join((ROOT / "packaging" / program.role / "own-files").read_text().split())
-    for script in _SCRIPTS:
-        words = {**program.words(), "OWN_FILES": own}
-        write(folder / script, filled((RECIPE / script).read_text(), words), mode=0o755)
+    words = {**program.words(), "OWN_FILES": own}
+    for script, recipe in _scripts(program).items():
+        write(folder / script, filled(recipe.read_text(), words), mode=0o755)
+
+
+def _scripts(program: Program) -> dict[str, Path]:
+    own = {script: RECIPE / f"{program.role}-{script}" for script in _OF_ONE}
+    return {script: RECIPE / script for script in _SCRIPTS} | {
+        script: recipe for script, recipe in own.items() if recipe.exists()
+    }
 
 
 def _is_conffile(path: Path, root: Path) -> bool:

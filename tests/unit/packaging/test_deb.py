@@ -87,6 +87,7 @@ def test_the_maintainer_scripts_are_shell_without_a_word_left_open(archive: Path
     """As `sh -n` reads them, with every @WORD@ replaced."""
     package = built_package(archive, tmp_path / "one")
     subprocess.run(["dpkg-deb", "-e", package, tmp_path / "control"], check=True)
+    assert not (tmp_path / "control" / "preinst").exists()  # the server's alone
     for name in ("postinst", "prerm", "postrm"):
         script = tmp_path / "control" / name
         subprocess.run(["sh", "-n", script], check=True)
