@@ -113,6 +113,10 @@ test-package: $(READY) ## The shorter trial: the agent's package alone, freshly 
 demo: $(READY) ## Enrol this host with a server on loopback and watch its vitals (ONCE=1: print once)
 	@$(BIN)/python tests/demo.py $(if $(ONCE),--once,)
 
+.PHONY: capacity
+capacity: $(READY) ## Measure what this machine carries: every row of docs/capacity.md (half an hour; ONLY="idle push" for some)
+	$(BIN)/python bench/capacity.py $(foreach row,$(ONLY),--only $(row))
+
 .PHONY: clean
 clean: ## Remove what was built
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -276,10 +276,12 @@ async def dial(server: Server, context: ssl.SSLContext, *, bytes_per_s: float = 
             await loop.create_connection(lambda: connection, server.host, server.port)
             await shaken
     except (OSError, TimeoutError) as error:
+        shaken.cancel()
         connection.close()
         reason = f"no answer within {_DIAL_S:g} s" if isinstance(error, TimeoutError) else _reason(error)
         raise RpcError(Ending(UNAVAILABLE, f"cannot connect: {reason}")) from error
     except BaseException:
+        shaken.cancel()
         connection.close()
         raise
     return connection
