@@ -25,7 +25,7 @@ import asyncpg
 from installation import Installation, installation
 
 from ct_ops_loadtest.crew import Crew, crew
-from ct_ops_loadtest.figures import Tally
+from ct_ops_loadtest.figures import PERCENTS, Tally
 from ct_ops_loadtest.plan import Plan
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
@@ -35,6 +35,8 @@ from work_wire import Connected, connected
 BOTH = ("sqlite", "postgresql")
 _KIB = 1024
 _ASKED_HOSTS = 20
+_SETTLE_S = 3.0
+"""After the last agent has started: the server still works off its enrolment."""
 
 
 @dataclass(frozen=True)
@@ -159,15 +161,16 @@ async def round_trip(database: str, size: Size) -> Sequence[Measured]:
     """1,000 agents beat every second."""
     async with installation(database, workers=size.workers) as server:
         async with driven(server, size, size.agents(1_000), interval_s=1) as members:
-            usage = Usage(server)
+            await asyncio.sleep(_SETTLE_S)
+            usage, before = Usage(server), members.tally.round_trips
             await asyncio.sleep(size.window_s)
-            cores = usage.cores()
+            cores, window = usage.cores(), members.tally.round_trips.since(before)
         tally = members.tally
-    p99_ms = tally.round_trips.percentile_s(99) * 1e3
+    p99_ms = window.percentile_s(99) * 1e3
     return [
         Measured(
             "round trip, 1,000 agents every second, p99", database, f"{p99_ms:.0f} ms", "≤ 250 ms", p99_ms <= 250,
-            brief(tally) | {"cores": cores},
+            {"cores": cores, "window": window.figures_ms(PERCENTS), "whole_run": brief(tally)},
         )
     ]  # fmt: skip
 

@@ -36,6 +36,16 @@ class Histogram:
         self.count += other.count
         self.longest_s = max(self.longest_s, other.longest_s)
 
+    def since(self, earlier: Histogram) -> Histogram:
+        """Return what was counted after an earlier state of this one; the longest time is its bucket's."""
+        buckets = {
+            bucket: count - earlier.buckets.get(bucket, 0)
+            for bucket, count in self.buckets.items()
+            if count > earlier.buckets.get(bucket, 0)
+        }
+        longest_s = min(_upper_us(max(buckets)) / 1e6, self.longest_s) if buckets else 0.0
+        return Histogram(buckets, self.count - earlier.count, longest_s)
+
     def percentile_s(self, percent: float) -> float:
         """Return a time that so many percent are not above, at most one bucket too long; 0 when nothing was seen."""
         wanted = max(1, math.ceil(percent / 100 * self.count))

@@ -57,3 +57,13 @@ def test_memory_does_not_grow_with_what_is_counted() -> None:
 def test_a_histogram_of_nothing_has_figures() -> None:
     """Nothing was served."""
     assert {"p50_ms": 0.0, "p99_ms": 0.0, "max_ms": 0.0} == Histogram().figures_ms((50, 99))
+
+
+@given(SECONDS, SECONDS)
+def test_what_was_counted_since_is_the_histogram_of_that(before: list[float], after: list[float]) -> None:
+    """A window of a long run, without what the ramp did; its longest time is right to one bucket."""
+    window = histogram(before + after).since(histogram(before))
+    alone = histogram(after)
+
+    assert (alone.buckets, alone.count) == (window.buckets, window.count)
+    assert alone.longest_s - 1e-6 <= window.longest_s <= max(before + after)
