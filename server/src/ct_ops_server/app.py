@@ -14,7 +14,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -31,7 +31,7 @@ from ct_ops_server.edge.certificates import CertificateFollower
 from ct_ops_server.edge.front_door import FrontDoor, Upstreams
 from ct_ops_server.edge.grpc_servers import start_agents, start_lobby
 from ct_ops_server.edge.held_refusals import HeldRefusals
-from ct_ops_server.edge.http_server import HttpServer, PeerChecked, unix_socket
+from ct_ops_server.edge.http_server import HttpServer, PeerChecked
 from ct_ops_server.edge.limits import Limits
 from ct_ops_server.edge.listener import connection_ceiling
 from ct_ops_server.edge.metrics import EdgeMetrics, StoreMetrics
@@ -43,8 +43,10 @@ from ct_ops_server.fleet.bus import Bus
 from ct_ops_server.fleet.dispatch import Dispatch
 from ct_ops_server.fleet.presence import PresencePolicy
 from ct_ops_server.fleet.sessions import Sessions
-from ct_ops_server.http_apps import http_apps
+from ct_ops_server.http_apps import http_apps, http_socket
 from ct_ops_server.ownership import ADMIN_SOCKET, owned
+from ct_ops_server.workers.place import Place
+from ct_ops_server.workers.sockets import admin_socket
 
 _log = logging.getLogger("ct_ops_server")
 _DRAIN_S = 2.0
@@ -69,8 +71,9 @@ async def running_server(
     presence: PresencePolicy | None = None,
     announce: Callable[[str], None] = _log.info,
     now: Callable[[], datetime] = utc_now,
+    place: Place | None = None,
 ) -> AsyncIterator[Running]:
-    """Run a server for as long as the block lasts.
+    """Run a server for as long as the block lasts: a whole one, or one worker of several in its ``place``.
 
     Raises:
         OwnershipError: the data directory is in use or not ours.
@@ -82,7 +85,8 @@ async def running_server(
     registry = CollectorRegistry()
     metrics = EdgeMetrics(registry)
     async with AsyncExitStack() as stack:
-        stack.enter_context(owned(settings.data_dir))
+        if place is None:  # else our parent holds it for all of us
+            stack.enter_context(owned(settings.data_dir))
         core = await stack.enter_async_context(
             open_core(settings, observer=StoreMetrics(registry), announce=announce, now=now)
         )
@@ -98,13 +102,20 @@ async def running_server(
         await stack.enter_async_context(samples_looked_after(core, metrics.delivery))
         upstreams = stack.enter_context(_private_sockets())
         http_port = await stack.enter_async_context(
-            http_apps(core, callers, upstreams, registry, hint=bus.hint)
+            http_apps(
+                core,
+                callers,
+                upstreams,
+                registry,
+                hint=bus.hint,
+                listening=place.http_socket() if place else http_socket(settings),
+            )
         )
         door = _front_door(core, parts, upstreams)
-        grpc_port = await stack.enter_async_context(_agent_port(core, parts, upstreams, door))
+        grpc_port = await stack.enter_async_context(_agent_port(core, parts, upstreams, door, place))
         core.whereabouts.listening_on(grpc_port)
         await stack.enter_async_context(_certificates_followed(core, door))
-        await stack.enter_async_context(_admin_socket(core, bus))
+        await stack.enter_async_context(_admin_socket(core, bus, place))
         yield Running(
             grpc_port=grpc_port,
             http_port=http_port,
@@ -192,12 +203,13 @@ async def _certificates_followed(core: Core, door: FrontDoor) -> AsyncIterator[N
 
 @asynccontextmanager
 async def _agent_port(
-    core: Core, parts: ServiceParts, upstreams: Upstreams, door: FrontDoor
+    core: Core, parts: ServiceParts, upstreams: Upstreams, door: FrontDoor, place: Place | None
 ) -> AsyncIterator[int]:
     """Serve agents: gRPC first, the door last; at the end nobody new, then streams, then connections."""
     servers = (await start_lobby(parts, upstreams.lobby), await start_agents(parts, upstreams.agents))
     try:
-        yield door.open(core.settings.grpc_host, core.settings.grpc_port)
+        port = place.grpc_port if place else core.settings.grpc_port
+        yield door.open(core.settings.grpc_host, port, shared=place is not None)
     finally:
         door.stop_accepting()
         parts.callers.end_rpcs("server_stopping")
@@ -206,13 +218,14 @@ async def _agent_port(
 
 
 @asynccontextmanager
-async def _admin_socket(core: Core, bus: Bus) -> AsyncIterator[None]:
+async def _admin_socket(core: Core, bus: Bus, place: Place | None) -> AsyncIterator[None]:
     path = core.settings.data_dir / ADMIN_SOCKET
-    path.unlink(missing_ok=True)  # we hold the data directory: whoever left it there is gone
-    server = HttpServer(core.admin_app(hint=bus.hint), unix_socket(path), protocol=PeerChecked)
-    server.start()
-    try:
-        yield
-    finally:
-        await server.stop()
-        path.unlink(missing_ok=True)
+    with ExitStack() as stack:
+        # A worker's is its parent's: that one makes it and takes it away.
+        listening = place.admin_socket() if place else stack.enter_context(admin_socket(path))
+        server = HttpServer(core.admin_app(hint=bus.hint), listening, protocol=PeerChecked)
+        server.start()
+        try:
+            yield
+        finally:
+            await server.stop()

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from starlette.requests import Request
 from starlette.routing import Route
 
+from ct_ops_server.config.schema import Settings
 from ct_ops_server.core import Core
 from ct_ops_server.edge.bulk_delete import BulkDelete
 from ct_ops_server.edge.callers import Callers
@@ -34,8 +35,9 @@ async def http_apps(
     registry: CollectorRegistry,
     *,
     hint: Callable[[str], None],
+    listening: socket.socket,
 ) -> AsyncIterator[int]:
-    """Serve both apps; the value is the port of the local one. ``hint`` tells the push bus of what was decided."""
+    """Serve both apps, the local one on ``listening``; the value is the port of the local one. ``hint`` tells the push bus of what was decided."""
     settings = core.settings
     behind_proxy = client_behind_proxy if settings.trust_proxy_headers else client_of
     local = build_local_app(
@@ -49,18 +51,27 @@ async def http_apps(
         jwks=core.jwks,
         for_hosts=_for_hosts(core, client_of),
     )
-    family = socket.AF_INET6 if ":" in settings.http_host else socket.AF_INET
-    tcp = socket.create_server((settings.http_host, settings.http_port), family=family)
     servers = (
-        HttpServer(local, tcp),
+        HttpServer(local, listening),
         HttpServer(public, unix_socket(upstreams.http), protocol=protocol_named_by(callers)),
     )
+    port = int(listening.getsockname()[1])
     for server in servers:
         server.start()
     try:
-        yield int(tcp.getsockname()[1])
+        yield port
     finally:
         await asyncio.gather(*(server.stop() for server in servers))
+
+
+def http_socket(settings: Settings) -> socket.socket:
+    """Listen for the local app.
+
+    Raises:
+        OSError: the address is in use or not ours.
+    """
+    family = socket.AF_INET6 if ":" in settings.http_host else socket.AF_INET
+    return socket.create_server((settings.http_host, settings.http_port), family=family)
 
 
 def _for_hosts(core: Core, address_of: Callable[[Request], str]) -> list[Route]:

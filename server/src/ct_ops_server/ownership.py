@@ -60,8 +60,10 @@ def become_owner(data_dir: Path) -> None:
 
 
 @contextmanager
-def owned(data_dir: Path, *, patience_s: float = 0.0) -> Iterator[None]:
+def owned(data_dir: Path, *, patience_s: float = 0.0) -> Iterator[int]:
     """Hold the data directory, making it when it is not there, and 0700 however it was found.
+
+    The value is the lock's descriptor: a process that inherits it holds the data directory too.
 
     Raises:
         DataDirBusyError: another process still holds it after ``patience_s`` seconds.
@@ -77,7 +79,7 @@ def owned(data_dir: Path, *, patience_s: float = 0.0) -> Iterator[None]:
         ) from error
     try:
         _lock(descriptor, data_dir, patience_s)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 

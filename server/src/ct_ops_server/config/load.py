@@ -48,7 +48,7 @@ def load_settings(environ: Mapping[str, str], *, env_file: Path = ENV_FILE) -> S
     settings = Settings(**fields, sources=_sources(choices), notices=tuple(_notices(choices, spoken)))
     settings = _without_missing_defaults(settings)
     wrong = {problem.name for problem in malformed}
-    combined = [*_clashes(settings), *key_file_problems(settings)]
+    combined = [*_clashes(settings), *_too_many_workers(settings), *key_file_problems(settings)]
     problems = [*file.problems, *unknown_names(spoken), *malformed]
     # What was malformed counts as its default here: nothing that follows from that is worth telling.
     problems += [problem for problem in combined if problem.name not in wrong]
@@ -152,6 +152,14 @@ def _clashes(settings: Settings) -> list[Problem]:
         return []
     what = f"is {settings.http_port}, which INGEST_GRPC_PORT is too"
     return [Problem("INGEST_HTTP_PORT", what, "Choose two different ports")]
+
+
+def _too_many_workers(settings: Settings) -> list[Problem]:
+    """Return a problem when several processes would write one SQLite file: they would only wait for each other."""
+    if settings.workers == 1 or not settings.database_url.startswith("sqlite"):
+        return []
+    what = f"is {settings.workers}, and the database is SQLite, which one worker serves best"
+    return [Problem("INGEST_WORKERS", what, "Set DATABASE_URL to a PostgreSQL database, or use 1 worker")]
 
 
 def _written(value: object) -> str:

@@ -50,6 +50,9 @@ class Settings:
     loadtest_admin_key: str | None = field(repr=False)
     """None: off. A secret."""
     log_level: str
+    workers: int
+    drain: timedelta
+    """How long a stop may take, at most."""
 
     sources: Mapping[str, Source] = field(repr=False, compare=False)
     """By variable, where its value came from."""

@@ -10,6 +10,7 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 _DATABASE_SCHEMES = ("sqlite", "postgres", "postgresql")
 _MASK = "***"
 _LARGEST_COUNT = 1_000_000
+_MOST_WORKERS = 64
 _SQLITE_FILE = re.compile(r"sqlite:////.*[^/]")
 _USER_PASSWORD = re.compile(r"(://[^:/@]*:).*@", re.DOTALL)
 _QUERY_PASSWORD = re.compile(r"([?&][^=&]*pass[^=&]*=)[^&]*", re.IGNORECASE)
@@ -32,6 +33,13 @@ def parse_count(text: str) -> int:
     """Return a whole number from 1 to a million. Raises ``ValueError``."""
     if not re.fullmatch(r"[0-9]{1,7}", text) or not 1 <= int(text) <= _LARGEST_COUNT:
         raise ValueError("is no whole number from 1 to 1000000")
+    return int(text)
+
+
+def parse_workers(text: str) -> int:
+    """Return a number of processes. Raises ``ValueError``."""
+    if not re.fullmatch(r"[0-9]{1,2}", text) or not 1 <= int(text) <= _MOST_WORKERS:
+        raise ValueError(f"is no whole number from 1 to {_MOST_WORKERS}")
     return int(text)
 
 

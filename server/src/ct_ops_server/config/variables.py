@@ -32,6 +32,7 @@ from ct_ops_server.config.values import (
     parse_log_level,
     parse_optional_path,
     parse_path,
+    parse_workers,
 )
 
 ENV_FILE = Path("/etc/ct-ops/server.env")
@@ -255,6 +256,22 @@ VARIABLES = (
         accepts=", ".join(LOG_LEVELS),
         doc="How much is logged.",
         default="info",
+    ),
+    Variable(
+        name="INGEST_WORKERS",
+        field="workers",
+        parse=parse_workers,
+        accepts="1 to 64; more than 1 on PostgreSQL only",
+        doc="How many worker processes serve agents on the same port ([scaling.md](scaling.md)).",
+        default="1",
+    ),
+    Variable(
+        name="INGEST_DRAIN",
+        field="drain",
+        parse=parse_duration,
+        accepts=FORM,
+        doc="How long a stop may take: what was received by then is stored and acknowledged.",
+        default="10s",
     ),
 )
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from ct_ops_server.edge.scraping import LATEST
 from ct_ops_server.fleet.delivery import Delivered
 from ct_ops_server.fleet.health import ReasonCode
 from ct_ops_server.fleet.items import KINDS, CheckResult, Gap, Item
@@ -44,12 +45,14 @@ class DeliveryMetrics:
             "ct_ops_degraded_agents",
             "Connected agents whose data does not come, in the database; the same on every server",
             registry=registry,
+            multiprocess_mode=LATEST,
         )
         self.degraded_by_reason = Gauge(
             "ct_ops_degraded_agents_by_reason",
             "The same by reason; an agent may have several",
             ["reason"],
             registry=registry,
+            multiprocess_mode=LATEST,
         )
 
     def delivered(self, items: Sequence[tuple[int, Item]], delivered: Delivered) -> None:

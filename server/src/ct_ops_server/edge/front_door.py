@@ -99,9 +99,15 @@ class FrontDoor:
         self._listener: Listener | None = None
         self._watch: asyncio.Task[None] | None = None
 
-    def open(self, host: str | None, port: int) -> int:
-        """Listen and accept; return the port (chosen by the system when ``port`` is 0)."""
-        sock = open_socket(host, port)
+    def open(self, host: str | None, port: int, *, shared: bool = False) -> int:
+        """Listen and accept; return the port (chosen by the system when ``port`` is 0).
+
+        Args:
+            host: None: every address.
+            port: where.
+            shared: with other processes of ours that listen there too.
+        """
+        sock = open_socket(host, port, shared=shared)
         bound: int = sock.getsockname()[1]
         self._listener = Listener(sock, self._limits, on_accepted=self._accepted, on_refused=self._refused)
         self._listener.start()

@@ -34,18 +34,21 @@ def connection_ceiling(limits: Limits) -> int:
     return int(soft * limits.descriptor_share) // limits.descriptors_per_connection
 
 
-def open_socket(host: str | None, port: int) -> socket.socket:
+def open_socket(host: str | None, port: int, *, shared: bool = False) -> socket.socket:
     """Listen on ``host:port``; None means every address, IPv4 and IPv6.
+
+    A ``shared`` port has several listeners, and the kernel gives each connection to one of them.
 
     Raises:
         OSError: the address is in use or not ours.
     """
     if host is None and socket.has_dualstack_ipv6():
         return socket.create_server(
-            ("::", port), family=socket.AF_INET6, backlog=_BACKLOG, dualstack_ipv6=True
+            ("::", port), family=socket.AF_INET6, backlog=_BACKLOG, dualstack_ipv6=True, reuse_port=shared
         )
     family = socket.AF_INET6 if host is not None and ":" in host else socket.AF_INET
-    return socket.create_server((host or "0.0.0.0", port), family=family, backlog=_BACKLOG)  # noqa: S104  agents come from everywhere
+    anywhere = "0.0.0.0"  # noqa: S104  agents come from everywhere
+    return socket.create_server((host or anywhere, port), family=family, backlog=_BACKLOG, reuse_port=shared)
 
 
 def plain_address(host: str) -> str:

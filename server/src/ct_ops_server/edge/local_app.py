@@ -20,6 +20,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from ct_ops_server.edge.public_app import jwks_route
+from ct_ops_server.edge.scraping import of_all_workers
 
 Readiness = Callable[[], Awaitable[Mapping[str, str]]]
 """Returns what is not ready, by name, each with its reason; empty when all is well."""
@@ -33,6 +34,7 @@ def build_local_app(
     for_hosts: Sequence[Route],
 ) -> Starlette:
     """Return the app."""
+    scraped = of_all_workers(registry)
 
     async def healthz(_: Request) -> Response:
         return PlainTextResponse("ok")
@@ -43,7 +45,7 @@ def build_local_app(
         return JSONResponse(body, status_code=503 if faults else 200)
 
     async def metrics(_: Request) -> Response:
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(scraped), media_type=CONTENT_TYPE_LATEST)
 
     return Starlette(
         routes=[

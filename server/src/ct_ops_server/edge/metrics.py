@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from ct_ops_server.edge.delivery_metrics import DeliveryMetrics
+from ct_ops_server.edge.scraping import LATEST, SUMMED
 from ct_ops_server.fleet.tasks import TaskState
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
@@ -18,7 +19,11 @@ class EdgeMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.connections = Gauge(
-            "ct_ops_connections", "Open connections behind the front door", ["room"], registry=registry
+            "ct_ops_connections",
+            "Open connections behind the front door",
+            ["room"],
+            registry=registry,
+            multiprocess_mode=SUMMED,
         )
         self.handshakes = Counter("ct_ops_tls_handshakes", "Completed TLS handshakes", registry=registry)
         self.connections_refused = Counter(
@@ -38,7 +43,9 @@ class EdgeMetrics:
         self.registrations = Counter(
             "ct_ops_registrations", "Answered Register RPCs by status", ["status"], registry=registry
         )
-        self.streams = Gauge("ct_ops_heartbeat_streams", "Open heartbeat streams", registry=registry)
+        self.streams = Gauge(
+            "ct_ops_heartbeat_streams", "Open heartbeat streams", registry=registry, multiprocess_mode=SUMMED
+        )
         self.heartbeats = Counter("ct_ops_heartbeats", "Heartbeat frames committed", registry=registry)
         self.heartbeat_seconds = Histogram(
             "ct_ops_heartbeat_commit_seconds",
@@ -63,7 +70,11 @@ class EdgeMetrics:
             "ct_ops_inventories", "Software scans that were uploaded and stored", registry=registry
         )
         self.tasks = Gauge(
-            "ct_ops_tasks", "Tasks that are not over, by state, in the database", ["state"], registry=registry
+            "ct_ops_tasks",
+            "Tasks that are not over, by state, in the database",
+            ["state"],
+            registry=registry,
+            multiprocess_mode=LATEST,
         )
 
     def tasks_counted(self, counted: Mapping[TaskState, int]) -> None:
