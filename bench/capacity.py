@@ -18,6 +18,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -72,7 +73,8 @@ def bench(
             click.echo(
                 f"-- {name} on {each}, {size.workers} worker(s); load {os.getloadavg()[0]:.2f} at {time.strftime('%H:%M:%S')}"
             )
-            for measured in asyncio.run(row.measure(each, size)):
+            for one in asyncio.run(row.measure(each, size)):
+                measured = replace(one, database=size.label(each))
                 click.echo(measured.line())
                 done.append(measured)
             if file is not None:

@@ -19,7 +19,7 @@ import grpc
 import pytest
 
 from ct_ops_loadtest.connection import Server
-from ct_ops_loadtest.crew import run
+from ct_ops_loadtest.crew import CrewError, crew, run
 from ct_ops_loadtest.driver import Driver
 from ct_ops_loadtest.figures import Tally
 from ct_ops_loadtest.plan import Fault, Plan, Slowness, Target
@@ -249,6 +249,20 @@ async def test_a_run_that_is_stopped_ends_quickly_with_its_figures(server: Confo
 
     assert 1 <= tally.registered < 1_000
     assert not tally.served
+
+
+async def test_a_process_of_the_tool_that_dies_ends_the_run(server: ConformingServer) -> None:
+    """A mistake of the tool must not pass for figures of the server."""
+
+    async def broken_off() -> None:
+        async with crew(target_of(server), PLAN, 2) as members:
+            await members.settled()
+            members._members[1].process.kill()
+            await asyncio.Event().wait()
+
+    with pytest.raises(ExceptionGroup) as raised:
+        await broken_off()
+    assert raised.group_contains(CrewError, match="broke off")
 
 
 async def test_ctrl_c_prints_the_summary(server: ConformingServer, tmp_path: Path) -> None:

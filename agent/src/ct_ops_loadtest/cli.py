@@ -22,7 +22,7 @@ import click
 
 from ct_ops_loadtest.cleanup import CleanupError, clean_up, prefix_of
 from ct_ops_loadtest.connection import Server
-from ct_ops_loadtest.crew import run
+from ct_ops_loadtest.crew import CrewError, run
 from ct_ops_loadtest.figures import Tally, summary
 from ct_ops_loadtest.plan import PREFIX, Fault, Plan, PlanError, Slowness, Target, check_plan, seconds
 from ct_ops_loadtest.preflight import PreflightError, host_troubles, probe, this_host
@@ -235,7 +235,10 @@ async def _run(target: Target, plan: Plan, processes: int, *, with_preflight: bo
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    return await run(target, plan, processes, stop=stop, show=_say)
+    try:
+        return await run(target, plan, processes, stop=stop, show=_say)
+    except* CrewError as broken:
+        raise click.ClickException(str(broken.exceptions[0])) from broken
 
 
 def _print(tally: Tally, plan: Plan, *, as_json: bool, output: Path | None) -> None:
