@@ -36,6 +36,12 @@ class WorkerServer:
         found = psutil.Process(worker).net_connections("tcp")
         return sum(each.status == psutil.CONN_ESTABLISHED and each.laddr.port == here for each in found)
 
+    async def until_replaced(self, before: list[int]) -> None:
+        """Wait until as many others serve."""
+        async with asyncio.timeout(_PATIENCE_S):
+            while len(self.workers()) < len(before) or set(self.workers()) & set(before):  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
     def tell(self, number: signal.Signals) -> None:
         """Send a signal to the parent."""
         self.process.send_signal(number)

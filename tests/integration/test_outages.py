@@ -36,6 +36,7 @@ from databases import PostgresServer, fresh_database, postgres_server
 from putting_agent import config_for
 from real_server import RealServer, real_server, settings_for
 from wire_client import Wire
+from worker_processes import worker_server
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -342,3 +343,23 @@ async def put_until_killed(config: AgentConfig, check_id: str, first: int, after
     output, errors = await process.communicate()
     assert begun, errors.decode()
     return {int(line) for line in (begun + output).splitlines(keepends=True) if line.endswith(b"\n")}
+
+
+async def test_a_rolling_restart_of_two_workers_loses_nothing(postgres_url: str, tmp_path: Path) -> None:
+    """Both are replaced, one after the other, under an agent that puts results all the time."""
+    async with worker_server(tmp_path / "server", postgres_url) as workers:
+        before = workers.workers()
+        config, check_id = await enrol(workers.server, tmp_path / "agent")
+        async with reporting(config, check_id) as reporter:
+            await reporter.back_after(0)
+            workers.tell(signal.SIGHUP)
+            await workers.until_replaced(before)
+            await reporter.back_after(time.monotonic())
+        code = await workers.end()
+    connection = await asyncpg.connect(postgres_url.replace("postgresql+asyncpg", "postgresql"))
+    found = await connection.fetchrow(COUNTS)
+    await connection.close()
+
+    assert 0 == code
+    assert found
+    assert (reporter.put, reporter.put, 0) == tuple(found)

@@ -48,6 +48,13 @@ class Backoff:
         asked = at_least * (1 + _JITTER_SHARE * self.random())
         return max(own, asked)
 
+    def spread(self, within: float) -> float:
+        """Return how long to wait when the server asked its agents to come back within so many seconds.
+
+        It is no failure: the server knew, and somebody is there to connect to.
+        """
+        return within * self.random()
+
     def _nominal(self) -> float:
         if self.failures < self.hopeful_failures:
             return min(self.first * 2.0 ** min(self.failures, _MAX_DOUBLINGS), self.hopeful)

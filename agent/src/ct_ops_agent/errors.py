@@ -71,6 +71,9 @@ class Refusal:
     retry_after: timedelta = timedelta(0)
     """How long the server asked us to stay away."""
 
+    reconnect_within: timedelta = timedelta(0)
+    """The server stops: come back until then, at a moment of one's own choice; nothing: it did not say."""
+
     clock_skew_s: float | None = None
     """This host's clock minus the server's; ``None``: an existing server, which does not tell."""
 
@@ -79,10 +82,16 @@ class UnreachableError(AgentError):
     """No answer from the server, or one that says *later*."""
 
     def __init__(
-        self, text: str, *, retry_after: timedelta = timedelta(0), cut_off_in_handshake: bool = False
+        self,
+        text: str,
+        *,
+        retry_after: timedelta = timedelta(0),
+        reconnect_within: timedelta = timedelta(0),
+        cut_off_in_handshake: bool = False,
     ) -> None:
         super().__init__(text)
         self.retry_after = retry_after
+        self.reconnect_within = reconnect_within
         self.cut_off_in_handshake = cut_off_in_handshake
         """The peer hung up while TLS was being set up: it may not like the leaf we presented."""
 

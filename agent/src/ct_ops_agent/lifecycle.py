@@ -214,6 +214,7 @@ class Lifecycle:
 
     def _react(self, failure: AgentError) -> float:
         """Give up what the failure makes doubtful and return the seconds to wait."""
+        had_served = self._acknowledged_at is not None
         self._settle()
         if self._key_is_doubtful():
             self._identity = None  # a reply to a rotation may be lost: Register tells which key counts
@@ -230,6 +231,8 @@ class Lifecycle:
             case UnreachableError():
                 self._forget_learnt_route()
                 self._hang_ups = self._hang_ups + 1 if failure.cut_off_in_handshake else 0
+                if failure.reconnect_within and had_served:  # else it could have us knock without end
+                    return self._reconnect.spread(failure.reconnect_within.total_seconds())
                 return self._reconnect.next_delay(at_least=failure.retry_after.total_seconds())
             case _:
                 raise failure

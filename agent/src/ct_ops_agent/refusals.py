@@ -107,7 +107,7 @@ def refused_stream(refusal: Refusal) -> AgentError:
     """Decide what a heartbeat stream that ended with `refusal` calls for."""
     match (refusal.reason, refusal.status):
         case (reason, _) if reason in _LATER_REASONS:
-            return UnreachableError(explain(refusal), retry_after=refusal.retry_after)
+            return _later(refusal)
         case (reason, _) if reason in _STAY_QUIET_REASONS:
             return EnrolmentRefusedError(explain(refusal), refusal)
         case (reason, _) if reason in _REGISTER_AGAIN_REASONS:
@@ -117,11 +117,17 @@ def refused_stream(refusal: Refusal) -> AgentError:
         case (_, status) if status in _REGISTER_AGAIN_STATUSES:
             return CredentialRejectedError(explain(refusal), refusal)
         case _:
-            return UnreachableError(explain(refusal), retry_after=refusal.retry_after)
+            return _later(refusal)
 
 
 def refused_registration(refusal: Refusal) -> AgentError:
     """Decide what a Register that ended with `refusal` calls for."""
     if refusal.reason not in _LATER_REASONS and refusal.status in _REGISTER_REFUSED_STATUSES:
         return EnrolmentRefusedError(explain(refusal), refusal)
-    return UnreachableError(explain(refusal), retry_after=refusal.retry_after)
+    return _later(refusal)
+
+
+def _later(refusal: Refusal) -> UnreachableError:
+    return UnreachableError(
+        explain(refusal), retry_after=refusal.retry_after, reconnect_within=refusal.reconnect_within
+    )

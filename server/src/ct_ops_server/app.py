@@ -13,12 +13,13 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+import grpc
 from prometheus_client import CollectorRegistry
 
 from ct_ops_server.authority.server_certificate import ServerTls
@@ -35,7 +36,9 @@ from ct_ops_server.edge.http_server import HttpServer, PeerChecked
 from ct_ops_server.edge.limits import Limits
 from ct_ops_server.edge.listener import connection_ceiling
 from ct_ops_server.edge.metrics import EdgeMetrics, StoreMetrics
+from ct_ops_server.edge.refusals import STOPPING
 from ct_ops_server.edge.rpc import ServiceParts
+from ct_ops_server.edge.spread import reconnect_within_s
 from ct_ops_server.edge.tls import TlsContexts, build_contexts
 from ct_ops_server.enrolment.challenges import Challenges
 from ct_ops_server.enrolment.refusal_log import RefusalLog
@@ -49,7 +52,6 @@ from ct_ops_server.workers.place import Place
 from ct_ops_server.workers.sockets import admin_socket
 
 _log = logging.getLogger("ct_ops_server")
-_DRAIN_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -211,10 +213,22 @@ async def _agent_port(
         port = place.grpc_port if place else core.settings.grpc_port
         yield door.open(core.settings.grpc_host, port, shared=place is not None)
     finally:
-        door.stop_accepting()
-        parts.callers.end_rpcs("server_stopping")
-        await asyncio.gather(*(server.stop(_DRAIN_S) for server in servers))
-        await door.close()
+        await _drain(core, parts, servers, door)
+
+
+async def _drain(
+    core: Core, parts: ServiceParts, servers: Sequence[grpc.aio.Server], door: FrontDoor
+) -> None:
+    """Let nobody new in; store and answer what was received; send agents away, each at a moment of its own."""
+    door.stop_accepting()
+    callers, drain_s = parts.callers, core.settings.drain.total_seconds()
+    within_s = reconnect_within_s(callers.agents, door.handshakes.best_per_s)
+    _log.info("%d agents are sent away, to come back within %.1f s", callers.agents, within_s)
+    callers.drain(STOPPING, reconnect_within_s=within_s)
+    late = asyncio.get_running_loop().call_later(drain_s, callers.end_rpcs, STOPPING)
+    await asyncio.gather(*(server.stop(drain_s + parts.limits.last_words_s) for server in servers))
+    late.cancel()
+    await door.close()
 
 
 @asynccontextmanager

@@ -17,7 +17,7 @@ import pytest
 
 from databases import PostgresServer, drop_database, fresh_database
 from real_server import RealServer
-from wire_client import HeartbeatStream, Host, Wire, next_reply
+from wire_client import HeartbeatStream, Host, Wire, next_reply, reason_of
 from worker_processes import WorkerServer, environment_for, worker_server
 
 _PATIENCE_S = 60
@@ -98,9 +98,7 @@ async def test_a_killed_worker_takes_nobody_with_it_and_is_replaced(workers: Wor
             await stack.enter_async_context(connected(server.wire, host))
         await until_figure(server, "ct_ops_heartbeat_streams", len(connections))
         shown = [await server.agent(host) for host, _ in connections]
-        async with asyncio.timeout(_PATIENCE_S):
-            while len(workers.workers()) < 2:  # noqa: ASYNC110  it has no event to wait for
-                await asyncio.sleep(0.05)
+        await workers.until_replaced(before[:1])
 
     assert 0 < len(lost) < len(connections)
     assert all(agent["online"] for agent in shown)
@@ -134,3 +132,23 @@ def test_sqlite_is_served_by_one_worker_and_says_so(tmp_path: Path) -> None:
     assert "INGEST_WORKERS" in ended.stderr
     assert "PostgreSQL" in ended.stderr
     assert not (tmp_path / "server").exists()
+
+
+async def test_sigterm_tells_agents_to_come_back_within_a_time_and_ends_with_0(workers: WorkerServer) -> None:
+    """The last test of the file: it stops what the others share."""
+    async with AsyncExitStack() as stack:
+        connections = await streams_of_both_workers(stack, workers, "stopped")
+        endings = [asyncio.ensure_future(ending_of(stream)) for _, stream in connections]
+        code = await workers.end()
+        told = await asyncio.gather(*endings)
+
+    assert 0 == code
+    assert {(grpc.StatusCode.UNAVAILABLE, "server_stopping", True)} == set(told)
+
+
+async def ending_of(stream: HeartbeatStream) -> tuple[grpc.StatusCode, str, bool]:
+    """Return how a stream was ended, and whether it was told when to come back."""
+    with pytest.raises(grpc.aio.AioRpcError) as refusal:
+        await stream.read()
+    metadata = dict(refusal.value.trailing_metadata() or ())
+    return refusal.value.code(), reason_of(refusal.value), "ct-ops-reconnect-within-ms" in metadata

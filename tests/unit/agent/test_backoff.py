@@ -43,3 +43,12 @@ def test_waits_stop_growing_for_as_long_as_there_is_hope() -> None:
     backoff = Backoff(first=1, ceiling=60, random=lambda: 0.0, hopeful=4, hopeful_failures=5)
 
     assert [1, 2, 4, 4, 4, 8, 16, 32, 60, 60] == [backoff.next_delay() for _ in range(10)]
+
+
+def test_agents_that_are_sent_away_spread_over_the_whole_time_they_were_given() -> None:
+    """From at once to the last moment, by chance, and no wait grows because of it."""
+    shares = iter((0.0, 0.5, 1.0, 0.0, 0.0))
+    backoff = Backoff(first=1, ceiling=60, random=lambda: next(shares))
+
+    assert [0.0, 4.0, 8.0] == [backoff.spread(8) for _ in range(3)]
+    assert 1 == backoff.next_delay()

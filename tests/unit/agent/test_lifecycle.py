@@ -191,6 +191,24 @@ async def test_the_server_may_ask_for_a_longer_wait(tmp_path: Path) -> None:
     assert [500, 500] == stage.waits
 
 
+async def test_an_agent_that_is_sent_away_comes_back_within_the_time_that_it_was_told(tmp_path: Path) -> None:
+    """By a share of its own of that time, and without it being a failure: the next wait is a first one."""
+    stops = UnreachableError("stopping", reconnect_within=timedelta(seconds=8))
+    stage = await Stage(tmp_path, [(100.0, stops), UNREACHABLE]).play()
+
+    assert [0.0, 1] == stage.waits
+
+
+async def test_attack_a_server_that_sends_everybody_away_at_once_is_not_knocked_at_without_end(
+    tmp_path: Path,
+) -> None:
+    """Only a stream that served is worth hurrying back for."""
+    stops = UnreachableError("stopping", reconnect_within=timedelta(milliseconds=1))
+    stage = await Stage(tmp_path, [stops] * 3).play()
+
+    assert [1, 2, 4] == stage.waits
+
+
 async def test_three_hang_ups_lead_to_one_registration(tmp_path: Path) -> None:
     """The server may dislike the leaf; when Register fails too, the stream is tried again."""
     stage = await Stage(tmp_path, [HANG_UP, HANG_UP, HANG_UP, UNREACHABLE]).play()

@@ -28,8 +28,10 @@ from ct_ops_proto.agent.v1 import ingest_pb2 as pb
 
 _MOST_FEATURES = 64
 _LONGEST_WAIT = timedelta(hours=1)
+_LONGEST_SPREAD = timedelta(minutes=1)
 _REASON_KEY = "ct-ops-reason"
 _RETRY_KEY = "ct-ops-retry-after-ms"
+_WITHIN_KEY = "ct-ops-reconnect-within-ms"
 _SERVER_TIME_KEY = "ct-ops-server-time-ms"
 
 
@@ -142,17 +144,20 @@ def _from_renewed(message: pb.HeartbeatResponse) -> Renewed | None:
 
 def to_refusal(status: str, details: str | None, metadata: dict[str, str], *, now_unix: float) -> Refusal:
     """Return a refusal from a gRPC status and its trailing metadata; ``now_unix`` is this host's clock."""
-    asked = metadata.get(_RETRY_KEY, "")
-    retry_after = (
-        timedelta(milliseconds=int(asked)) if asked.isdecimal() and len(asked) < 10 else timedelta(0)
-    )
     return Refusal(
         status=status,
         reason=printable(metadata.get(_REASON_KEY, "")),
         detail=printable(details or ""),
-        retry_after=min(retry_after, _LONGEST_WAIT),
+        retry_after=_milliseconds(metadata, _RETRY_KEY, at_most=_LONGEST_WAIT),
+        reconnect_within=_milliseconds(metadata, _WITHIN_KEY, at_most=_LONGEST_SPREAD),
         clock_skew_s=_clock_skew(metadata, now_unix),
     )
+
+
+def _milliseconds(metadata: dict[str, str], key: str, *, at_most: timedelta) -> timedelta:
+    said = metadata.get(key, "")
+    found = timedelta(milliseconds=int(said)) if said.isdecimal() and len(said) < 10 else timedelta(0)
+    return min(found, at_most)
 
 
 def _clock_skew(metadata: dict[str, str], now_unix: float) -> float | None:

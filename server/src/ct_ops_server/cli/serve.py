@@ -76,6 +76,11 @@ async def _serve(settings: Settings) -> None:
     from ct_ops_server.app import running_server  # noqa: PLC0415  keeps the other commands light
 
     manager, stopping = find_service_manager(os.environ), _stop_signal()
+    asyncio.get_running_loop().add_signal_handler(
+        signal.SIGHUP,
+        _log.warning,
+        "SIGHUP replaces workers, and there is one process only: restart it instead",
+    )
     async with running_server(settings) as server:
         _freeze()
         _log.info(

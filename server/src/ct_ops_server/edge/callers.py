@@ -31,8 +31,11 @@ class Caller:
     """False on the one connection after a handshake that failed over an unknown authority."""
     ended: str | None = None
     """Why this caller must go, once that is decided. Checked before every commit."""
+    leaving: str | None = None
+    """Why its RPCs shall end as soon as nothing is in their hands, once that is decided."""
     _abort: Callable[[], None] | None = field(default=None, repr=False)
     _rpcs: set[asyncio.Task[object]] = field(default_factory=set, repr=False)
+    _resting: set[asyncio.Task[object]] = field(default_factory=set, repr=False)
 
     @property
     def agent_id(self) -> str | None:
@@ -62,6 +65,23 @@ class Caller:
         if self._abort is not None:
             asyncio.get_running_loop().call_later(grace_s, self._abort)
 
+    @contextlib.contextmanager
+    def resting(self) -> Iterator[None]:
+        """Let ``drain`` cut short what the running task waits for: it has nothing in its hands meanwhile."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._resting.add(task)
+        try:
+            yield
+        finally:
+            self._resting.discard(task)
+
+    def drain(self, reason: str) -> None:
+        """Tell RPCs that rest ``reason`` now, and the others when they have done what they are about to do."""
+        self.leaving = reason
+        for task in self._resting:
+            task.cancel()
+
     def end_rpcs(self, reason: str) -> None:
         """Tell every RPC ``reason``; the connection stays."""
         self.ended = reason
@@ -76,6 +96,14 @@ class Callers:
         self._end_grace_s = end_grace_s
         self._by_peer: dict[str, Caller] = {}
         self._by_agent: dict[str, set[Caller]] = {}
+        self._leaving: str | None = None
+        self.reconnect_within_s = 0.0
+        """How long agents may take to come back when they are sent away."""
+
+    @property
+    def agents(self) -> int:
+        """How many agents are connected."""
+        return len(self._by_agent)
 
     def __len__(self) -> int:
         return len(self._by_peer)
@@ -83,6 +111,7 @@ class Callers:
     def enter(self, peer: str, caller: Caller) -> None:
         """Make the caller findable, by its upstream socket's name and by its agent id."""
         self._by_peer[peer] = caller
+        caller.leaving = self._leaving
         if caller.agent_id is not None:
             self._by_agent.setdefault(caller.agent_id, set()).add(caller)
 
@@ -116,7 +145,13 @@ class Callers:
         for agent_id in tuple(self._by_agent):
             self.end(agent_id, reason)
 
+    def drain(self, reason: str, *, reconnect_within_s: float) -> None:
+        """End every RPC of this process once it has stored and answered what it received."""
+        self._leaving, self.reconnect_within_s = reason, reconnect_within_s
+        for caller in tuple(self._by_peer.values()):
+            caller.drain(reason)
+
     def end_rpcs(self, reason: str) -> None:
-        """End every RPC of this process: it stops, and its agents shall reconnect."""
+        """End every RPC of this process now."""
         for caller in tuple(self._by_peer.values()):
             caller.end_rpcs(reason)

@@ -22,6 +22,7 @@ import socket
 import ssl
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +34,7 @@ from ct_ops_server.edge.limits import Limits
 from ct_ops_server.edge.listener import Listener, open_socket
 from ct_ops_server.edge.metrics import EdgeMetrics
 from ct_ops_server.edge.relay import TlsSide, UpstreamSide
+from ct_ops_server.edge.spread import HandshakeRate
 from ct_ops_server.edge.tls import TlsContexts
 
 _WATCH_INTERVAL_S = 1.0
@@ -97,6 +99,8 @@ class FrontDoor:
         self._occupancy: Counter[tuple[Room, str]] = Counter()
         self._unasked: dict[str, float] = {}
         self._listener: Listener | None = None
+        self._emptied = asyncio.Event()
+        self.handshakes = HandshakeRate()
         self._watch: asyncio.Task[None] | None = None
 
     def open(self, host: str | None, port: int, *, shared: bool = False) -> int:
@@ -124,7 +128,11 @@ class FrontDoor:
             self._listener.stop()
 
     async def close(self) -> None:
-        """Cut every connection that is left."""
+        """Let agents' connections end whose upstream has ended, with what was written to them; cut what is left."""
+        self._emptied.clear()
+        if self._occupancy[Room.AGENTS, ""]:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._emptied.wait(), self._limits.flush_s)
         if self._watch is not None:
             self._watch.cancel()
         for task in tuple(self._tasks):
@@ -183,6 +191,7 @@ class FrontDoor:
             self._refused(address, "left during the TLS handshake")
         else:
             self._metrics.handshakes.inc()
+            self.handshakes.done()
             return side
         return None
 
@@ -227,6 +236,8 @@ class FrontDoor:
             self._occupancy[key] -= 1
             if not self._occupancy[key]:
                 del self._occupancy[key]
+        if not self._occupancy[Room.AGENTS, ""]:
+            self._emptied.set()
         self._callers.leave(connection.peer)
         self._metrics.connections.labels(room=connection.room.value).dec()
         assert self._listener is not None
@@ -259,6 +270,7 @@ class FrontDoor:
             await asyncio.sleep(_WATCH_INTERVAL_S)
             self._refusals.flush()
             now = self._loop.time()
+            self.handshakes.look(now)
             self._unasked = {address: until for address, until in self._unasked.items() if now < until}
             for connection in tuple(self._connections.values()):
                 if self._outstayed(connection):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from ct_ops_proto.agent.v1 import ingest_pb2 as wire
 from ct_ops_server.authority.leaf_identity import LeafOfAgent
 from ct_ops_server.edge import convert
+from ct_ops_server.edge.callers import Caller
 from ct_ops_server.edge.deliveries import StreamDeliveries, is_batch_only
 from ct_ops_server.edge.outgoing import Outgoing
 from ct_ops_server.edge.pace import FramePace, allowed_silence_s
@@ -45,7 +46,7 @@ class HeartbeatRpc:
     async def serve(self, _requests: object, context: Context) -> None:
         """Serve one stream from its first frame to its end."""
         async with self._ground.ended("Heartbeat", context) as caller:
-            first = await self._first_frame(context)
+            first = await self._first_frame(context, caller)
             if first is None:
                 return
             leaf = await self._ground.verified_leaf(caller)
@@ -62,10 +63,11 @@ class HeartbeatRpc:
                 self._parts.metrics.streams.dec()
                 await _close(session, leaf.agent_id)
 
-    async def _first_frame(self, context: Context) -> wire.HeartbeatRequest | None:
+    async def _first_frame(self, context: Context, caller: Caller) -> wire.HeartbeatRequest | None:
         try:
             async with asyncio.timeout(self._parts.limits.first_frame_s):
-                raw = await _read(context)
+                with caller.resting():
+                    raw = await _read(context)
         except TimeoutError:
             raise refuse("first_frame_missing") from None
         return None if raw is None else self._ground.parse(raw, wire.HeartbeatRequest)
@@ -91,6 +93,7 @@ class Conversation:
         self._first = first
         self._context = context
         self._outgoing = outgoing
+        self._caller = outgoing.caller
         self._features = frozenset(first.hello.features)
         self._renewals = StreamRenewals(ground.parts.enrolment, leaf)
         self._deliveries = StreamDeliveries(ground.parts, leaf.agent_id, session.generation)
@@ -142,10 +145,20 @@ class Conversation:
         allowed_s = allowed_silence_s(
             interval_s=interval_s, floor_s=limits.silence_s, unknown_s=limits.silence_unknown_s
         )
+        if self._caller.leaving is not None:
+            return await self._last_frame(patience, self._caller.leaving)
         try:
-            return await patience.wait(_read(self._context), allowed_s)
+            with self._caller.resting():
+                return await patience.wait(_read(self._context), allowed_s)
         except TimeoutError:
             raise refuse("silent") from None
+
+    async def _last_frame(self, patience: Patience, reason: str) -> bytes | None:
+        """Return a frame that had arrived before this server began to stop; what comes later is not read."""
+        try:
+            return await patience.wait(_read(self._context), self._parts.limits.last_frame_s)
+        except TimeoutError:
+            raise refuse(reason) from None
 
     async def _store(self, frame: wire.HeartbeatRequest) -> None:
         arrived_s = self._now_s()

@@ -41,6 +41,8 @@ class Limits:
     agent_streams: int = 8
     agent_message_bytes: int = 1024 * 1024
     first_frame_s: float = 30.0
+    last_frame_s: float = 0.05
+    """While the server stops: how long a stream that has just been answered is given for its next frame."""
     silence_s: float = 90.0
     """A stream is ended after this long without a frame, or three intervals if that is longer."""
     silence_unknown_s: float = 900.0
@@ -64,6 +66,12 @@ class Limits:
     # -- dialling
     dials: int = 64
     dial_timeout_s: float = 5.0
+
+    # -- stopping
+    last_words_s: float = 0.5
+    """Between telling RPCs that are still under way that this server stops, and cutting them."""
+    flush_s: float = 2.0
+    """For the last bytes of agents' connections to leave."""
 
     # -- revocation
     end_grace_s: float = 0.3

@@ -29,7 +29,7 @@ class Outgoing:
 
     def __init__(self, context: Context, caller: Caller, limits: Limits) -> None:
         self._context = context
-        self._caller = caller
+        self.caller = caller
         self._limits = limits
         self._one_at_a_time = asyncio.Lock()
         self._patience = Patience()
@@ -52,7 +52,7 @@ class Outgoing:
         try:
             await self._write(message)
         except grpc.aio.BaseError as error:
-            _log.debug("nothing can be pushed to agent %s any more: %s", self._caller.agent_id, error)
+            _log.debug("nothing can be pushed to agent %s any more: %s", self.caller.agent_id, error)
 
     async def _write(self, message: wire.HeartbeatResponse) -> None:
         async with self._one_at_a_time:
@@ -61,5 +61,5 @@ class Outgoing:
                     self._context.write(message.SerializeToString()), self._limits.stalled_s
                 )
             except TimeoutError:
-                self._caller.end("stalled", grace_s=self._limits.end_grace_s)
+                self.caller.end("stalled", grace_s=self._limits.end_grace_s)
                 await asyncio.sleep(0)  # the RPC's own task is cancelled here; a push just ends

@@ -22,6 +22,10 @@ from ct_ops_server.enrolment.model import EnrolmentRefusedError, Refusal
 
 REASON_KEY = "ct-ops-reason"
 RETRY_AFTER_KEY = "ct-ops-retry-after-ms"
+WITHIN_KEY = "ct-ops-reconnect-within-ms"
+"""The agent shall come back at a moment of its own choice until then."""
+
+STOPPING = "server_stopping"
 
 
 class Refused(Exception):  # noqa: N818  it is an answer, not an error of ours
@@ -87,7 +91,7 @@ _TABLE: dict[str, tuple[grpc.StatusCode, str]] = {
         grpc.StatusCode.UNAVAILABLE,
         "less than a third of the certificate's life is left; reconnect and renew it",
     ),
-    "server_stopping": (grpc.StatusCode.UNAVAILABLE, "the server is stopping; reconnect"),
+    STOPPING: (grpc.StatusCode.UNAVAILABLE, "the server is stopping; reconnect"),
     # -- agent token
     "agent_token_missing": (
         grpc.StatusCode.UNAUTHENTICATED,

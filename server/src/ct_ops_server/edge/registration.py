@@ -103,7 +103,8 @@ class RegistrationRpcs:
         _log.info("Register from %s refused: %s", caller.address, answer.sentence)
         if application is not None and isinstance(error, EnrolmentRefusedError):
             self._parts.refusal_log.note(error.reason, application, error.token_id)
-        await self._parts.held.hold(caller.address if application is None else application.key_id)
+        with caller.resting():
+            await self._parts.held.hold(caller.address if application is None else application.key_id)
         return answer
 
     def _application(self, message: wire.RegisterRequest, caller: Caller) -> Application:

@@ -10,6 +10,7 @@ Every refusal leaves through ``ended``: status, sentence, trailing metadata, one
 from __future__ import annotations
 
 import logging
+import math
 from asyncio import CancelledError
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -31,7 +32,14 @@ from ct_ops_server.edge.held_refusals import HeldRefusals
 from ct_ops_server.edge.identities import refusal_of_identity
 from ct_ops_server.edge.limits import Limits
 from ct_ops_server.edge.metrics import EdgeMetrics
-from ct_ops_server.edge.refusals import Refused, refuse, refuse_enrolment, refuse_key
+from ct_ops_server.edge.refusals import (
+    STOPPING,
+    WITHIN_KEY,
+    Refused,
+    refuse,
+    refuse_enrolment,
+    refuse_key,
+)
 from ct_ops_server.enrolment.challenges import Challenges
 from ct_ops_server.enrolment.model import EnrolmentRefusedError
 from ct_ops_server.enrolment.refusal_log import RefusalLog
@@ -94,9 +102,10 @@ class RpcGround:
             with caller.rpc():
                 yield caller
         except CancelledError:
-            if caller is None or caller.ended is None:
+            reason = None if caller is None else caller.ended or caller.leaving
+            if reason is None:
                 raise
-            await self._abort(method, context, caller, refuse(caller.ended))
+            await self._abort(method, context, caller, refuse(reason))
         except (Refused, SessionRefusedError, StoreError) as refusal:
             await self._abort(method, context, caller, as_refused(refusal))
         except AuthorityError as error:
@@ -139,7 +148,15 @@ class RpcGround:
             _log.info("%s of %s refused: %s", method, who, refusal.sentence)
         # The server's clock goes with every refusal: an agent whose own is wrong can find out.
         server_time = (_SERVER_TIME_KEY, str(int(self.parts.now().timestamp() * 1000)))
-        await context.abort(refusal.code, refusal.sentence, (*refusal.metadata, server_time))
+        await context.abort(
+            refusal.code, refusal.sentence, (*refusal.metadata, server_time, *self._farewell(refusal))
+        )
+
+    def _farewell(self, refusal: Refused) -> tuple[tuple[str, str], ...]:
+        """Return how long an agent that is sent elsewhere may take to get there."""
+        if refusal.reason != STOPPING:
+            return ()
+        return ((WITHIN_KEY, str(math.ceil(self.parts.callers.reconnect_within_s * 1000))),)
 
 
 def as_refused(error: Exception) -> Refused:

@@ -33,7 +33,7 @@ _log = logging.getLogger("ct_ops_server.workers")
 _HUNG_S = 30.0
 """A worker whose event loop says nothing for so long serves nobody."""
 _LOOK_EVERY_S = 1.0
-_STOP_SLACK_S = 5.0
+_STOP_SLACK_S = 10.0
 _STARTING_POLL_S = 0.05
 METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
