@@ -3,16 +3,16 @@
 #
 #   packaging/trial/trial.sh FROZEN_AGENT [FROZEN_SERVER]       archives as `make agent-binary` makes them
 #
-# As root, on a Debian. Makes a root of Debian without Python, boots it twice in a container of its own without
-# a network, and runs inside.sh in it. Everything it makes is removed, also when it fails. Without a server,
-# only installing, upgrading and taking off the agent is tried.
+# As root, on a Debian. Makes a root of Debian without Python, boots it in a container of its own without a network,
+# and runs inside.sh in it, once a boot. Everything it makes is removed, also when it fails or is interrupted:
+# processes, mounts, the root. Without a server, only installing, upgrading and taking off the agent is tried.
 # TRIAL_BASE: a root that debootstrap made before, to be copied instead of made.
 set -eu
 
-here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
+here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 packaging=$(dirname "$here")
 python=${PYTHON:-python3.11}
-boot_s=240
+boot_s=400
 
 say() { printf '%s\n' "trial: $*"; }
 fail() { say "$*" >&2; exit 1; }
@@ -33,21 +33,50 @@ if [ -n "$missing" ]; then
 fi
 
 work=$(mktemp -d /var/tmp/ct-ops-trial.XXXXXX)
-container=
+child=
 clean_up() {
-	if [ -n "$container" ]; then kill -KILL "$container" 2>/dev/null || true; fi
-	rm -rf "$work"
+	trap '' INT TERM HUP
+	if [ -n "$child" ]; then
+		kill -TERM "$child" 2>/dev/null || true
+		ended 10 || kill -KILL "$child" 2>/dev/null || true
+		wait "$child" 2>/dev/null || true
+	fi
+	awk -v below="$work/" 'index($2, below) == 1 { print $2 }' /proc/mounts | sort -r | while read -r mount; do umount -l "$mount"; done
+	rm -rf --one-file-system "$work"
 }
 trap clean_up EXIT
-trap 'exit 130' INT TERM
+trap 'exit 130' INT TERM HUP
 root=$work/root
+
+# Whether the child has ended, asked for so many seconds. A shell hears of signals between two of them.
+ended() {
+	n=0
+	while kill -0 "$child" 2>/dev/null; do
+		n=$((n + 1))
+		[ $n -le "$1" ] || return 1
+		sleep 1
+	done
+}
+
+# Wait so many seconds for the child; what it ended with.
+outcome() {
+	ended "$1" || { kill -KILL "$child"; say "nothing came of it in $1 s"; }
+	status=0
+	wait "$child" 2>/dev/null || status=$?
+	child=
+	return $status
+}
 
 make_root() {
 	if [ -n "${TRIAL_BASE:-}" ]; then cp -a "$TRIAL_BASE" "$root"; return; fi
 	mirror=${MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Codename: bookworm' | head -n 1)}
 	[ -n "$mirror" ] || cannot "set MIRROR to a mirror of Debian"
-	timeout 400 debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus bookworm "$root" "$mirror" >"$work/debootstrap.log" 2>&1 ||
-		{ tail -n 5 "$work/debootstrap.log" >&2; cannot "the root could not be made"; }
+	with=systemd,systemd-sysv,dbus
+	# What the server's ways to install need on a host, and a minimal one lacks.
+	[ -z "$server" ] || with=$with,curl,openssl
+	debootstrap --variant=minbase --include=$with bookworm "$root" "$mirror" >"$work/debootstrap.log" 2>&1 &
+	child=$!
+	outcome 400 || { tail -n 5 "$work/debootstrap.log" >&2; cannot "the root could not be made"; }
 }
 
 make_packages() {
@@ -56,16 +85,18 @@ make_packages() {
 	"$python" "$packaging/make_deb.py" --fast --output "$root/trial/one" "$agent" >/dev/null
 	"$python" "$packaging/make_deb.py" --fast --output "$root/trial/two" "$work/next/agent.tar.gz" >/dev/null
 	[ -n "$server" ] || return 0
-	"$python" "$here/next_version.py" "$server" "$work/next/server.tar.gz"
+	cp "$agent" "$root/trial/"
+	"$python" "$here/next_version.py" --revision "$server" "$work/next/server.tar.gz"
 	for version in one two; do
 		from=$server
 		[ $version = one ] || from=$work/next/server.tar.gz
 		"$python" "$packaging/make_server_bundle.py" --folder "$root/trial/$version/server" "$from" >/dev/null
+		"$python" "$packaging/make_deb.py" --program server --fast --output "$root/trial/$version" "$from" >/dev/null
 	done
 }
 
 make_job() {
-	cp "$here/inside.sh" "$root/trial/inside.sh"
+	cp "$here"/inside*.sh "$root/trial/"
 	cat >"$root/etc/systemd/system/trial.service" <<-END
 		[Unit]
 		After=basic.target dbus.service
@@ -85,17 +116,17 @@ make_job() {
 boot() {
 	echo "$1" >"$root/trial/phase"
 	rm -f "$root/trial/log" "$root/trial/result"
-	SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 timeout --kill-after=20 $boot_s systemd-nspawn --quiet --register=no --keep-unit \
+	SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 systemd-nspawn --quiet --register=no --keep-unit \
 		--private-network --console=pipe --boot -D "$root" </dev/null >"$work/console" 2>&1 &
-	container=$!
-	wait "$container" || true
-	container=
+	child=$!
+	outcome $boot_s || true
 	if [ ! -e "$root/trial/log" ]; then tail -n 20 "$work/console" >&2; cannot "the container does not boot"; fi
+	sed -n 's/^said: /trial: /p' "$root/trial/log"
 	if [ "$(cat "$root/trial/result" 2>/dev/null)" != "ok $1" ]; then
-		tail -n 20 "$work/console" "$root/trial/journal" "$root/trial/log" 2>/dev/null || true
+		tail -n 20 "$work/console" "$root/trial/journal" 2>/dev/null || true
+		tail -n 40 "$root/trial/log"
 		fail "boot $1 failed, see above"
 	fi
-	sed -n 's/^said: /trial: /p' "$root/trial/log"
 }
 
 make_root
@@ -104,4 +135,5 @@ make_packages
 make_job
 boot 1
 boot 2
+[ -z "$server" ] || boot 3
 say "passed: installed, rebooted, upgraded and taken off, without Python, under a real systemd"
