@@ -67,7 +67,11 @@ server-binary: $(READY) ## The same for the server
 
 .PHONY: agent-release
 agent-release: $(READY) ## The same in a root of Debian 11, for any host with glibc 2.31 or later (root, debootstrap)
-	packaging/agent/release.sh
+	packaging/release.sh agent
+
+.PHONY: server-release
+server-release: $(READY) ## The same of the server
+	packaging/release.sh server
 
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 ARCHITECTURE = $(if $(filter aarch64,$(shell uname -m)),arm64,amd64)

@@ -1,19 +1,20 @@
 #!/bin/sh
-# Build the agent that is released: in a root of Debian 11, so that it starts on any glibc from 2.31 on.
+# Build a program that is released: in a root of Debian 11, so that it starts on any glibc from 2.31 on.
 #
 # The build host's C library decides how old a host may be, so the build happens in the oldest root that is
-# still easy to get. Its Python and OpenSSL would be too old: both are built there from the sources of
+# still easy to get. Its Python, OpenSSL and SQLite would be too old: they are built there from the sources of
 # Debian 12, which has security updates. Wheels come as they are locked.
 #
-#   packaging/agent/release.sh [OUTPUT]        as root, on a Debian with debootstrap; OUTPUT: default dist/
+#   packaging/release.sh agent|server [OUTPUT]     as root, on a Debian with debootstrap; OUTPUT: default dist/
 #
 # RELEASE_ROOT: where the root is made and kept for the next build (default /var/tmp/ct-ops-release).
 # MIRROR: a mirror of Debian (default: the one that this host's own packages come from).
 set -eu
 
-here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd)
-tree=$(CDPATH= cd -- "$here/../.." && pwd)
-output=${1:-$tree/dist}
+here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+tree=$(dirname "$here")
+program=${1:-}
+output=${2:-$tree/dist}
 root=${RELEASE_ROOT:-/var/tmp/ct-ops-release}
 prefix=/opt/ct-ops-python
 python=$tree/.venv/bin/python
@@ -21,6 +22,7 @@ python=$tree/.venv/bin/python
 say() { printf '%s\n' "release: $*" >&2; }
 fail() { say "$*"; exit 1; }
 
+case $program in agent | server) ;; *) fail "say which program: agent or server" ;; esac
 [ "$(id -u)" = 0 ] || fail "making a root takes root: run it with sudo"
 command -v debootstrap >/dev/null || fail "debootstrap is missing: apt-get install debootstrap"
 [ -x "$python" ] || fail "the development environment is missing: make setup"
@@ -89,11 +91,22 @@ build_python() {
 	: >"$root/.python-made"
 }
 
+# Python finds it by its search path, in the place of the root's own, which has no STRICT tables.
+build_sqlite() {
+	[ -e "$root/.sqlite-made" ] && return
+	fetch_source sqlite3
+	say "building SQLite"
+	inside sh -euc "cd /src/sqlite3 && ./configure --quiet --prefix=$prefix --disable-static --disable-tcl >/dev/null &&
+		make -s -j\$(nproc) libsqlite3.la >/dev/null 2>&1 && make -s lib_install >/dev/null 2>&1"
+	inside "$prefix/bin/python3.11" -c 'import sqlite3; print("SQLite", sqlite3.sqlite_version); assert sqlite3.sqlite_version_info >= (3, 37)' >&2
+	: >"$root/.sqlite-made"
+}
+
 # Everything that is installed in there, so that nothing in there reaches for a network.
 fetch_wheels() {
 	say "fetching the locked wheels"
 	rm -rf "$root/wheels" && mkdir -p "$root/wheels"
-	for lock in requirements/agent.lock packaging/freeze.lock packaging/sbom.lock; do
+	for lock in requirements/$program.lock packaging/freeze.lock packaging/sbom.lock; do
 		"$python" -m pip download --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary=:all: \
 			--python-version 3.11 --implementation cp --abi cp311 --abi abi3 --abi none \
 			--platform manylinux_2_31_x86_64 --platform manylinux_2_28_x86_64 --platform manylinux_2_17_x86_64 \
@@ -114,7 +127,7 @@ freeze() {
 	mount --bind /dev "$root/dev"
 	trap 'umount "$root/dev"' EXIT INT TERM
 	inside SOURCE_DATE_EPOCH="$epoch" PYTHONPATH=/pip PYTHONDONTWRITEBYTECODE=1 \
-		"$prefix/bin/python3.11" /tree/packaging/freeze.py agent --wheels /wheels --output /out
+		"$prefix/bin/python3.11" /tree/packaging/freeze.py $program --wheels /wheels --output /out
 	umount "$root/dev"
 	trap - EXIT INT TERM
 	mkdir -p "$output" && cp "$root"/out/* "$output/"
@@ -122,5 +135,6 @@ freeze() {
 
 make_root
 build_python
+build_sqlite
 fetch_wheels
 freeze
