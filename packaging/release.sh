@@ -34,7 +34,7 @@ make_root() {
 	say "making a root of Debian 11 in $root"
 	rm -rf "$root"
 	debootstrap --variant=buildd \
-		--include=zlib1g-dev,libffi-dev,libsqlite3-dev,liblzma-dev,libbz2-dev,libexpat1-dev,uuid-dev,xz-utils,ca-certificates \
+		--include=zlib1g-dev,libffi-dev,libsqlite3-dev,liblzma-dev,libbz2-dev,libexpat1-dev,uuid-dev,tcl,file,xz-utils,ca-certificates \
 		bullseye "$root" "$mirror" >&2
 	: >"$root/.made"
 }
@@ -97,7 +97,7 @@ build_sqlite() {
 	fetch_source sqlite3
 	say "building SQLite"
 	inside sh -euc "cd /src/sqlite3 && ./configure --quiet --prefix=$prefix --disable-static --disable-tcl >/dev/null &&
-		make -s -j\$(nproc) libsqlite3.la >/dev/null 2>&1 && make -s lib_install >/dev/null 2>&1"
+		make -s -j\$(nproc) libsqlite3.la >/dev/null && make -s lib_install >/dev/null"
 	inside "$prefix/bin/python3.11" -c 'import sqlite3; print("SQLite", sqlite3.sqlite_version); assert sqlite3.sqlite_version_info >= (3, 37)' >&2
 	: >"$root/.sqlite-made"
 }

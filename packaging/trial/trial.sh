@@ -85,7 +85,7 @@ make_packages() {
 	"$python" "$packaging/make_deb.py" --fast --output "$root/trial/one" "$agent" >/dev/null
 	"$python" "$packaging/make_deb.py" --fast --output "$root/trial/two" "$work/next/agent.tar.gz" >/dev/null
 	[ -n "$server" ] || return 0
-	cp "$agent" "$root/trial/"
+	cp "${agent%.tar.*}.tar.gz" "$root/trial/" # the root has no xz, as a minimal host
 	"$python" "$here/next_version.py" --revision "$server" "$work/next/server.tar.gz"
 	for version in one two; do
 		from=$server
