@@ -36,6 +36,7 @@ from ct_ops_server.edge.http_server import HttpServer, PeerChecked
 from ct_ops_server.edge.limits import Limits
 from ct_ops_server.edge.listener import connection_ceiling
 from ct_ops_server.edge.metrics import EdgeMetrics, StoreMetrics
+from ct_ops_server.edge.proxy_protocol import Balancers
 from ct_ops_server.edge.refusals import STOPPING
 from ct_ops_server.edge.rpc import ServiceParts
 from ct_ops_server.edge.spread import reconnect_within_s
@@ -184,6 +185,7 @@ def _front_door(core: Core, parts: ServiceParts, upstreams: Upstreams) -> FrontD
         callers=parts.callers,
         limits=parts.limits,
         metrics=parts.metrics,
+        balancers=Balancers(core.settings.proxy_protocol_networks),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 
@@ -50,6 +51,8 @@ class Settings:
     loadtest_admin_key: str | None = field(repr=False)
     """None: off. A secret."""
     log_level: str
+    proxy_protocol_networks: tuple[IPv4Network | IPv6Network, ...]
+    """Balancers that say whose connection theirs are."""
     workers: int
     drain: timedelta
     """How long a stop may take, at most."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from pathlib import Path
 
@@ -34,6 +35,14 @@ def parse_count(text: str) -> int:
     if not re.fullmatch(r"[0-9]{1,7}", text) or not 1 <= int(text) <= _LARGEST_COUNT:
         raise ValueError("is no whole number from 1 to 1000000")
     return int(text)
+
+
+def parse_networks(text: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    """Return networks of the form ``address/prefix``, a bare address being one of its own. Raises ``ValueError``."""
+    try:
+        return tuple(ipaddress.ip_network(part.strip()) for part in text.split(","))
+    except ValueError as error:
+        raise ValueError(f"has a part that is no network: {error}") from error
 
 
 def parse_workers(text: str) -> int:

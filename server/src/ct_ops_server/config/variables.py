@@ -30,6 +30,7 @@ from ct_ops_server.config.values import (
     parse_database_url,
     parse_flag,
     parse_log_level,
+    parse_networks,
     parse_optional_path,
     parse_path,
     parse_workers,
@@ -139,6 +140,15 @@ VARIABLES = (
         doc="How agents reach the front door from outside: enrolment tokens carry it, and a certificate we make holds its hosts.",
         absent=(),
         without="this host's name and the port of the front door",
+    ),
+    Variable(
+        name="INGEST_PROXY_PROTOCOL_NETWORKS",
+        field="proxy_protocol_networks",
+        parse=parse_networks,
+        accepts="`address/prefix[,address/prefix]`",
+        doc="The balancers before the front door, which must send PROXY protocol version 2: their word on who is calling is believed, and required ([scaling.md](scaling.md)).",
+        absent=(),
+        without="nobody's word is believed",
     ),
     Variable(
         name="INGEST_TLS_CERT",

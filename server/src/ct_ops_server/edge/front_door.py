@@ -33,6 +33,7 @@ from ct_ops_server.edge.dialling import Dialler, UpstreamBusyError, fresh_peer_n
 from ct_ops_server.edge.limits import Limits
 from ct_ops_server.edge.listener import Listener, open_socket
 from ct_ops_server.edge.metrics import EdgeMetrics
+from ct_ops_server.edge.proxy_protocol import Balancers, ProxyHeaderError, read_client, reader_of
 from ct_ops_server.edge.relay import TlsSide, UpstreamSide
 from ct_ops_server.edge.spread import HandshakeRate
 from ct_ops_server.edge.tls import TlsContexts
@@ -84,7 +85,9 @@ class FrontDoor:
         callers: Callers,
         limits: Limits,
         metrics: EdgeMetrics,
+        balancers: Balancers,
     ) -> None:
+        self._balancers = balancers
         self._contexts = contexts
         self._identify = identify
         self._upstreams = upstreams
@@ -113,7 +116,13 @@ class FrontDoor:
         """
         sock = open_socket(host, port, shared=shared)
         bound: int = sock.getsockname()[1]
-        self._listener = Listener(sock, self._limits, on_accepted=self._accepted, on_refused=self._refused)
+        self._listener = Listener(
+            sock,
+            self._limits,
+            balancers=self._balancers,
+            on_accepted=self._accepted,
+            on_refused=self._refused,
+        )
         self._listener.start()
         self._watch = asyncio.create_task(self._watch_visitors(), name="front door: visitors")
         return bound
@@ -150,8 +159,37 @@ class FrontDoor:
         self._metrics.connections_refused.labels(reason=reason).inc()
         self._refusals.refused(address, reason)
 
-    async def _serve(self, sock: socket.socket, address: str) -> None:
+    async def _serve(self, sock: socket.socket, peer: str) -> None:
         """Take one connection from its first byte to its upstream."""
+        assert self._listener is not None
+        address = await self._client_behind(sock, peer) if self._listener.is_balancer(peer) else peer
+        if address is None:
+            sock.close()
+            self._listener.handshake_ended(None)
+            self._listener.connection_ended()
+            return
+        await self._greet(sock, address)
+
+    async def _client_behind(self, sock: socket.socket, balancer: str) -> str | None:
+        """Return whose connection it is and count it as theirs; None when it cannot go on."""
+        assert self._listener is not None
+        try:
+            async with asyncio.timeout(self._limits.proxy_header_s):
+                client = await read_client(reader_of(sock)) or balancer
+        except ProxyHeaderError as error:
+            self._refused(balancer, str(error))
+        except TimeoutError:
+            self._refused(balancer, f"no PROXY header within {self._limits.proxy_header_s:g} s")
+        except OSError:
+            self._refused(balancer, "left before the end of its PROXY header")
+        else:
+            reason = self._listener.named(client)
+            if reason is None:
+                return client
+            self._refused(client, reason)
+        return None
+
+    async def _greet(self, sock: socket.socket, address: str) -> None:
         asked = not self._may_stay_unasked(address)
         try:
             side = await self._handshake(

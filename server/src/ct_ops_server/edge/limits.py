@@ -17,6 +17,8 @@ class Limits:
     """Connections in their TLS handshake, in total."""
     handshakes_per_address: int = 256
     handshake_timeout_s: float = 5.0
+    proxy_header_s: float = 3.0
+    """For a balancer to say whose connection it is."""
     tls_shutdown_timeout_s: float = 2.0
     descriptors_per_connection: int = 3
     """TLS side, dialled side, and the side the upstream accepted."""

@@ -20,6 +20,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from ct_ops_server.edge.limits import Limits
+from ct_ops_server.edge.proxy_protocol import Balancers
 
 _log = logging.getLogger("ct_ops_server.front_door")
 _BACKLOG = 4_096
@@ -66,11 +67,13 @@ class Listener:
         sock: socket.socket,
         limits: Limits,
         *,
+        balancers: Balancers,
         on_accepted: Callable[[socket.socket, str], None],
         on_refused: Callable[[str, str], None],
     ) -> None:
         self._socket = sock
         self._limits = limits
+        self._balancers = balancers
         self._ceiling = connection_ceiling(limits)
         self._on_accepted = on_accepted
         self._on_refused = on_refused
@@ -89,9 +92,22 @@ class Listener:
         self._loop.remove_reader(self._socket)
         self._socket.close()
 
-    def handshake_ended(self, address: str) -> None:
-        """Give the place of a handshake back."""
+    def is_balancer(self, address: str) -> bool:
+        """Return whether connections from there are somebody else's, who is not known yet."""
+        return address in self._balancers
+
+    def named(self, address: str) -> str | None:
+        """Count a connection of a balancer's for its client; return why there is no room for that one."""
+        if reason := self._over_limit_of(address):
+            return reason
+        self._in_handshake[address] += 1
+        return None
+
+    def handshake_ended(self, address: str | None) -> None:
+        """Give the place of a handshake back; ``address`` is whom it was counted for, None: nobody yet."""
         self._handshakes -= 1
+        if address is None:
+            return
         self._in_handshake[address] -= 1
         if self._in_handshake[address] <= 0:
             del self._in_handshake[address]
@@ -114,21 +130,27 @@ class Listener:
             self._admit(accepted, plain_address(peer[0]))
 
     def _admit(self, accepted: socket.socket, address: str) -> None:
-        if reason := self._over_limit(address):
+        behind_balancer = self.is_balancer(address)
+        reason = self._over_limit() or (None if behind_balancer else self._over_limit_of(address))
+        if reason:
             accepted.close()
             self._on_refused(address, reason)
             return
         self._open += 1
         self._handshakes += 1
-        self._in_handshake[address] += 1
+        if not behind_balancer:
+            self._in_handshake[address] += 1
         accepted.settimeout(0)
         self._on_accepted(accepted, address)
 
-    def _over_limit(self, address: str) -> str | None:
+    def _over_limit(self) -> str | None:
         if self._open >= self._ceiling:
             return "too many connections"
         if self._handshakes >= self._limits.handshakes:
             return "too many handshakes"
+        return None
+
+    def _over_limit_of(self, address: str) -> str | None:
         if self._in_handshake[address] >= self._limits.handshakes_per_address:
             return "too many handshakes from this address"
         return None
