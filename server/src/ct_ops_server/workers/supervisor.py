@@ -46,6 +46,14 @@ class WorkersFailedError(Exception):
         self.code = code
 
 
+def worker_command(executable: str, *, frozen: bool) -> tuple[str, ...]:
+    """Return the words that start a worker: a frozen program is not Python, but itself."""
+    if frozen:
+        return (executable, "serve")
+    # -P: what lies in the folder we were started in is not our code.
+    return (executable, "-P", "-m", "ct_ops_server", "serve")
+
+
 @dataclass(frozen=True)
 class Family:
     """What all workers have in common."""
@@ -158,8 +166,7 @@ class Supervisor:
         with theirs:
             place = self._place(index, theirs.fileno())
             process = await asyncio.create_subprocess_exec(
-                # -P: what lies in the folder we were started in is not our code.
-                *(sys.executable, "-P", "-m", "ct_ops_server", "serve"),
+                *worker_command(sys.executable, frozen=bool(getattr(sys, "frozen", False))),
                 env=self._environment(place, folder),
                 pass_fds=place.descriptors,
                 stdin=asyncio.subprocess.DEVNULL,
