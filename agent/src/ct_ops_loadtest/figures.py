@@ -137,7 +137,7 @@ def live_line(elapsed_s: float, tally: Tally, *, recent_failures: int) -> str:
     """Return the line that is printed while a run goes on."""
     p95_ms = tally.round_trips.percentile_s(95) * 1e3
     return (
-        f"[{elapsed_s:4.0f}s] regs: {tally.registered}A / {tally.pending}P / {tally.failed}F | "
+        f"[{elapsed_s:4.0f}s] regs: {tally.registered} active / {tally.pending} pend / {tally.failed} fail | "
         f"streams: {tally.connected} | hb: {tally.sent} sent ({tally.unanswered} failed) | "
         f"rtt p95: {p95_ms:.1f} ms | recent errors: {recent_failures}"
     )

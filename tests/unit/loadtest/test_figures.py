@@ -83,7 +83,9 @@ def test_the_live_line_is_the_one_that_existing_tools_print() -> None:
     """Registrations, streams, heartbeats, the 95th percentile, recent errors."""
     line = live_line(30, good(), recent_failures=3)
 
-    assert line.startswith("[  30s] regs: 2A / 0P / 0F | streams: 2 | hb: 0 sent (0 failed) | rtt p95: ")
+    assert line.startswith(
+        "[  30s] regs: 2 active / 0 pend / 0 fail | streams: 2 | hb: 0 sent (0 failed) | rtt p95: "
+    )
     assert line.endswith("ms | recent errors: 3")
 
 

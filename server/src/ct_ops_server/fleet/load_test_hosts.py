@@ -20,8 +20,8 @@ from ct_ops_server.fleet.ports import AgentStore, StoreError
 PREFIX = "loadtest-"
 LONGEST_PREFIX = 200
 ACTOR = "load test"
-_AT_ONCE = 64
-"""So many share a commit; more would only wait in memory."""
+_AT_ONCE = 16
+"""So many share a commit: heartbeats of others wait for no more than that."""
 
 
 class PrefixError(ValueError):
