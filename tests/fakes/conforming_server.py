@@ -295,6 +295,7 @@ class ConformingServer:
         try:
             while (reply := await outgoing.get()) is not None:
                 if isinstance(reply, tuple):
+                    context.set_trailing_metadata(self.script.trailing)
                     await context.abort(*reply)
                 await context.write(reply)
         finally:

@@ -22,6 +22,7 @@ from ct_ops_loadtest.connection import Server
 from ct_ops_loadtest.crew import CrewError, crew, run
 from ct_ops_loadtest.driver import Driver
 from ct_ops_loadtest.figures import Tally
+from ct_ops_loadtest.life import Life
 from ct_ops_loadtest.plan import Fault, Plan, Slowness, Target
 from ct_ops_loadtest.preflight import PreflightError, probe
 from ct_ops_loadtest.tls import Trust
@@ -148,6 +149,24 @@ async def test_a_stream_that_breaks_is_counted_with_its_reason_and_its_agent_com
     assert 3 == driver.tally.reconnecting.count
     assert 0.7 < driver.tally.reconnecting.longest_s < 25
     assert not driver.tally.served
+
+
+async def test_agents_that_a_server_sends_away_come_back_within_the_time_it_said(
+    server: ConformingServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that is restarted spreads its agents; they do not fall back on waits of their own."""
+
+    def own_wait(_life: Life, _asked_s: float) -> float:
+        raise AssertionError("an agent waits as it likes")
+
+    monkeypatch.setattr(Life, "_wait_s", own_wait)
+    server.script.trailing = (("ct-ops-reconnect-within-ms", "1"),)
+    async with driven(server, PLAN) as driver:
+        await until(lambda: driver.tally.acknowledged > 3)
+        server.end_streams(grpc.StatusCode.UNAVAILABLE, "the server is stopping")
+        await until(lambda: driver.tally.broken == 3 and driver.tally.connected == 3)
+
+    assert 3 == driver.tally.reconnecting.count
 
 
 async def test_connections_that_are_lost_are_made_again(server: ConformingServer) -> None:

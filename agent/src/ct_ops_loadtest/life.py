@@ -5,6 +5,7 @@ Whatever goes wrong is counted and followed by what an agent does:
     Register     put off (``ct-ops-retry-after-ms``) or UNAVAILABLE   again, later and later
                  anything else, or not approved                       given up: counted as failed or pending
     stream       cut by a fault of the plan                           counted as cut; back when the fault is over
+                 ended with ``ct-ops-reconnect-within-ms``            counted as broken; back at a moment within that time
                  put off                                              back when the server said
                  UNAVAILABLE, or the end of an open stream            counted as broken; back with our agents' waits
                  refused before its first acknowledgement             counted as refused; back with those waits
@@ -28,7 +29,9 @@ from ct_ops_loadtest.virtual_agent import NotApprovedError, VirtualAgent, Vitals
 from ct_ops_proto.agent.v1 import ingest_pb2 as wire
 
 _RETRY_AFTER = "ct-ops-retry-after-ms"
-_GRPC_S = 1000.0
+_WITHIN = "ct-ops-reconnect-within-ms"
+_MS = 1000.0
+_LONGEST_ASKED_S = 3600.0
 _FIRST_S, _HOPEFUL_S, _CEILING_S, _HOPEFUL_FAILURES = 1.0, 4.0, 60.0, 30
 
 
@@ -238,6 +241,9 @@ class Life:
             self._tally.put_off += 1
             return self._wait_s(asked_s)
         self._tally.failure(str(error))
+        if is_open and (within_s := _asked_s(error, _WITHIN)):
+            self._tally.broken += 1
+            return within_s * self._chance("within")
         if is_open or error.code == "UNAVAILABLE":
             self._tally.broken += is_open
         else:
@@ -272,7 +278,7 @@ class Life:
         self._work.take(reply, self._agent.agent_id)
 
 
-def _asked_s(error: RpcError) -> float:
-    """Return how long the server asks us to wait; 0 when it does not."""
-    text = error.metadata.get(_RETRY_AFTER, "")
-    return int(text) / _GRPC_S if text.isdecimal() else 0.0
+def _asked_s(error: RpcError, key: str = _RETRY_AFTER) -> float:
+    """Return how long the server asks us to wait, as our agents understand it; 0 when it does not."""
+    text = error.metadata.get(key, "")
+    return min(int(text) / _MS, _LONGEST_ASKED_S) if text.isdecimal() else 0.0
