@@ -8,6 +8,8 @@ systemctl restart ct-ops-server
 [ "$(stat -c %U:%G:%a /etc/ct-ops/server.env)" = root:ct-ops-server:640 ]
 [ "$(stat -c %U:%a /var/lib/ct-ops/server)" = ct-ops-server:700 ]
 systemd-analyze verify --man=no /usr/lib/systemd/system/ct-ops-server.service
+systemctl reload ct-ops-server
+systemctl is-active ct-ops-server
 ct-ops-server release key init
 ct-ops-server release add /trial/ct-ops-agent-linux-*.tar.*
 said "server installed from its package: running; an agent is on its shelf"
