@@ -259,6 +259,15 @@ class HeartbeatStream(Protocol):
         """End our half of the stream, give the server a moment to end its own, then drop it."""
 
 
+@dataclass(frozen=True)
+class Departure:
+    """What is said when an agent leaves for good."""
+
+    public_key_pem: str
+    agent_id: str
+    proof: KeyProof
+
+
 class Session(Protocol):
     """A connection to the server, as the identity it was opened with."""
 

@@ -17,7 +17,6 @@ This module loads `cryptography`; an enrolled daemon imports it only when it has
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -34,18 +33,15 @@ from ct_ops_agent.control_plane import (
 )
 from ct_ops_agent.errors import ApprovalPendingError, EnrolmentRefusedError, Refusal, UnreachableError
 from ct_ops_agent.host import HostFacts
-from ct_ops_agent.identity.certificates import leaf_life, make_csr, make_key_pair, sign
+from ct_ops_agent.identity.certificates import leaf_life, make_csr, make_key_pair
 from ct_ops_agent.identity.credentials import CredentialStore, Identity
 from ct_ops_agent.identity.keystore import KeyPair, keep_key_pair, load_key_pair
 from ct_ops_agent.identity.rotation import KeyRotation
+from ct_ops_agent.proving import Prover
 from ct_ops_agent.refusals import explain
 from ct_ops_agent.secret import Secret
-from ct_ops_proto.key_proof import signed_text
 
 _log = logging.getLogger(__name__)
-
-_LOOKS = 4
-"""How often to look for the certificate that a challenger names, before a proof is given up."""
 
 _UNKNOWN_KEY_REASONS = {"token_missing", "token_unknown"}
 """How a server of ours answers a proven key that it does not know, when no token is shown."""
@@ -182,43 +178,6 @@ class Enrolment:
         async with self._connect(route, None) as session:
             proof = await prover.prove(session, registration)
             return await session.register(replace(registration, proof=proof)) if proof else None
-
-
-class Prover:
-    """Signs the server's challenge with the agent's key."""
-
-    def __init__(self, keys: KeyPair) -> None:
-        self._keys = keys
-
-    async def prove(self, session: Session, registration: Registration) -> KeyProof | None:
-        """Return a fresh proof for this registration; ``None`` where none can be made.
-
-        The signature names the certificate of this server, as this agent has verified it itself, whatever
-        roots it believes: a server that relays another one's challenge gets a proof that is good for
-        nobody but itself.
-
-        Raises:
-            EnrolmentRefusedError, UnreachableError: as ``Session.challenge``; or the server does not show
-                the certificate that the challenger names.
-        """
-        challenge = await session.challenge(registration.public_key_pem)
-        if challenge is None:
-            return None
-        shown = await _look_for(challenge.server_certificate_sha256, session)
-        text = signed_text(nonce=challenge.nonce, server_certificate_der=shown, csr_der=registration.csr_der)
-        return KeyProof(challenge.nonce, sign(self._keys, text))
-
-
-async def _look_for(named_sha256: bytes, session: Session) -> bytes:
-    """Return the server's certificate; of several servers behind one name, the one that is named."""
-    for _ in range(_LOOKS):
-        shown = await session.server_certificate()
-        if not named_sha256 or hashlib.sha256(shown).digest() == named_sha256:
-            return shown
-    raise UnreachableError(
-        "the challenge to this agent's key is of a server with another certificate than the one that is shown here: "
-        "either several servers share this name, which need one certificate, or somebody is in between"
-    )
 
 
 async def _try_to_prove(prover: Prover, session: Session, registration: Registration) -> KeyProof | None:

@@ -10,6 +10,7 @@ import hashlib
 
 _REGISTER = b"ct-ops-register-1"
 _ROTATE = b"ct-ops-rotate-key-1"
+_DEREGISTER = b"ct-ops-deregister-1"
 
 
 def signed_text(*, nonce: bytes, server_certificate_der: bytes, csr_der: bytes) -> bytes:
@@ -31,3 +32,9 @@ def rotation_text(*, leaf_der: bytes, csr_der: bytes) -> bytes:
 def rotation_text_for(*, leaf_sha256: bytes, csr_der: bytes) -> bytes:
     """Return `rotation_text` for a leaf of which only the digest is at hand."""
     return _ROTATE + leaf_sha256 + hashlib.sha256(csr_der).digest()
+
+
+def deregistration_text(*, nonce: bytes, server_certificate_der: bytes, agent_id: str) -> bytes:
+    """Return what ``KeyProof.signature`` of a Deregister is made over."""
+    server, agent = hashlib.sha256(server_certificate_der), hashlib.sha256(agent_id.encode())
+    return _DEREGISTER + nonce + server.digest() + agent.digest()

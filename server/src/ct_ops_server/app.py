@@ -42,6 +42,7 @@ from ct_ops_server.edge.rpc import ServiceParts
 from ct_ops_server.edge.spread import reconnect_within_s
 from ct_ops_server.edge.tls import TlsContexts, build_contexts
 from ct_ops_server.enrolment.challenges import Challenges
+from ct_ops_server.enrolment.departure import Departures
 from ct_ops_server.enrolment.refusal_log import RefusalLog
 from ct_ops_server.fleet.bus import Bus
 from ct_ops_server.fleet.dispatch import Dispatch
@@ -140,6 +141,7 @@ def _service_parts(
     return ServiceParts(
         enrolment=core.enrolment,
         challenges=Challenges(random_bytes=secrets.token_bytes, monotonic_s=asyncio.get_running_loop().time),
+        departures=Departures(core.store.enrolment, core.store.agents, hint=bus.hint),
         served_tls=core.keys.tls,
         web_certificate=core.keys.web_certificate,
         sessions=Sessions(core.store.streams, verifier=core.verifier, worker_id=worker_id, now=core.now),

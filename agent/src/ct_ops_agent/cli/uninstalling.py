@@ -25,6 +25,12 @@ from ct_ops_agent.service.survey import data_entries, has_user, look_at_installe
     help="Leave the data directory and the configuration: a later installation is the same agent.",
 )
 @click.option(
+    "--deregister",
+    "deregister",
+    is_flag=True,
+    help="Tell the server first that this host leaves: it revokes the agent. Not done: nothing is taken off.",
+)
+@click.option(
     "--root",
     "root",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
@@ -32,19 +38,37 @@ from ct_ops_agent.service.survey import data_entries, has_user, look_at_installe
     help="Take it off the root of an image.",
 )
 @click.option("--dry-run", "dry_run", is_flag=True, help="Print what would be done, and do nothing.")
-def uninstall(*, keep_identity: bool = False, root: Path | None = None, dry_run: bool = False) -> None:
+def uninstall(
+    *,
+    keep_identity: bool = False,
+    deregister: bool = False,
+    root: Path | None = None,
+    dry_run: bool = False,
+) -> None:
     """Take the agent off this host: what an installation put there, and nothing else."""
+    if deregister and keep_identity:
+        raise click.UsageError(
+            "--deregister gives the identity up, --keep-identity keeps it: choose one of them"
+        )
+    if deregister and root:
+        raise click.UsageError("--deregister is for the host that the agent runs on, not for an image")
     with errors_as_exits():
         uninstall_as_asked(
-            Machine((root or Path("/")).resolve()), keep_identity=keep_identity, dry_run=dry_run
+            Machine((root or Path("/")).resolve()),
+            keep_identity=keep_identity,
+            dry_run=dry_run,
+            deregister=deregister,
         )
 
 
-def uninstall_as_asked(machine: Machine, *, keep_identity: bool, dry_run: bool) -> None:
+def uninstall_as_asked(
+    machine: Machine, *, keep_identity: bool, dry_run: bool, deregister: bool = False
+) -> None:
     """Uninstall.
 
     Raises:
         InstallationError: it cannot be done.
+        ConfigError, DataDirectoryError: there is no telling which agent of which server is to be deregistered.
     """
     presence = look(machine)
     if found := list(complaints(presence, may_be_changed=machine.may_be_changed)):
@@ -54,6 +78,7 @@ def uninstall_as_asked(machine: Machine, *, keep_identity: bool, dry_run: bool) 
         return
     steps = plan_removal(presence, keep_identity=keep_identity, image=machine.is_image)
     agent_id = _agent_id(machine, presence.data_dir)  # as long as it is there
+    is_told = deregister and _told(machine, dry_run=dry_run)
     if dry_run:
         for number, step in enumerate(steps, start=1):
             click.echo(f"{number:>3}. {step}")
@@ -62,7 +87,7 @@ def uninstall_as_asked(machine: Machine, *, keep_identity: bool, dry_run: bool) 
             do_all(steps, machine, click.echo)
     for sentence in left_alone(presence, keep_identity=keep_identity):
         click.echo(f"left: {sentence}")
-    if agent_id and not (dry_run or keep_identity or presence.installed.is_packaged):
+    if agent_id and not (dry_run or keep_identity or is_told or presence.installed.is_packaged):
         click.echo(f"The server still knows this host; there, type: ct-ops-server agent delete {agent_id}")
 
 
@@ -76,6 +101,18 @@ def look(machine: Machine) -> Presence:
         files=look_for_files(machine),
         has_user=has_user(machine),
     )
+
+
+def _told(machine: Machine, *, dry_run: bool) -> bool:
+    """Tell the server that this host leaves; return whether nothing is left to be done there."""
+    if dry_run:
+        click.echo("  0. tell the server that this host leaves, by proof of its key")
+        return True
+    from ct_ops_agent.cli.leaving import say_goodbye  # noqa: PLC0415 - loads gRPC and cryptography
+
+    goodbye = say_goodbye(machine)
+    click.echo(goodbye.sentence)
+    return goodbye.is_done
 
 
 def _data_dir(machine: Machine) -> Path:

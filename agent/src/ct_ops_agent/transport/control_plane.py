@@ -18,6 +18,7 @@ from ct_ops_agent.control_plane import (
     DEFINITIONS,
     Batch,
     Challenge,
+    Departure,
     HeartbeatFrame,
     HeartbeatReply,
     Registration,
@@ -33,12 +34,14 @@ from ct_ops_agent.transport.convert import (
     from_heartbeat_response,
     from_register_response,
     from_renew_response,
+    to_deregister_request,
     to_heartbeat_request,
     to_refusal,
     to_register_request,
 )
 from ct_ops_agent.transport.convert_delivery import to_batch_request
 from ct_ops_agent.transport.final_status import FinalStatus
+from ct_ops_agent.transport.texts import printable
 from ct_ops_agent.vitals import read_interfaces
 from ct_ops_agent.work import InventoryChunk
 from ct_ops_proto.agent.v1 import ingest_pb2 as pb
@@ -169,6 +172,28 @@ class GrpcSession:
         if message is None:
             raise _unreadable(self._address)
         return from_register_response(message)
+
+    async def deregister(self, departure: Departure) -> str:
+        """Say that this agent leaves; return the status, empty from a server that cannot be told.
+
+        Raises:
+            EnrolmentRefusedError: the server said no.
+            UnreachableError: it did not answer, or asked to come later.
+        """
+        call = self._channel.unary_unary(
+            _SERVICE + "Deregister",
+            request_serializer=pb.DeregisterRequest.SerializeToString,
+            response_deserializer=pb.DeregisterResponse.FromString,
+        )
+        try:
+            message = await call(to_deregister_request(departure), timeout=CHALLENGE_DEADLINE_S)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                return ""
+            raise translate(error, self._address, refused_registration, self._wall()) from error
+        if message is None:
+            raise _unreadable(self._address)
+        return printable(message.status)
 
     async def renew_certificate(self, agent_id: str, csr_der: bytes) -> Renewed:
         """Ask for a new leaf by the call that existing servers know.

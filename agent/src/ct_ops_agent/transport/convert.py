@@ -8,6 +8,7 @@ simply absent in what an existing server sends. What comes from the host is made
 from datetime import timedelta
 
 from ct_ops_agent.control_plane import (
+    Departure,
     HeartbeatFrame,
     HeartbeatReply,
     KeyProof,
@@ -59,6 +60,15 @@ def to_register_request(registration: Registration, interfaces: tuple[Interface,
 def to_key_proof(proof: KeyProof | None) -> pb.KeyProof | None:
     """Return the message for a proof."""
     return None if proof is None else pb.KeyProof(nonce=proof.nonce, signature=proof.signature)
+
+
+def to_deregister_request(departure: Departure) -> pb.DeregisterRequest:
+    """Return the message for a departure."""
+    return pb.DeregisterRequest(
+        public_key=departure.public_key_pem,
+        agent_id=departure.agent_id,
+        proof=to_key_proof(departure.proof),
+    )
 
 
 def from_register_response(message: pb.RegisterResponse) -> RegistrationReply:

@@ -2,6 +2,7 @@
 
 * ``rpc``           what all of them share: the caller, reading a message, refusing
 * ``registration``  RegisterChallenge, Register, RenewCertificate
+* ``deregistration``  Deregister
 * ``heartbeats``    the Heartbeat stream
 * ``renewals``      credentials renewed on it
 * ``uploads``       SubmitSoftwareInventory
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import grpc
 
+from ct_ops_server.edge.deregistration import DeregistrationRpc
 from ct_ops_server.edge.heartbeats import HeartbeatRpc
 from ct_ops_server.edge.registration import RegistrationRpcs
 from ct_ops_server.edge.rpc import RpcGround, ServiceParts
@@ -29,6 +31,7 @@ def agent_service(parts: ServiceParts, *, message_bytes: int) -> grpc.GenericRpc
         "RegisterChallenge": grpc.unary_unary_rpc_method_handler(registration.challenge),
         "Register": grpc.unary_unary_rpc_method_handler(registration.register),
         "RenewCertificate": grpc.unary_unary_rpc_method_handler(registration.renew),
+        "Deregister": grpc.unary_unary_rpc_method_handler(DeregistrationRpc(ground).deregister),
         "SubmitSoftwareInventory": grpc.stream_unary_rpc_method_handler(UploadRpc(ground).serve),
         "Heartbeat": grpc.stream_stream_rpc_method_handler(heartbeats.serve),
     }

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from ct_ops_proto.agent.v1 import ingest_pb2 as wire
-from ct_ops_proto.key_proof import signed_text
+from ct_ops_proto.key_proof import deregistration_text, signed_text
 from ct_ops_server.authority.key_signature import signed_by
 from ct_ops_server.authority.leaf_identity import Anonymous, AnonymousReason, KeyProven, LeafOfAgent
 from ct_ops_server.authority.public_key import PublicKey
@@ -51,15 +51,34 @@ def proves_register(message: wire.RegisterRequest, key: PublicKey, proving: Prov
     """
     if not message.HasField("proof"):
         return False
-    nonce, signature = message.proof.nonce, message.proof.signature
-    if not proving.challenges.redeem(nonce, key.key_id):
-        raise refuse("proof_stale")
     text = signed_text(
-        nonce=nonce, server_certificate_der=proving.server_certificate, csr_der=message.csr_der
+        nonce=message.proof.nonce,
+        server_certificate_der=proving.server_certificate,
+        csr_der=message.csr_der,
     )
-    if not signed_by(key, signature, text):
-        raise refusal(Refusal.PROOF_INVALID)
+    _must_be_signed(message.proof, text, key, proving)
     return True
+
+
+def proves_departure(message: wire.DeregisterRequest, key: PublicKey, proving: Proving) -> None:
+    """Refuse a Deregister that its key did not sign, now and for this server.
+
+    Raises:
+        Refused, EnrolmentRefusedError: as `proves_register`.
+    """
+    text = deregistration_text(
+        nonce=message.proof.nonce,
+        server_certificate_der=proving.server_certificate,
+        agent_id=message.agent_id,
+    )
+    _must_be_signed(message.proof, text, key, proving)
+
+
+def _must_be_signed(proof: wire.KeyProof, text: bytes, key: PublicKey, proving: Proving) -> None:
+    if not proving.challenges.redeem(proof.nonce, key.key_id):
+        raise refuse("proof_stale")
+    if not signed_by(key, proof.signature, text):
+        raise refusal(Refusal.PROOF_INVALID)
 
 
 async def refusal_of_identity(caller: Caller, enrolment: Enrolment) -> Refused:

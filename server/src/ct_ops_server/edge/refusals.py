@@ -161,6 +161,10 @@ _TABLE: dict[str, tuple[grpc.StatusCode, str]] = {
         grpc.StatusCode.INVALID_ARGUMENT,
         "the message names another agent than the certificate",
     ),
+    "not_your_agent": (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "the key is not that of the agent that is to be deregistered",
+    ),
     "hostname_missing": (grpc.StatusCode.INVALID_ARGUMENT, "the agent sent no hostname"),
     # -- a software scan: nothing here may make an existing agent forget who it is
     "upload_token": (

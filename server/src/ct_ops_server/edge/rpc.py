@@ -41,6 +41,7 @@ from ct_ops_server.edge.refusals import (
     refuse_key,
 )
 from ct_ops_server.enrolment.challenges import Challenges
+from ct_ops_server.enrolment.departure import Departures
 from ct_ops_server.enrolment.model import EnrolmentRefusedError
 from ct_ops_server.enrolment.refusal_log import RefusalLog
 from ct_ops_server.enrolment.service import Enrolment
@@ -64,6 +65,7 @@ class ServiceParts:
 
     enrolment: Enrolment
     challenges: Challenges
+    departures: Departures
     served_tls: ServedTls
     web_certificate: WebCertificateFile
     sessions: Sessions

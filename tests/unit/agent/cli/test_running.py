@@ -127,7 +127,7 @@ def test_flags_of_existing_installers_uninstall(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(uninstalling, "uninstall_as_asked", lambda _machine, **how: asked.append(how))
 
     assert 0 == call("-uninstall").exit_code
-    assert [{"keep_identity": False, "dry_run": False}] == asked
+    assert [{"keep_identity": False, "dry_run": False, "deregister": False}] == asked
 
 
 def test_installing_and_uninstalling_at_once_is_wrong_usage() -> None:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from ct_ops_agent.cli.uninstalling import look, uninstall_as_asked
+from ct_ops_agent.cli import leaving
+from ct_ops_agent.cli.leaving import Goodbye
+from ct_ops_agent.cli.uninstalling import look, uninstall, uninstall_as_asked
 from ct_ops_agent.errors import InstallationError
 from ct_ops_agent.service import layout
+from ct_ops_agent.service.machine import Machine
 from ct_ops_agent.service.removal import Presence, complaints, left_alone, plan_removal
 from ct_ops_agent.service.survey import Installed
 from fakes.recording_host import RecordingHost, make_build
@@ -223,3 +227,59 @@ def test_beside_a_package_only_the_installation_goes(
     assert "the package's agent has them now" in capsys.readouterr().out
     with pytest.raises(InstallationError, match="package manager"):
         uninstall_as_asked(host, keep_identity=False, dry_run=False)
+
+
+# ---- telling the server --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [(["--keep-identity"], "choose one of them"), (["--root", "/"], "not for an image")],
+)
+def test_what_deregister_cannot_go_with_is_a_usage_error(flags: list[str], says: str) -> None:
+    """Before anything is looked at."""
+    done = CliRunner().invoke(uninstall, ["--deregister", *flags])
+
+    assert 2 == done.exit_code
+    assert says in done.output
+
+
+def test_a_dry_run_tells_no_server(host: RecordingHost, capsys: pytest.CaptureFixture[str]) -> None:
+    """It says that one would be told, as the first thing."""
+    uninstall_as_asked(host, keep_identity=False, dry_run=True, deregister=True)
+
+    assert capsys.readouterr().out.startswith("  0. tell the server that this host leaves")
+
+
+def test_nothing_is_taken_off_when_the_server_cannot_be_told(
+    host: RecordingHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key is the only proof there is: it must not go before it was used."""
+    before = files_of(host)
+
+    def unanswered(_machine: Machine) -> Goodbye:
+        raise InstallationError("not deregistered")
+
+    monkeypatch.setattr(leaving, "say_goodbye", unanswered)
+    with pytest.raises(InstallationError):
+        uninstall_as_asked(host, keep_identity=False, dry_run=False, deregister=True)
+
+    assert before == files_of(host)
+
+
+@pytest.mark.parametrize("is_done", [True, False])
+def test_what_is_left_to_be_done_on_the_server_is_said(
+    host: RecordingHost,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    *,
+    is_done: bool,
+) -> None:
+    """Nothing, once it knows; the command to type, when it could not be told."""
+    host.at(layout.DATA / "agent_state.json").write_text('{"agent_id": "a1"}')
+    monkeypatch.setattr(leaving, "say_goodbye", lambda _machine: Goodbye("goodbye", is_done))
+    uninstall_as_asked(host, keep_identity=False, dry_run=False, deregister=True)
+    said = capsys.readouterr().out
+
+    assert said.startswith("goodbye\n")
+    assert is_done is ("agent delete a1" not in said)

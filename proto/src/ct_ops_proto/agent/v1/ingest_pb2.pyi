@@ -9,7 +9,7 @@ defined at the end of this file, and is ignored by a peer that does not know it.
 `make test` compares this file's descriptors with proto/golden/.
 
 Transport: gRPC over HTTP/2 and TLS 1.2+, one public port (default 9443). The client certificate
-is optional at the handshake and required by every method except Register and RegisterChallenge.
+is optional at the handshake and required by every method except Register, RegisterChallenge and Deregister.
 """
 
 from collections import abc as _abc
@@ -1096,6 +1096,57 @@ class KeyProof(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___KeyProof: _TypeAlias = KeyProof  # noqa: Y015
+
+@_typing.final
+class DeregisterRequest(_message.Message):
+    """---- Leaving (method Deregister) ---------------------------------------------------------------"""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PUBLIC_KEY_FIELD_NUMBER: _builtins.int
+    AGENT_ID_FIELD_NUMBER: _builtins.int
+    PROOF_FIELD_NUMBER: _builtins.int
+    public_key: _builtins.str
+    """same forms as RegisterRequest.public_key"""
+    agent_id: _builtins.str
+    @_builtins.property
+    def proof(self) -> Global___KeyProof:
+        """signature = Sign(key, "ct-ops-deregister-1" ‖ nonce ‖ SHA-256(server certificate DER) ‖ SHA-256(agent_id))"""
+
+    def __init__(
+        self,
+        *,
+        public_key: _builtins.str = ...,
+        agent_id: _builtins.str = ...,
+        proof: Global___KeyProof | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["proof", b"proof"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_id", b"agent_id", "proof", b"proof", "public_key", b"public_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeregisterRequest: _TypeAlias = DeregisterRequest  # noqa: Y015
+
+@_typing.final
+class DeregisterResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATUS_FIELD_NUMBER: _builtins.int
+    status: _builtins.str
+    """deregistered | revoked (it was already) | unknown (no agent has this key)"""
+    def __init__(
+        self,
+        *,
+        status: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DeregisterResponse: _TypeAlias = DeregisterResponse  # noqa: Y015
 
 @_typing.final
 class Hello(_message.Message):

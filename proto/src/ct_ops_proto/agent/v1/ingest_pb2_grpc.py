@@ -64,6 +64,11 @@ class IngestServiceStub:
                 request_serializer=ct__ops__proto_dot_agent_dot_v1_dot_ingest__pb2.RegisterChallengeRequest.SerializeToString,
                 response_deserializer=ct__ops__proto_dot_agent_dot_v1_dot_ingest__pb2.RegisterChallengeResponse.FromString,
                 _registered_method=True)
+        self.Deregister = channel.unary_unary(
+                '/agent.v1.IngestService/Deregister',
+                request_serializer=ct__ops__proto_dot_agent_dot_v1_dot_ingest__pb2.DeregisterRequest.SerializeToString,
+                response_deserializer=ct__ops__proto_dot_agent_dot_v1_dot_ingest__pb2.DeregisterResponse.FromString,
+                _registered_method=True)
 
 
 class IngestServiceServicer:
@@ -111,6 +116,13 @@ class IngestServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Deregister(self, request, context):
+        """Ours. A host takes itself off: its agent is revoked, by proof of its key alone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_IngestServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -143,6 +155,11 @@ def add_IngestServiceServicer_to_server(servicer, server):
                     servicer.RegisterChallenge,
                     request_deserializer=ct__ops__proto_dot_agent_dot_v1_dot_ingest__pb2.RegisterChallengeRequest.FromString,
                     response_serializer=ct__ops__proto_dot_agent_dot_v1_dot_ingest__pb2.RegisterChallengeResponse.SerializeToString,
+            ),
+            'Deregister': grpc.unary_unary_rpc_method_handler(
+                    servicer.Deregister,
+                    request_deserializer=ct__ops__proto_dot_agent_dot_v1_dot_ingest__pb2.DeregisterRequest.FromString,
+                    response_serializer=ct__ops__proto_dot_agent_dot_v1_dot_ingest__pb2.DeregisterResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -307,6 +324,33 @@ class IngestService:
             '/agent.v1.IngestService/RegisterChallenge',
             ct__ops__proto_dot_agent_dot_v1_dot_ingest__pb2.RegisterChallengeRequest.SerializeToString,
             ct__ops__proto_dot_agent_dot_v1_dot_ingest__pb2.RegisterChallengeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Deregister(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/agent.v1.IngestService/Deregister',
+            ct__ops__proto_dot_agent_dot_v1_dot_ingest__pb2.DeregisterRequest.SerializeToString,
+            ct__ops__proto_dot_agent_dot_v1_dot_ingest__pb2.DeregisterResponse.FromString,
             options,
             channel_credentials,
             insecure,

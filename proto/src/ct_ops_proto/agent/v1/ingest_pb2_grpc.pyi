@@ -9,7 +9,7 @@ defined at the end of this file, and is ignored by a peer that does not know it.
 `make test` compares this file's descriptors with proto/golden/.
 
 Transport: gRPC over HTTP/2 and TLS 1.2+, one public port (default 9443). The client certificate
-is optional at the handshake and required by every method except Register and RegisterChallenge.
+is optional at the handshake and required by every method except Register, RegisterChallenge and Deregister.
 """
 
 from collections import abc as _abc
@@ -52,6 +52,8 @@ class IngestServiceStub:
     """Reserved: answered with UNIMPLEMENTED until it is built."""
     RegisterChallenge: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.RegisterChallengeRequest, _ingest_pb2.RegisterChallengeResponse]
     """Ours. A nonce to sign, so that a key can be proven fresh without a valid leaf."""
+    Deregister: _grpc.UnaryUnaryMultiCallable[_ingest_pb2.DeregisterRequest, _ingest_pb2.DeregisterResponse]
+    """Ours. A host takes itself off: its agent is revoked, by proof of its key alone."""
 
 @_typing.type_check_only
 class IngestServiceAsyncStub(IngestServiceStub):
@@ -68,6 +70,8 @@ class IngestServiceAsyncStub(IngestServiceStub):
     """Reserved: answered with UNIMPLEMENTED until it is built."""
     RegisterChallenge: _aio.UnaryUnaryMultiCallable[_ingest_pb2.RegisterChallengeRequest, _ingest_pb2.RegisterChallengeResponse]  # type: ignore[assignment]
     """Ours. A nonce to sign, so that a key can be proven fresh without a valid leaf."""
+    Deregister: _aio.UnaryUnaryMultiCallable[_ingest_pb2.DeregisterRequest, _ingest_pb2.DeregisterResponse]  # type: ignore[assignment]
+    """Ours. A host takes itself off: its agent is revoked, by proof of its key alone."""
 
 class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -117,5 +121,13 @@ class IngestServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_ingest_pb2.RegisterChallengeResponse, _abc.Awaitable[_ingest_pb2.RegisterChallengeResponse]]:
         """Ours. A nonce to sign, so that a key can be proven fresh without a valid leaf."""
+
+    @_abc_1.abstractmethod
+    def Deregister(
+        self,
+        request: _ingest_pb2.DeregisterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ingest_pb2.DeregisterResponse, _abc.Awaitable[_ingest_pb2.DeregisterResponse]]:
+        """Ours. A host takes itself off: its agent is revoked, by proof of its key alone."""
 
 def add_IngestServiceServicer_to_server(servicer: IngestServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
