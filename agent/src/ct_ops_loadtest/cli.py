@@ -24,7 +24,8 @@ from ct_ops_loadtest.cleanup import CleanupError, clean_up, prefix_of
 from ct_ops_loadtest.connection import Server
 from ct_ops_loadtest.crew import CrewError, run
 from ct_ops_loadtest.figures import Tally, summary
-from ct_ops_loadtest.plan import PREFIX, Fault, Plan, PlanError, Slowness, Target, check_plan, seconds
+from ct_ops_loadtest.option_types import Duration, FaultText
+from ct_ops_loadtest.plan import PREFIX, Fault, Plan, PlanError, Slowness, Target, check_plan
 from ct_ops_loadtest.preflight import PreflightError, host_troubles, probe, this_host
 from ct_ops_loadtest.scenario import load_scenario
 from ct_ops_loadtest.tls import Trust
@@ -34,38 +35,7 @@ _UNAVAILABLE = 69
 _SLOW = Slowness(bytes_per_s=200, read_after_s=3)
 
 
-class _Duration(click.ParamType[Any]):
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            return value if isinstance(value, float) else seconds(str(value))
-        except PlanError as error:
-            self.fail(str(error), param, ctx)
-
-
-class _FaultText(click.ParamType[Any]):
-    """``AT[,SHARE]`` of a storm, ``AT,FOR[,SHARE]`` of an outage."""
-
-    def __init__(self, kind: str) -> None:
-        self.name = kind
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Fault:
-        try:
-            return _fault(self.name, str(value).split(","))
-        except (PlanError, ValueError, IndexError) as error:
-            self.fail(f"{value!r} is no {self.name}: {error}", param, ctx)
-
-
-def _fault(kind: str, parts: list[str]) -> Fault:
-    if kind == "storm":
-        at, share = parts[0], parts[1:]
-        return Fault("storm", seconds(at), float(share[0]) if share else 1.0)
-    at, lasts, *share = parts
-    return Fault("outage", seconds(at), float(share[0]) if share else 1.0, seconds(lasts))
-
-
-_DURATION = _Duration()
+_DURATION = Duration()
 _SHARE = click.FloatRange(0, 1)
 
 
@@ -134,14 +104,14 @@ def main() -> None:
     "--storm",
     "storms",
     multiple=True,
-    type=_FaultText("storm"),
+    type=FaultText("storm"),
     help="AT[,SHARE]: cut connections, all come back at once.",
 )
 @click.option(
     "--outage",
     "outages",
     multiple=True,
-    type=_FaultText("outage"),
+    type=FaultText("outage"),
     help="AT,FOR[,SHARE]: cut them and stay away for so long.",
 )
 @click.option(

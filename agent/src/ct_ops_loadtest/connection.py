@@ -18,7 +18,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from ct_ops_loadtest.http2 import DEADLINE_EXCEEDED, OK, UNAVAILABLE, BrokenPeerError, Ending, Http2Client
+from ct_ops_loadtest.h2_format import BrokenPeerError
+from ct_ops_loadtest.http2 import DEADLINE_EXCEEDED, OK, UNAVAILABLE, Ending, Http2Client
 
 _READ = 64 * 1024
 _DIAL_S = 60.0

@@ -23,9 +23,11 @@ from urllib.parse import unquote
 
 import hpack
 
+from ct_ops_loadtest.h2_format import PADDED, BrokenPeerError, frame, literal, named, unpadded
+
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _RST, _SETTINGS, _PING, _GOAWAY, _WINDOW, _CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
-_END_STREAM, _ACK, _END_HEADERS, _PADDED, _PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
+_END_STREAM, _ACK, _END_HEADERS, _PRIORITY = 0x1, 0x1, 0x4, 0x20
 _INITIAL_WINDOW_SETTING, _FRAME_SIZE_SETTING = 4, 5
 _WINDOW_SIZE = 65_535
 _LARGEST_WINDOW = 2**31 - 1
@@ -38,10 +40,6 @@ OK = 0
 UNKNOWN = 2
 DEADLINE_EXCEEDED = 4
 UNAVAILABLE = 14
-
-
-class BrokenPeerError(Exception):
-    """The peer does not speak HTTP/2 as agreed. ``str()`` is a sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +69,7 @@ class Http2Client:
     """The client's side of one connection."""
 
     def __init__(self, authority: str) -> None:
-        self._head = bytes((0x83, 0x87)) + _literal(1, authority) + _CONTENT
+        self._head = bytes((0x83, 0x87)) + literal(1, authority) + _CONTENT
         self._streams: dict[int, _Stream] = {}
         self._next_id = 1
         self._unread = b""
@@ -81,7 +79,7 @@ class Http2Client:
         self._decoder = hpack.Decoder(max_header_list_size=_LARGEST_HEADERS)
         self._headers: tuple[int, int, bytes] | None = None
         """Stream, flags and block of headers that are not complete yet."""
-        self._out = bytearray(_PREFACE + _frame(_SETTINGS, 0, 0, _OUR_SETTINGS))
+        self._out = bytearray(_PREFACE + frame(_SETTINGS, 0, 0, _OUR_SETTINGS))
         self.going_away = False
 
     def to_send(self) -> bytes:
@@ -101,8 +99,8 @@ class Http2Client:
         number = self._next_id
         self._next_id += 2
         self._streams[number] = _Stream(on_message, on_end, self._stream_window)
-        block = self._head + _literal(4, path) + b"".join(_named(*pair) for pair in metadata)
-        self._out += _frame(_HEADERS, _END_HEADERS, number, block)
+        block = self._head + literal(4, path) + b"".join(named(*pair) for pair in metadata)
+        self._out += frame(_HEADERS, _END_HEADERS, number, block)
         return number
 
     def send(self, number: int, message: bytes) -> None:
@@ -122,7 +120,7 @@ class Http2Client:
     def cancel(self, number: int) -> None:
         """Give a stream up; nobody hears of its end."""
         if self._streams.pop(number, None) is not None:
-            self._out += _frame(_RST, 0, number, struct.pack(">I", _CANCEL))
+            self._out += frame(_RST, 0, number, struct.pack(">I", _CANCEL))
 
     def received(self, data: bytes) -> None:
         """Take bytes of the peer, and call back for what they say.
@@ -161,7 +159,7 @@ class Http2Client:
             self._window(number, payload)
         elif kind == _PING:
             if not flags & _ACK:
-                self._out += _frame(_PING, _ACK, 0, payload)
+                self._out += frame(_PING, _ACK, 0, payload)
         elif kind in {_HEADERS, _CONTINUATION}:
             self._header_block(kind, flags, number, payload)
         elif kind == _SETTINGS:
@@ -176,7 +174,7 @@ class Http2Client:
         stream = self._streams.get(number)
         if stream is None:
             return
-        stream.unread += _unpadded(flags, payload) if flags & _PADDED else payload
+        stream.unread += unpadded(flags, payload) if flags & PADDED else payload
         unread = stream.unread
         while len(unread) >= 5:
             length = int.from_bytes(unread[1:5])
@@ -193,18 +191,18 @@ class Http2Client:
     def _give_back(self, number: int, length: int) -> None:
         self._taken += length
         if self._taken > _WINDOW_SIZE // 2:
-            self._out += _frame(_WINDOW, 0, 0, struct.pack(">I", self._taken))
+            self._out += frame(_WINDOW, 0, 0, struct.pack(">I", self._taken))
             self._taken = 0
         stream = self._streams.get(number)
         if stream is not None:
             stream.taken += length
             if stream.taken > _WINDOW_SIZE // 2:
-                self._out += _frame(_WINDOW, 0, number, struct.pack(">I", stream.taken))
+                self._out += frame(_WINDOW, 0, number, struct.pack(">I", stream.taken))
                 stream.taken = 0
 
     def _header_block(self, kind: int, flags: int, number: int, payload: bytes) -> None:
         if kind == _HEADERS:
-            payload = _unpadded(flags, payload)
+            payload = unpadded(flags, payload)
             if flags & _PRIORITY:
                 payload = payload[5:]
             begun = (number, flags, payload)
@@ -238,7 +236,7 @@ class Http2Client:
                 for stream in self._streams.values():
                     stream.sendable += value - self._stream_window
                 self._stream_window = value
-        self._out += _frame(_SETTINGS, _ACK, 0, b"")
+        self._out += frame(_SETTINGS, _ACK, 0, b"")
         self._flush_all()
 
     def _window(self, number: int, payload: bytes) -> None:
@@ -281,22 +279,10 @@ class Http2Client:
                 stream.waiting.appendleft(rest)
             self._sendable -= len(piece)
             stream.sendable -= len(piece)
-            self._out += _frame(_DATA, 0, number, piece)
+            self._out += frame(_DATA, 0, number, piece)
         if stream.closing:
             stream.closing = False
-            self._out += _frame(_DATA, _END_STREAM, number, b"")
-
-
-def _frame(kind: int, flags: int, number: int, payload: bytes) -> bytes:
-    return struct.pack(">HBBBI", len(payload) >> 8, len(payload) & 0xFF, kind, flags, number) + payload
-
-
-def _unpadded(flags: int, payload: bytes) -> bytes:
-    if not flags & _PADDED:
-        return payload
-    if not payload or payload[0] >= len(payload):
-        raise BrokenPeerError("the server padded a frame beyond its end")
-    return payload[1 : len(payload) - payload[0]]
+            self._out += frame(_DATA, _END_STREAM, number, b"")
 
 
 def _ending(headers: Sequence[tuple[str, str]]) -> Ending:
@@ -308,33 +294,6 @@ def _ending(headers: Sequence[tuple[str, str]]) -> Ending:
     return Ending(int(code), unquote(found.get("grpc-message", "")), rest)
 
 
-def _number(value: int, bits: int) -> bytes:
-    """Return an integer as HPACK writes it (RFC 7541, 5.1), the bits before it 0."""
-    most = (1 << bits) - 1
-    if value < most:
-        return bytes((value,))
-    value -= most
-    out = [most]
-    while value >= 128:
-        out.append(value & 127 | 128)
-        value >>= 7
-    return bytes((*out, value))
-
-
-def _text(text: str) -> bytes:
-    raw = text.encode()
-    return _number(len(raw), 7) + raw
-
-
-def _literal(index: int, value: str) -> bytes:
-    """Return a header whose name stands in the static table, not to be indexed."""
-    return _number(index, 4) + _text(value)
-
-
-def _named(name: str, value: str) -> bytes:
-    return b"\0" + _text(name) + _text(value)
-
-
-_CONTENT = _named("content-type", "application/grpc") + _named("te", "trailers")
+_CONTENT = named("content-type", "application/grpc") + named("te", "trailers")
 # No pushed streams, and no table of headers to remember.
 _OUR_SETTINGS = struct.pack(">HIHI", 1, 0, 2, 0)

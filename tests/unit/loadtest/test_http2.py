@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ct_ops_loadtest.http2 import BrokenPeerError, Ending, Http2Client
+from ct_ops_loadtest.h2_format import BrokenPeerError
+from ct_ops_loadtest.http2 import Ending, Http2Client
 
 DATA, HEADERS, RST, SETTINGS, PING, GOAWAY, WINDOW, CONTINUATION = 0, 1, 3, 4, 6, 7, 8, 9
 END_STREAM, ACK, END_HEADERS, PADDED, PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
