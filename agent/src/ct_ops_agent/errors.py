@@ -77,6 +77,9 @@ class Refusal:
     clock_skew_s: float | None = None
     """This host's clock minus the server's; ``None``: an existing server, which does not tell."""
 
+    request_id: str = ""
+    """Under which the server's log has it; empty: an existing server, which does not tell."""
+
 
 class UnreachableError(AgentError):
     """No answer from the server, or one that says *later*."""

@@ -75,12 +75,12 @@ def explain(refusal: Refusal) -> str:
     """Return one sentence for the operator: what happened, and the next step when we know it.
 
     Two clocks that are far apart explain most refusals of certificates and tokens, and nobody thinks of
-    them: they are named whatever the reason.
+    them: they are named whatever the reason. The request's id leads to the same refusal in the server's log.
     """
-    skew_s = refusal.clock_skew_s
-    if skew_s is None or abs(skew_s) < WORTH_TELLING_SKEW_S:
-        return _what_happened(refusal)
-    return f"{_what_happened(refusal)} ({describe_skew(skew_s)})"
+    sentence, skew_s = _what_happened(refusal), refusal.clock_skew_s
+    if skew_s is not None and abs(skew_s) >= WORTH_TELLING_SKEW_S:
+        sentence = f"{sentence} ({describe_skew(skew_s)})"
+    return f"{sentence} [request {refusal.request_id}]" if refusal.request_id else sentence
 
 
 def describe_skew(skew_s: float) -> str:

@@ -32,6 +32,7 @@ from ct_ops_server.edge.certificates import CertificateFollower
 from ct_ops_server.edge.front_door import FrontDoor, Upstreams
 from ct_ops_server.edge.grpc_servers import start_agents, start_lobby
 from ct_ops_server.edge.held_refusals import HeldRefusals
+from ct_ops_server.edge.http_requests import ObservedApp, RefusalLines
 from ct_ops_server.edge.http_server import HttpServer, PeerChecked
 from ct_ops_server.edge.limits import Limits
 from ct_ops_server.edge.listener import connection_ceiling
@@ -113,13 +114,14 @@ async def running_server(
                 registry,
                 hint=bus.hint,
                 listening=place.http_socket() if place else http_socket(settings),
+                answered=metrics.http_answered,
             )
         )
         door = _front_door(core, parts, upstreams)
         grpc_port = await stack.enter_async_context(_agent_port(core, parts, upstreams, door, place))
         core.whereabouts.listening_on(grpc_port)
         await stack.enter_async_context(_certificates_followed(core, door))
-        await stack.enter_async_context(_admin_socket(core, bus, place))
+        await stack.enter_async_context(_admin_socket(core, bus, place, metrics))
         yield Running(
             grpc_port=grpc_port,
             http_port=http_port,
@@ -236,12 +238,20 @@ async def _drain(
 
 
 @asynccontextmanager
-async def _admin_socket(core: Core, bus: Bus, place: Place | None) -> AsyncIterator[None]:
+async def _admin_socket(
+    core: Core, bus: Bus, place: Place | None, metrics: EdgeMetrics
+) -> AsyncIterator[None]:
     path = core.settings.data_dir / ADMIN_SOCKET
     with ExitStack() as stack:
         # A worker's is its parent's: that one makes it and takes it away.
         listening = place.admin_socket() if place else stack.enter_context(admin_socket(path))
-        server = HttpServer(core.admin_app(hint=bus.hint), listening, protocol=PeerChecked)
+        app = ObservedApp(
+            core.admin_app(hint=bus.hint),
+            name="admin",
+            lines=RefusalLines(asyncio.get_running_loop().time),
+            answered=metrics.http_answered,
+        )
+        server = HttpServer(app, listening, protocol=PeerChecked)
         server.start()
         try:
             yield

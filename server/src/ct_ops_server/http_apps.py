@@ -18,6 +18,7 @@ from ct_ops_server.edge.callers import Callers
 from ct_ops_server.edge.client_address import client_behind_proxy, client_of, protocol_named_by
 from ct_ops_server.edge.downloads import Downloads
 from ct_ops_server.edge.front_door import Upstreams
+from ct_ops_server.edge.http_requests import ObservedApp, RefusalLines
 from ct_ops_server.edge.http_server import HttpServer, unix_socket
 from ct_ops_server.edge.install_route import InstallRoute
 from ct_ops_server.edge.local_app import build_local_app
@@ -36,8 +37,9 @@ async def http_apps(
     *,
     hint: Callable[[str], None],
     listening: socket.socket,
+    answered: Callable[[str, int], None],
 ) -> AsyncIterator[int]:
-    """Serve both apps, the local one on ``listening``; the value is the port of the local one. ``hint`` tells the push bus of what was decided."""
+    """Serve both apps, the local one on ``listening``; the value is the port of the local one. ``hint`` tells the push bus of what was decided, ``answered`` is told of every answer: its app and status."""
     settings = core.settings
     behind_proxy = client_behind_proxy if settings.trust_proxy_headers else client_of
     local = build_local_app(
@@ -51,9 +53,14 @@ async def http_apps(
         jwks=core.jwks,
         for_hosts=_for_hosts(core, client_of),
     )
+    lines = RefusalLines(asyncio.get_running_loop().time)
     servers = (
-        HttpServer(local, listening),
-        HttpServer(public, unix_socket(upstreams.http), protocol=protocol_named_by(callers)),
+        HttpServer(ObservedApp(local, name="local", lines=lines, answered=answered), listening),
+        HttpServer(
+            ObservedApp(public, name="agent port", lines=lines, answered=answered),
+            unix_socket(upstreams.http),
+            protocol=protocol_named_by(callers),
+        ),
     )
     port = int(listening.getsockname()[1])
     for server in servers:

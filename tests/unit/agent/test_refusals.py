@@ -127,3 +127,10 @@ def test_a_clock_that_is_far_off_is_named_whatever_the_reason(skew_s: float | No
 
     assert (says is None) is ("clock" not in sentence)
     assert says is None or says in sentence
+
+
+def test_a_refusals_request_id_is_named_so_that_the_server_can_be_asked_about_it() -> None:
+    """The server's log has it under the same id; an existing server tells none."""
+    sentence = explain(Refusal("UNAVAILABLE", "disk_full", "the disk is full", request_id="5f0c3a9d1b7e4420"))
+
+    assert "the disk is full [request 5f0c3a9d1b7e4420]" == sentence

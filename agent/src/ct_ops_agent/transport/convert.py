@@ -31,6 +31,8 @@ _MOST_FEATURES = 64
 _LONGEST_WAIT = timedelta(hours=1)
 _LONGEST_SPREAD = timedelta(minutes=1)
 _REASON_KEY = "ct-ops-reason"
+_REQUEST_ID_KEY = "ct-ops-request-id"
+_LONGEST_REQUEST_ID = 32
 _RETRY_KEY = "ct-ops-retry-after-ms"
 _WITHIN_KEY = "ct-ops-reconnect-within-ms"
 _SERVER_TIME_KEY = "ct-ops-server-time-ms"
@@ -161,6 +163,7 @@ def to_refusal(status: str, details: str | None, metadata: dict[str, str], *, no
         retry_after=_milliseconds(metadata, _RETRY_KEY, at_most=_LONGEST_WAIT),
         reconnect_within=_milliseconds(metadata, _WITHIN_KEY, at_most=_LONGEST_SPREAD),
         clock_skew_s=_clock_skew(metadata, now_unix),
+        request_id=printable(metadata.get(_REQUEST_ID_KEY, ""))[:_LONGEST_REQUEST_ID],
     )
 
 

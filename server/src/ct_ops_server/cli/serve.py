@@ -48,7 +48,7 @@ def serve(workers: int | None) -> None:
         if workers is not None:
             os.environ["INGEST_WORKERS"] = str(workers)
         settings = load_settings(os.environ)
-        configure_logging(settings.log_level)
+        configure_logging(settings.log_level, settings.log_format)
         if place is None:
             _say_notices(settings)
         try:

@@ -51,6 +51,7 @@ class Settings:
     loadtest_admin_key: str | None = field(repr=False)
     """None: off. A secret."""
     log_level: str
+    log_format: str
     proxy_protocol_networks: tuple[IPv4Network | IPv6Network, ...]
     """Balancers that say whose connection theirs are."""
     workers: int

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
+LOG_FORMATS = ("text", "json")
 
 _DATABASE_SCHEMES = ("sqlite", "postgres", "postgresql")
 _MASK = "***"
@@ -88,6 +89,14 @@ def parse_log_level(text: str) -> str:
     if level not in LOG_LEVELS:
         raise ValueError("is no log level")
     return level
+
+
+def parse_log_format(text: str) -> str:
+    """Return one of ``LOG_FORMATS``. Raises ``ValueError``."""
+    form = text.lower()
+    if form not in LOG_FORMATS:
+        raise ValueError("is no format of the log")
+    return form
 
 
 def parse_database_url(text: str) -> str:

@@ -21,6 +21,7 @@ from pathlib import Path
 from ct_ops_server.config.addresses import parse_addresses, parse_host, parse_port
 from ct_ops_server.config.duration import FORM, parse_duration
 from ct_ops_server.config.values import (
+    LOG_FORMATS,
     LOG_LEVELS,
     mask_credential,
     mask_database_url,
@@ -29,6 +30,7 @@ from ct_ops_server.config.values import (
     parse_credential,
     parse_database_url,
     parse_flag,
+    parse_log_format,
     parse_log_level,
     parse_networks,
     parse_optional_path,
@@ -266,6 +268,14 @@ VARIABLES = (
         accepts=", ".join(LOG_LEVELS),
         doc="How much is logged.",
         default="info",
+    ),
+    Variable(
+        name="INGEST_LOG_FORMAT",
+        field="log_format",
+        parse=parse_log_format,
+        accepts=", ".join(LOG_FORMATS),
+        doc="How the log is written: lines for people, or an object a line ([observability.md](observability.md)).",
+        default="text",
     ),
     Variable(
         name="INGEST_WORKERS",

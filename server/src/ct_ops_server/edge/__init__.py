@@ -20,6 +20,8 @@ A connection's way in:
 * ``grpc_servers``   the two gRPC servers behind the door
 * ``public_app``     http/1.1 on the agent port   ``local_app``  8080   ``admin_app``  the admin socket
 * ``downloads``      what hosts download            ``install_route``  the script of the one-line install
+* ``request_ids``    a number for every RPC and HTTP request, in the log and in its refusal
+* ``http_requests``  what every HTTP request shares
 * ``http_server``    runs an ASGI app inside our loop
 * ``metrics``        Prometheus counters and histograms
 """

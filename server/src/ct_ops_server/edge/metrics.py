@@ -66,6 +66,9 @@ class EdgeMetrics:
             buckets=_SECONDS,
             registry=registry,
         )
+        self.http_requests = Counter(
+            "ct_ops_http_requests", "Answered HTTP requests", ["app", "status"], registry=registry
+        )
         self.inventories = Counter(
             "ct_ops_inventories", "Software scans that were uploaded and stored", registry=registry
         )
@@ -76,6 +79,10 @@ class EdgeMetrics:
             registry=registry,
             multiprocess_mode=LATEST,
         )
+
+    def http_answered(self, app: str, status: int) -> None:
+        """Count an answered HTTP request."""
+        self.http_requests.labels(app=app, status=str(status)).inc()
 
     def tasks_counted(self, counted: Mapping[TaskState, int]) -> None:
         """Show how many open tasks there are."""

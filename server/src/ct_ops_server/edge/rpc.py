@@ -4,7 +4,8 @@ Handlers get raw bytes, because gRPC ends a stream like an orderly close when a 
 limit: sizes are checked here, with a sentence, and gRPC's limit is a backstop. Every RPC starts from its
 ``Caller``, which the front door put into the live table; what a message says about the sender is a claim.
 
-Every refusal leaves through ``ended``: status, sentence, trailing metadata, one log line, one counter.
+Every RPC runs under an id (``request_ids``), and every refusal leaves through ``ended``: status, sentence,
+trailing metadata with that id, one log line with the same, one counter.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from ct_ops_server.authority.leaf_identity import LeafOfAgent
 from ct_ops_server.authority.public_key import KeyRefusedError
 from ct_ops_server.authority.served_tls import ServedTls
 from ct_ops_server.authority.web_certificate import WebCertificateFile
+from ct_ops_server.edge import request_ids
 from ct_ops_server.edge.budget import Budget
 from ct_ops_server.edge.callers import Caller, Callers
 from ct_ops_server.edge.held_refusals import HeldRefusals
@@ -98,21 +100,22 @@ class RpcGround:
     async def ended(self, method: str, context: Context) -> AsyncIterator[Caller]:
         """Run an RPC's body as a caller's RPC; turn every way to refuse it into gRPC's."""
         caller = self.parts.callers.find(context.peer())
-        try:
-            if caller is None:
-                raise refuse("connection_unknown")
-            with caller.rpc():
-                yield caller
-        except CancelledError:
-            reason = None if caller is None else caller.ended or caller.leaving
-            if reason is None:
-                raise
-            await self._abort(method, context, caller, refuse(reason))
-        except (Refused, SessionRefusedError, StoreError) as refusal:
-            await self._abort(method, context, caller, as_refused(refusal))
-        except AuthorityError as error:
-            _log.error("nothing can be signed: %s", error)
-            await self._abort(method, context, caller, refuse("authority_unavailable"))
+        with request_ids.request_id():
+            try:
+                if caller is None:
+                    raise refuse("connection_unknown")
+                with caller.rpc():
+                    yield caller
+            except CancelledError:
+                reason = None if caller is None else caller.ended or caller.leaving
+                if reason is None:
+                    raise
+                await self._abort(method, context, caller, refuse(reason))
+            except (Refused, SessionRefusedError, StoreError) as refusal:
+                await self._abort(method, context, caller, as_refused(refusal))
+            except AuthorityError as error:
+                _log.error("nothing can be signed: %s", error)
+                await self._abort(method, context, caller, refuse("authority_unavailable"))
 
     def parse(self, raw: bytes, kind: Callable[[], _AnyMessage]) -> _AnyMessage:
         """Return the message in ``raw``.
@@ -150,8 +153,9 @@ class RpcGround:
             _log.info("%s of %s refused: %s", method, who, refusal.sentence)
         # The server's clock goes with every refusal: an agent whose own is wrong can find out.
         server_time = (_SERVER_TIME_KEY, str(int(self.parts.now().timestamp() * 1000)))
+        number = (request_ids.METADATA_KEY, request_ids.current_request_id())
         await context.abort(
-            refusal.code, refusal.sentence, (*refusal.metadata, server_time, *self._farewell(refusal))
+            refusal.code, refusal.sentence, (*refusal.metadata, server_time, number, *self._farewell(refusal))
         )
 
     def _farewell(self, refusal: Refused) -> tuple[tuple[str, str], ...]:

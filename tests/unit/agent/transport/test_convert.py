@@ -131,6 +131,14 @@ def test_the_servers_clock_is_compared_with_this_hosts(said: str, skew_s: float 
     assert skew_s == refusal.clock_skew_s
 
 
+def test_attack_a_request_id_is_printable_and_short() -> None:
+    """It goes into the agent's log."""
+    refusal = to_refusal("UNAVAILABLE", "", {"ct-ops-request-id": "\x1b[2J" + "a" * 500}, now_unix=0.0)
+
+    assert 32 == len(refusal.request_id)
+    assert refusal.request_id.isprintable()
+
+
 def test_a_pushed_leaf_is_a_renewal() -> None:
     """Existing servers push one after an approval; ours answer what was asked."""
     pushed = from_heartbeat_response(

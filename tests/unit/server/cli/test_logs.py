@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import re
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from ct_ops_server.cli.logs import configure_logging
+from ct_ops_server.edge.request_ids import request_id
 
 TOKEN = "tok_" + "a2" * 16
 
@@ -61,3 +63,50 @@ def test_the_level_is_the_configured_one(log: io.StringIO) -> None:
 
     assert "connected" not in log.getvalue()
     assert "refused" in log.getvalue()
+
+
+def test_a_line_about_a_request_carries_its_id_and_the_next_line_does_not(log: io.StringIO) -> None:
+    """The peer was told the same id; lines about nobody's request have none."""
+    with request_id() as drawn:
+        logging.getLogger("ct_ops_server").info("refused")
+    logging.getLogger("ct_ops_server").info("stopping")
+
+    first, second = log.getvalue().splitlines()
+    assert first.endswith(f"refused [request {drawn}]")
+    assert second.endswith("stopping")
+
+
+@pytest.mark.parametrize("break_", ["\n", "\r\n", "\x1b[2J", "\u2028", "\x85", "\u202e"])
+def test_attack_a_peers_value_begins_no_line_and_speaks_to_no_terminal(log: io.StringIO, break_: str) -> None:
+    """Names are cleaned where they come in; what slips through is escaped here."""
+    logging.getLogger("ct_ops_server").info("hostname %s", f"web{break_}2030-01-01T00:00:00Z ERROR forged")
+
+    (line,) = log.getvalue().splitlines()
+    assert line.isprintable()
+
+
+def test_json_is_one_object_a_line_with_the_requests_id(log: io.StringIO) -> None:
+    """Whatever is in the message, and with the traceback in a field of its own."""
+    configure_logging("info", "json", stream=log)
+    with request_id() as drawn:
+        try:
+            int(TOKEN)
+        except ValueError:
+            logging.getLogger("ct_ops_server").exception("line one\nline two of %s \u2028 é", TOKEN)
+
+    (line,) = log.getvalue().splitlines()
+    said = json.loads(line)
+    assert (said["level"], said["logger"]) == ("error", "ct_ops_server")
+    assert said["message"] == "line one\nline two of <hidden> \u2028 é"
+    assert said["request_id"] == drawn
+    assert "Traceback" in said["exception"]
+    assert TOKEN not in line
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", said["time"])
+
+
+def test_json_leaves_out_what_there_is_not(log: io.StringIO) -> None:
+    """A line about no request and without an error has neither field."""
+    configure_logging("info", "json", stream=log)
+    logging.getLogger("ct_ops_server").info("stopping")
+
+    assert {"time", "level", "logger", "message", "pid"} == json.loads(log.getvalue()).keys()

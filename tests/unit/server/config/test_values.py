@@ -13,6 +13,7 @@ from ct_ops_server.config.values import (
     mask_database_url,
     parse_credential,
     parse_database_url,
+    parse_log_format,
     parse_log_level,
     parse_path,
 )
@@ -103,3 +104,10 @@ def test_a_credential_can_stand_in_a_header_and_is_never_shown() -> None:
     for text in ("two words", "schlüssel", "line\nline", ""):
         with pytest.raises(ValueError, match=r"^holds a space or a character that is not ASCII$"):
             parse_credential(text)
+
+
+def test_a_format_of_the_log_is_one_of_two() -> None:
+    """In any case of letters."""
+    assert "json" == parse_log_format("JSON")
+    with pytest.raises(ValueError, match="no format of the log"):
+        parse_log_format("xml")
