@@ -256,6 +256,25 @@ async def test_a_run_of_two_processes_is_one_run(server: ConformingServer) -> No
     assert "all agents have started: 5 connected" in said
 
 
+async def test_slow_agents_are_cut_like_all_others(
+    server: ConformingServer, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """In the loop that processes of the tool run on, which is strict about what is closed: nothing is said of it."""
+    plan = replace(
+        PLAN,
+        slow=Slowness(1.0, read_after_s=0.15),
+        faults=(Fault("storm", 0.3), Fault("outage", 0.4, for_s=0.1)),
+    )
+    async with crew(target_of(server), plan, 1) as members:
+        await members.settled()
+        members.hold()
+        await until(lambda: members.tally.cut >= 3 and members.tally.reconnecting.count == members.tally.cut)
+        await members.stop()
+
+    assert {} == members.tally.failures
+    assert "" == capfd.readouterr().err
+
+
 async def test_a_run_that_is_stopped_ends_quickly_with_its_figures(server: ConformingServer) -> None:
     """Also while agents still start."""
     stop = asyncio.Event()

@@ -117,12 +117,12 @@ class Connection(asyncio.Protocol):
 
     def pause(self) -> None:
         """Read nothing any more: what the server sends waits in its own socket."""
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.pause_reading()
 
     def resume(self) -> None:
         """Read again."""
-        if self._transport is not None:
+        if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
     # ---- asyncio.Protocol ------------------------------------------------------------------------
