@@ -43,6 +43,9 @@ def test_every_option_is_explained(root: click.Group) -> None:
 def commands(command: click.Command, path: str) -> list[tuple[str, click.Command]]:
     found = [(path, command)]
     if isinstance(command, click.Group):
-        for name, inner in command.commands.items():
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner is not None
             found += commands(inner, f"{path} {name}")
     return found

@@ -29,6 +29,17 @@ from ct_ops_agent.errors import (
     UnreachableError,
 )
 
+EXIT_CODES = """\b
+Exit codes:
+  0   stopped on request; with --once: the heartbeat was acknowledged
+  1   failed, for example because the data directory is in use
+  2   wrong usage
+  69  --once only: the server cannot be reached
+  77  --once only: refused, or waiting for an operator's approval
+  78  the configuration cannot work; every problem is listed
+"""
+"""Those of `run`, as its help prints them."""
+
 
 class Exit(IntEnum):
     """The process's exit codes (69, 77 and 78 as in sysexits.h)."""

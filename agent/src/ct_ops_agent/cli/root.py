@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import click
 
 from ct_ops_agent import __version__
-from ct_ops_agent.cli.collect import collect, collectors
-from ct_ops_agent.cli.config_commands import config
-from ct_ops_agent.cli.enrolment import enrolment
-from ct_ops_agent.cli.identity import identity
-from ct_ops_agent.cli.installing import install
-from ct_ops_agent.cli.running import EXIT_CODES, run
-from ct_ops_agent.cli.status import status
-from ct_ops_agent.cli.support_bundle import support_bundle
-from ct_ops_agent.cli.uninstalling import uninstall
-from ct_ops_agent.cli.unit import unit
+from ct_ops_agent.cli.exits import EXIT_CODES
+
+_COMMANDS = {
+    "run": "running:run",
+    "status": "status:status",
+    "collect": "collect:collect",
+    "collectors": "collect:collectors",
+    "config": "config_commands:config",
+    "identity": "identity:identity",
+    "enrolment": "enrolment:enrolment",
+    "install": "installing:install",
+    "uninstall": "uninstalling:uninstall",
+    "unit": "unit:unit",
+    "support-bundle": "support_bundle:support_bundle",
+}
+"""Where each command is: it is loaded when it is named, for the daemon needs none of the others."""
 
 
 class _RunByDefault(click.Group):
@@ -25,6 +33,18 @@ class _RunByDefault(click.Group):
         if not args or (args[0].startswith("-") and args[0] not in own_options):
             args = ["run", *args]
         return super().parse_args(ctx, args)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, name = _COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(f"ct_ops_agent.cli.{module}"), name)
+        return command
 
 
 @click.group(
@@ -50,19 +70,3 @@ def main() -> None:
 def _print_version(ctx: click.Context) -> None:
     click.echo(f"ct-ops-agent {__version__}")
     ctx.exit()
-
-
-for command in (
-    run,
-    status,
-    collect,
-    collectors,
-    config,
-    identity,
-    enrolment,
-    install,
-    uninstall,
-    unit,
-    support_bundle,
-):
-    main.add_command(command)

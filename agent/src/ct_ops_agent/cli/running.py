@@ -11,23 +11,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from ct_ops_agent.cli.configuration import config_option, load
-from ct_ops_agent.cli.exits import errors_as_exits
+from ct_ops_agent.cli.exits import EXIT_CODES, errors_as_exits
 from ct_ops_agent.config.load import Flags
 from ct_ops_agent.config.schema import AgentConfig
 from ct_ops_agent.logs import configure_logging
 
 if TYPE_CHECKING:
     from ct_ops_agent.lifecycle import Outcome
-
-EXIT_CODES = """\b
-Exit codes:
-  0   stopped on request; with --once: the heartbeat was acknowledged
-  1   failed, for example because the data directory is in use
-  2   wrong usage
-  69  --once only: the server cannot be reached
-  77  --once only: refused, or waiting for an operator's approval
-  78  the configuration cannot work; every problem is listed
-"""
 
 _RUN_OPTIONS = (
     config_option,
