@@ -46,6 +46,7 @@ from ct_ops_server.fleet.checks import CheckDesk
 from ct_ops_server.fleet.health import HealthDesk
 from ct_ops_server.fleet.samples import SampleDesk
 from ct_ops_server.fleet.work_desk import WorkDesk
+from ct_ops_server.ownership import one_at_a_time
 from ct_ops_server.public_address import Whereabouts, host_of
 from ct_ops_server.releases.install_script import install_offer
 from ct_ops_server.releases.release_key import load_signing_key, release_key_text
@@ -108,7 +109,10 @@ def _load_tls(settings: Settings, secret: SealingSecret, now: datetime) -> Serve
     if settings.tls_cert is not None and settings.tls_key is not None:
         return load_configured_tls(settings.tls_cert, settings.tls_key, settings.tls_ca)
     hosts = [host_of(address) for address in settings.public_addresses]
-    return load_or_create_tls(settings.data_dir, secret, names=local_names(hosts), now=now)
+    with one_at_a_time(
+        settings.data_dir
+    ):  # a worker that finds it due finds it done when another one was first
+        return load_or_create_tls(settings.data_dir, secret, names=local_names(hosts), now=now)
 
 
 @dataclass(frozen=True)

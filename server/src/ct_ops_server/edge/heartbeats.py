@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Coroutine
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from ct_ops_proto.agent.v1 import ingest_pb2 as wire
@@ -26,7 +28,7 @@ from ct_ops_server.edge.rpc import RpcGround
 from ct_ops_server.edge.work_messages import DEFINITIONS, push_message
 from ct_ops_server.fleet.dispatch import LiveStream
 from ct_ops_server.fleet.ports import StoreError
-from ct_ops_server.fleet.sessions import Session
+from ct_ops_server.fleet.sessions import Greeting, Session, SessionRefusedError
 from ct_ops_server.fleet.tasks import ATTEMPTS
 from ct_ops_server.fleet.work import Work
 
@@ -42,6 +44,7 @@ class HeartbeatRpc:
     def __init__(self, ground: RpcGround) -> None:
         self._ground = ground
         self._parts = ground.parts
+        self._endings: set[asyncio.Task[None]] = set()
 
     async def serve(self, _requests: object, context: Context) -> None:
         """Serve one stream from its first frame to its end."""
@@ -50,7 +53,7 @@ class HeartbeatRpc:
             if first is None:
                 return
             leaf = await self._ground.verified_leaf(caller)
-            session = await self._parts.sessions.open(convert.greeting_of(leaf, first))
+            session = await self._open(convert.greeting_of(leaf, first))
             _log.info("agent %s connected from %s", leaf.agent_id, caller.address)
             self._parts.metrics.streams.inc()
             try:
@@ -61,7 +64,31 @@ class HeartbeatRpc:
                     await conversation.run()
             finally:
                 self._parts.metrics.streams.dec()
-                await _close(session, leaf.agent_id)
+                await self._close(session, leaf.agent_id)
+
+    async def _close(self, session: Session, agent_id: str) -> None:
+        """Store that the stream has ended, whatever happens to the RPC meanwhile.
+
+        When a connection breaks, gRPC ends the stream and then cancels its handler: an agent whose end is not stored
+        would be online for as long as this worker lives.
+        """
+        await asyncio.shield(self._beside(_close(session, agent_id)))
+
+    async def _open(self, greeting: Greeting) -> Session:
+        """Open a session; one whose RPC is cancelled meanwhile is closed again."""
+        opening = asyncio.create_task(self._parts.sessions.open(greeting))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            self._beside(_close_once_open(opening, greeting.agent_id))
+            raise
+
+    def _beside(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        """Run this whatever happens to the RPC."""
+        task = asyncio.create_task(work)
+        self._endings.add(task)
+        task.add_done_callback(self._endings.discard)
+        return task
 
     async def _first_frame(self, context: Context, caller: Caller) -> wire.HeartbeatRequest | None:
         try:
@@ -202,6 +229,11 @@ async def _read(context: Context) -> bytes | None:
     """Return the next message; None when the agent has half-closed."""
     raw: object = await context.read()
     return raw if isinstance(raw, bytes) else None
+
+
+async def _close_once_open(opening: asyncio.Task[Session], agent_id: str) -> None:
+    with suppress(SessionRefusedError, StoreError):
+        await _close(await opening, agent_id)
 
 
 async def _close(session: Session, agent_id: str) -> None:
