@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from real_server import RealServer
+from worker_processes import environment_for
 
 
 @pytest.fixture
@@ -32,7 +34,7 @@ def started(
     """Start a program as a unit of Type=notify with a watchdog is started."""
     notify = {"NOTIFY_SOCKET": systemd.getsockname(), "WATCHDOG_USEC": "600000"}
     process = subprocess.Popen(
-        [sys.executable, "-m", *command], env=os.environ | notify | environment, stdout=subprocess.DEVNULL
+        [sys.executable, "-m", *command], env=os.environ | environment | notify, stdout=subprocess.DEVNULL
     )
     try:
         yield process
@@ -68,6 +70,25 @@ def test_a_server_is_ready_when_agents_can_connect_feeds_the_watchdog_and_says_t
 
         assert "READY=1" in before
         assert 0 == server.wait(60)
+
+
+async def test_a_server_of_two_workers_speaks_with_one_voice(
+    systemd: socket.socket, tmp_path: Path, postgres_url: str
+) -> None:
+    """Ready when both are; the parent feeds the watchdog, and ends when they have ended."""
+    environment = environment_for(tmp_path / "server", postgres_url)
+    with started(systemd, ["ct_ops_server", "serve", "--workers", "2"], **environment) as server:
+        before = await asyncio.to_thread(heard_until, systemd, "STATUS=serving agents on port")
+        workers = psutil.Process(server.pid).children()
+        await asyncio.to_thread(heard_until, systemd, "WATCHDOG=1")
+        server.send_signal(signal.SIGTERM)
+        await asyncio.to_thread(heard_until, systemd, "STOPPING=1")
+        code = await asyncio.to_thread(server.wait, 60)
+
+    assert 0 == code
+    assert 1 == before.count("READY=1")
+    assert 2 == len(workers)
+    assert not any(worker.is_running() for worker in workers)
 
 
 async def test_an_agent_is_ready_before_it_is_admitted_and_tells_how_it_is(

@@ -134,6 +134,17 @@ def test_sqlite_is_served_by_one_worker_and_says_so(tmp_path: Path) -> None:
     assert not (tmp_path / "server").exists()
 
 
+def test_what_keeps_the_first_worker_from_starting_ends_the_server_with_its_code(tmp_path: Path) -> None:
+    """Not tried again and again: nobody has been served yet, and whoever started it reads the reason."""
+    command = [sys.executable, "-m", "ct_ops_server", "serve", "--workers", "2"]
+    environment = environment_for(tmp_path / "server", "postgresql://nobody@127.0.0.1:1/none")
+    ended = subprocess.run(command, check=False, env=environment, capture_output=True, text=True, timeout=60)
+
+    assert 69 == ended.returncode
+    assert "worker 0 did not start" in ended.stderr
+    assert not (tmp_path / "server" / "admin.sock").exists()
+
+
 async def test_sigterm_tells_agents_to_come_back_within_a_time_and_ends_with_0(workers: WorkerServer) -> None:
     """The last test of the file: it stops what the others share."""
     async with AsyncExitStack() as stack:
