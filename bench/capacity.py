@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -52,6 +53,7 @@ def bench(
     file: Path | None,
 ) -> None:
     """Measure what this machine carries."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # like Ctrl-C: what was started is ended
     databases = DATABASES if database == "both" else (database,)
     done: list[Measured] = []
     click.echo(facts(databases))
