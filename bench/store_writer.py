@@ -60,6 +60,12 @@ class Watcher:
         """Stop: nothing here can be refused."""
         raise AssertionError(kind)
 
+    def group_taken(self, waited_s: float) -> None:
+        """Ignore it."""
+
+    def database_lost(self) -> None:
+        """Ignore it."""
+
     def writes_unavailable(self, writes: int) -> None:
         """Stop: a figure with failures in it is none."""
         raise AssertionError(writes)

@@ -11,6 +11,7 @@ from ct_ops_agent.cli.root import main as agent
 from ct_ops_loadtest.cli import main as load_tool
 from ct_ops_server.cli.root import main as server
 from ct_ops_server.edge.metrics import EdgeMetrics, StoreMetrics
+from ct_ops_server.edge.process_metrics import ProcessMetrics
 
 _WIDTH = 100
 
@@ -54,9 +55,7 @@ def helps(
 
 def metrics_markdown() -> str:
     """Return every metric of ``/metrics``, by name."""
-    registry = CollectorRegistry()
-    EdgeMetrics(registry)
-    StoreMetrics(registry)
+    registry = registry_of_a_server()
     found = sorted(registry.collect(), key=lambda family: family.name)
     rows = [
         f"| `{family.name}{'_total' if family.type == 'counter' else ''}` | {family.type} | "
@@ -64,6 +63,14 @@ def metrics_markdown() -> str:
         for family in found
     ]
     return "\n".join(("| metric | kind | labels | counts |", "|---|---|---|---|", *rows))
+
+
+def registry_of_a_server() -> CollectorRegistry:
+    """Return a registry with every metric that a server has."""
+    registry = CollectorRegistry()
+    for metrics in (EdgeMetrics, StoreMetrics, ProcessMetrics):
+        metrics(registry)
+    return registry
 
 
 def labels_of(registry: CollectorRegistry, family: str) -> tuple[str, ...]:

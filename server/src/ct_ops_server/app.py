@@ -23,7 +23,14 @@ import grpc
 from prometheus_client import CollectorRegistry
 
 from ct_ops_server.authority.server_certificate import ServerTls
-from ct_ops_server.background import beside, presence_kept, push_bus, refusals_recorded, samples_looked_after
+from ct_ops_server.background import (
+    beside,
+    figures_kept,
+    presence_kept,
+    push_bus,
+    refusals_recorded,
+    samples_looked_after,
+)
 from ct_ops_server.config.schema import Settings
 from ct_ops_server.core import Core, open_core, utc_now
 from ct_ops_server.edge.budget import Budget
@@ -37,6 +44,7 @@ from ct_ops_server.edge.http_server import HttpServer, PeerChecked
 from ct_ops_server.edge.limits import Limits
 from ct_ops_server.edge.listener import connection_ceiling
 from ct_ops_server.edge.metrics import EdgeMetrics, StoreMetrics
+from ct_ops_server.edge.process_metrics import ProcessMetrics
 from ct_ops_server.edge.proxy_protocol import Balancers
 from ct_ops_server.edge.refusals import STOPPING
 from ct_ops_server.edge.rpc import ServiceParts
@@ -92,9 +100,11 @@ async def running_server(
     async with AsyncExitStack() as stack:
         if place is None:  # else our parent holds it for all of us
             stack.enter_context(owned(settings.data_dir))
+        store_metrics = StoreMetrics(registry)
         core = await stack.enter_async_context(
-            open_core(settings, observer=StoreMetrics(registry), announce=announce, now=now)
+            open_core(settings, observer=store_metrics, announce=announce, now=now)
         )
+        await stack.enter_async_context(figures_kept(core, store_metrics, ProcessMetrics(registry)))
         callers = Callers(end_grace_s=limits.end_grace_s)
         worker_id = secrets.token_hex(8)
         refusals = await stack.enter_async_context(refusals_recorded(core, metrics))

@@ -7,13 +7,15 @@ look alive.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
 from ct_ops_server.core import Core
 from ct_ops_server.edge.delivery_metrics import DeliveryMetrics
-from ct_ops_server.edge.metrics import EdgeMetrics
+from ct_ops_server.edge.metrics import EdgeMetrics, StoreMetrics
+from ct_ops_server.edge.process_metrics import LOOK_EVERY_S, ProcessMetrics, resident_bytes
 from ct_ops_server.edge.rpc import ServiceParts
 from ct_ops_server.enrolment.refusal_log import RefusalLog
 from ct_ops_server.fleet import check_retention, endings
@@ -108,6 +110,22 @@ async def samples_looked_after(core: Core, metrics: DeliveryMetrics) -> AsyncIte
     )
     watch = HealthWatch(HealthDesk(core.store.health), observe=metrics.degraded_counted)
     async with beside(retention.run, watch.run):
+        yield
+
+
+@asynccontextmanager
+async def figures_kept(core: Core, store: StoreMetrics, process: ProcessMetrics) -> AsyncIterator[None]:
+    """Show what waits for the database, and what this process costs."""
+    clock, writer = asyncio.get_running_loop().time, core.store.writer
+
+    async def look() -> None:
+        while True:
+            due_s = clock() + LOOK_EVERY_S
+            await asyncio.sleep(LOOK_EVERY_S)
+            process.looked(late_s=clock() - due_s, cpu_s=time.process_time(), resident_bytes=resident_bytes())
+            store.writer_looked_at(writer.waiting, writer.lag_s)
+
+    async with beside(look):
         yield
 
 

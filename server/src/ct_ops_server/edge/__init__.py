@@ -23,5 +23,5 @@ A connection's way in:
 * ``request_ids``    a number for every RPC and HTTP request, in the log and in its refusal
 * ``http_requests``  what every HTTP request shares
 * ``http_server``    runs an ASGI app inside our loop
-* ``metrics``        Prometheus counters and histograms
+* ``metrics``        Prometheus counters and histograms   ``process_metrics``  CPU, memory, the event loop's lag
 """

@@ -113,6 +113,8 @@ class StreamDeliveries:
             raise SessionRefusedError(await self._parts.sessions.why_not_served(self._agent_id))
         self._unsaid = None
         self._parts.metrics.delivery.delivered(received.items, delivered)
+        if number is not None and delivered.is_new:
+            self._parts.metrics.delivery.batch_items.observe(len(received.items))
         if any(isinstance(item, TaskResult) for _, item in received.items):
             # Its agent is free for the next task, or for another attempt.
             self._parts.dispatch.look_again(LiveStream(self._agent_id, self._generation), WORK)

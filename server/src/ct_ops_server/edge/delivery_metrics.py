@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter as TallyOf
 from collections.abc import Mapping, Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from ct_ops_server.edge.scraping import LATEST
 from ct_ops_server.fleet.delivery import Delivered
 from ct_ops_server.fleet.health import ReasonCode
 from ct_ops_server.fleet.items import KINDS, CheckResult, Gap, Item
+
+_ITEMS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000)
 
 
 class DeliveryMetrics:
@@ -21,6 +23,12 @@ class DeliveryMetrics:
             "ct_ops_batches",
             "Numbered batches by what became of them: stored, mismatch, later",
             ["verdict"],
+            registry=registry,
+        )
+        self.batch_items = Histogram(
+            "ct_ops_batch_items",
+            "Items of a numbered batch that is stored",
+            buckets=_ITEMS,
             registry=registry,
         )
         self.items_stored = Counter(

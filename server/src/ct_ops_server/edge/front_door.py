@@ -155,9 +155,14 @@ class FrontDoor:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _refused(self, address: str, reason: str) -> None:
+    def _refused(self, address: str, reason: str, detail: str = "") -> None:
+        """Count under ``reason``, one of few; only the log hears the detail."""
         self._metrics.connections_refused.labels(reason=reason).inc()
-        self._refusals.refused(address, reason)
+        self._refusals.refused(address, f"{reason} ({detail})" if detail else reason)
+
+    def _no_handshake(self, address: str, kind: str, reason: str, detail: str = "") -> None:
+        self._metrics.handshakes_failed.labels(reason=kind).inc()
+        self._refused(address, reason, detail)
 
     async def _serve(self, sock: socket.socket, peer: str) -> None:
         """Take one connection from its first byte to its upstream."""
@@ -204,6 +209,7 @@ class FrontDoor:
         await self._admit(side, address, asked=asked)
 
     async def _handshake(self, sock: socket.socket, address: str, context: ssl.SSLContext) -> TlsSide | None:
+        began_s = self._loop.time()
         side = TlsSide()  # uvloop returns its own TLS protocol instead of the one it was given
         try:
             await self._loop.connect_accepted_socket(
@@ -214,21 +220,25 @@ class FrontDoor:
                 ssl_shutdown_timeout=self._limits.tls_shutdown_timeout_s,
             )
         except ssl.SSLCertVerificationError as error:
-            if error.verify_code in _UNKNOWN_AUTHORITY:
+            is_unknown = error.verify_code in _UNKNOWN_AUTHORITY
+            if is_unknown:
                 self._leave_unasked(address)
-            self._refused(address, f"its certificate is not acceptable ({error.verify_message})")
+            kind = "unknown_authority" if is_unknown else "certificate"
+            self._no_handshake(address, kind, "its certificate is not acceptable", error.verify_message)
         except ssl.SSLError as error:
-            self._refused(
-                address, f"no TLS handshake ({(error.reason or 'garbage').lower().replace('_', ' ')})"
-            )
+            said = (error.reason or "garbage").lower().replace("_", " ")
+            self._no_handshake(address, "protocol", "no TLS handshake", said)
         except (ConnectionAbortedError, TimeoutError):
-            self._refused(
-                address, f"TLS handshake not finished within {self._limits.handshake_timeout_s:g} s"
+            self._no_handshake(
+                address,
+                "timeout",
+                f"TLS handshake not finished within {self._limits.handshake_timeout_s:g} s",
             )
         except OSError:
-            self._refused(address, "left during the TLS handshake")
+            self._no_handshake(address, "left", "left during the TLS handshake")
         else:
             self._metrics.handshakes.inc()
+            self._metrics.handshake_seconds.observe(self._loop.time() - began_s)
             self.handshakes.done()
             return side
         return None
@@ -248,7 +258,7 @@ class FrontDoor:
                 self._upstreams.path(connection.room), connection.peer, lambda: UpstreamSide(side)
             )
         except UpstreamBusyError as error:
-            self._refused(address, str(error))
+            self._refused(address, "the server behind the front door does not accept", str(error))
             side.abort()
             return
         if not side.attach(upstream):

@@ -56,6 +56,7 @@ class HeartbeatRpc:
             session = await self._open(convert.greeting_of(leaf, first))
             _log.info("agent %s connected from %s", leaf.agent_id, caller.address)
             self._parts.metrics.streams.inc()
+            self._parts.metrics.streams_opened.inc()
             try:
                 with Outgoing(context, caller, self._parts.limits) as outgoing:
                     conversation = Conversation(

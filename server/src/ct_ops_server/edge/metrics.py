@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from ct_ops_server.edge.delivery_metrics import DeliveryMetrics
-from ct_ops_server.edge.scraping import LATEST, SUMMED
+from ct_ops_server.edge.scraping import LARGEST, LATEST, SMALLEST, SUMMED
 from ct_ops_server.fleet.tasks import TaskState
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
@@ -26,6 +26,18 @@ class EdgeMetrics:
             multiprocess_mode=SUMMED,
         )
         self.handshakes = Counter("ct_ops_tls_handshakes", "Completed TLS handshakes", registry=registry)
+        self.handshakes_failed = Counter(
+            "ct_ops_tls_handshakes_failed",
+            "TLS handshakes that were not completed: unknown_authority, certificate, protocol, timeout, left",
+            ["reason"],
+            registry=registry,
+        )
+        self.handshake_seconds = Histogram(
+            "ct_ops_tls_handshake_seconds",
+            "Duration of a completed TLS handshake, the client's part included",
+            buckets=_SECONDS,
+            registry=registry,
+        )
         self.connections_refused = Counter(
             "ct_ops_connections_refused",
             "Connections closed by the front door",
@@ -40,11 +52,21 @@ class EdgeMetrics:
             "Refused Registers that `refusals list` will not show",
             registry=registry,
         )
+        self.rpc_seconds = Histogram(
+            "ct_ops_rpc_seconds",
+            "Duration of an RPC that was not refused, heartbeat streams excepted",
+            ["method"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
         self.registrations = Counter(
             "ct_ops_registrations", "Answered Register RPCs by status", ["status"], registry=registry
         )
         self.streams = Gauge(
             "ct_ops_heartbeat_streams", "Open heartbeat streams", registry=registry, multiprocess_mode=SUMMED
+        )
+        self.streams_opened = Counter(
+            "ct_ops_heartbeat_streams_opened", "Heartbeat streams that were let in", registry=registry
         )
         self.heartbeats = Counter("ct_ops_heartbeats", "Heartbeat frames committed", registry=registry)
         self.heartbeat_seconds = Histogram(
@@ -100,6 +122,32 @@ class StoreMetrics:
         self.commit_seconds = Histogram(
             "ct_ops_store_commit_seconds", "Duration of one transaction", buckets=_SECONDS, registry=registry
         )
+        self.wait_seconds = Histogram(
+            "ct_ops_store_wait_seconds",
+            "How long the oldest write of a transaction had waited for it to begin",
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.pending = Gauge(
+            "ct_ops_store_pending_writes",
+            "Writes that are not committed yet",
+            registry=registry,
+            multiprocess_mode=SUMMED,
+        )
+        self.lag = Gauge(
+            "ct_ops_store_lag_seconds",
+            "How long the oldest write that is not committed yet has waited, in the worst worker",
+            registry=registry,
+            multiprocess_mode=LARGEST,
+        )
+        self.database_up = Gauge(
+            "ct_ops_database_up",
+            "1 after a transaction that was committed, 0 after one that the database did not answer; "
+            "every worker writes each 5 s or more often",
+            registry=registry,
+            multiprocess_mode=SMALLEST,
+        )
+        self.database_up.set(1)
         self.refused = Counter(
             "ct_ops_store_writes_refused",
             "Writes that the database refused also alone",
@@ -116,6 +164,20 @@ class StoreMetrics:
         """Count a transaction."""
         self.group_size.observe(writes)
         self.commit_seconds.observe(seconds)
+        self.database_up.set(1)
+
+    def group_taken(self, waited_s: float) -> None:
+        """Count how long the first of a group waited."""
+        self.wait_seconds.observe(waited_s)
+
+    def database_lost(self) -> None:
+        """Show that the database does not answer."""
+        self.database_up.set(0)
+
+    def writer_looked_at(self, waiting: int, lag_s: float) -> None:
+        """Show what waits."""
+        self.pending.set(waiting)
+        self.lag.set(lag_s)
 
     def write_refused(self, kind: str) -> None:
         """Count a write that cannot be stored."""

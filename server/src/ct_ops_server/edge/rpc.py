@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from time import monotonic
 from typing import TYPE_CHECKING, TypeVar
 
 import grpc
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("ct_ops_server.agent_service")
 _SERVER_TIME_KEY = "ct-ops-server-time-ms"
+_STREAM = "Heartbeat"
 _AnyMessage = TypeVar("_AnyMessage", bound=Message)
 
 
@@ -105,7 +107,10 @@ class RpcGround:
                 if caller is None:
                     raise refuse("connection_unknown")
                 with caller.rpc():
+                    began_s = monotonic()
                     yield caller
+                    if method != _STREAM:
+                        self.parts.metrics.rpc_seconds.labels(method=method).observe(monotonic() - began_s)
             except CancelledError:
                 reason = None if caller is None else caller.ended or caller.leaving
                 if reason is None:

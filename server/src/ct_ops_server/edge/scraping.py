@@ -5,6 +5,7 @@ environment (prometheus_client's multiprocess mode), and whichever worker is scr
 that has gone counted stays counted. So a figure must be one that can be added up, and a gauge says how:
 
 * ``SUMMED``  each worker's part of a whole: connections, streams. A dead worker's part is no more.
+* ``LARGEST``, ``SMALLEST``  the worst of what each worker sees for itself: how far it lags, whether it reaches the database.
 * ``LATEST``  the same thing, seen by every worker: what is in the database.
 
 Functions that a gauge would call at a scrape do not work here: the scraped worker could ask only itself.
@@ -20,6 +21,8 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 SUMMED: Final = "livesum"
 LATEST: Final = "mostrecent"
+LARGEST: Final = "livemax"
+SMALLEST: Final = "livemin"
 _VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 

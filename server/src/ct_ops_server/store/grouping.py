@@ -76,6 +76,7 @@ class Entry:
     key: str | None
     result: asyncio.Future[Any] = field(repr=False)
     weight: int = 1
+    submitted_s: float = 0.0
 
 
 class PendingWrites:
@@ -95,6 +96,11 @@ class PendingWrites:
     def weight(self) -> int:
         """Of everything that waits."""
         return len(self._light) + self._heavy_weight
+
+    @property
+    def oldest_s(self) -> float | None:
+        """When the write was submitted that waits longest; None: none waits."""
+        return min((lane[0].submitted_s for lane in (self._light, self._heavy) if lane), default=None)
 
     @property
     def load(self) -> float:

@@ -65,6 +65,12 @@ class WriterObserver(Protocol):
     def group_committed(self, writes: int, seconds: float) -> None:
         """A transaction was committed with so many writes, from BEGIN to COMMIT in so many seconds."""
 
+    def group_taken(self, waited_s: float) -> None:
+        """A group is about to be written, of which the first had waited so many seconds."""
+
+    def database_lost(self) -> None:
+        """A transaction failed because the database does not answer."""
+
     def write_refused(self, kind: str) -> None:
         """The database refused one write of this kind, also alone."""
 
@@ -76,6 +82,12 @@ class NobodyWatching:
     """An observer that counts nothing."""
 
     def group_committed(self, writes: int, seconds: float) -> None:
+        """Ignore it."""
+
+    def group_taken(self, waited_s: float) -> None:
+        """Ignore it."""
+
+    def database_lost(self) -> None:
         """Ignore it."""
 
     def write_refused(self, kind: str) -> None:
@@ -127,6 +139,7 @@ class GroupWriter:
         self._hurry = asyncio.Event()
         self._closing = False
         self._pace = Pace(self._limits)
+        self._under_way: Sequence[Entry] = ()
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
@@ -150,6 +163,17 @@ class GroupWriter:
     def load(self) -> float:
         """Share of the room for heavy writes that is taken, 0 to 1."""
         return self._pending.load
+
+    @property
+    def waiting(self) -> int:
+        """Writes that are not answered yet, those of the transaction under way included."""
+        return len(self._pending) + len(self._under_way)
+
+    @property
+    def lag_s(self) -> float:
+        """How long the oldest of them has waited, in seconds."""
+        oldest_s = min((entry.submitted_s for entry in self._under_way), default=self._pending.oldest_s)
+        return 0.0 if oldest_s is None else max(0.0, self._clock() - oldest_s)
 
     async def submit(self, kind: WriteKind[W, R], write: W, *, key: str, weight: int = 1) -> R:
         """Store one write of a set-based kind; return its result after the commit.
@@ -184,7 +208,8 @@ class GroupWriter:
     ) -> asyncio.Future[Any]:
         if self._closing or self._task is None or self._task.done():
             raise StoreUnavailableError("the store is closed")
-        entry = Entry(kind, write, key, asyncio.get_running_loop().create_future(), weight)
+        result = asyncio.get_running_loop().create_future()
+        entry = Entry(kind, write, key, result, weight, self._clock())
         if not self._pending.offer(entry):
             self._observer.writes_unavailable(1)
             raise StoreUnavailableError("the store has more writes waiting than it may take")
@@ -196,7 +221,11 @@ class GroupWriter:
     async def _run(self) -> None:
         try:
             while await self._gather():
-                await self._commit(self._pending.take(self._limits.group))
+                self._under_way = self._pending.take(self._limits.group)
+                if self._under_way:
+                    self._observer.group_taken(self.lag_s)
+                await self._commit(self._under_way)
+                self._under_way = ()
         finally:
             # Only a cancelled writer leaves any: nobody may wait for an answer that cannot come.
             while left := self._pending.take(self._limits.pending):
@@ -228,7 +257,9 @@ class GroupWriter:
             try:
                 await self._transact(part.entries)
             except Exception as error:  # noqa: BLE001 - whatever it is, fault_of says what follows
-                self._give_up(plan.failed(part, fault_of(error)), error)
+                if (fault := fault_of(error)) is Fault.UNAVAILABLE:
+                    self._observer.database_lost()
+                self._give_up(plan.failed(part, fault), error)
             except BaseException:
                 self._give_up(group, StoreUnavailableError("the store was stopped"))
                 raise

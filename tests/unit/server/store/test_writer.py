@@ -70,6 +70,8 @@ class Watcher:
     sizes: list[int] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     unavailable: int = 0
+    waits_s: list[float] = field(default_factory=list)
+    lost: int = 0
 
     def group_committed(self, writes: int, seconds: float) -> None:
         assert seconds >= 0
@@ -77,6 +79,12 @@ class Watcher:
 
     def write_refused(self, kind: str) -> None:
         self.refused.append(kind)
+
+    def group_taken(self, waited_s: float) -> None:
+        self.waits_s.append(waited_s)
+
+    def database_lost(self) -> None:
+        self.lost += 1
 
     def writes_unavailable(self, writes: int) -> None:
         self.unavailable += writes
@@ -177,6 +185,7 @@ async def test_an_outage_fails_everybody_at_once_and_is_over_by_itself(
 
     assert all(isinstance(result, StoreUnavailableError) for result in results)
     assert (1, 20) == (attempts, watcher.unavailable)
+    assert 1 == watcher.lost
     assert [2] == await settled(submit_all(writer, transactions, ("a", 1)))
 
 
@@ -312,3 +321,26 @@ async def test_nobody_waits_for_a_writer_that_was_stopped(transactions: Transact
     task.cancel()
 
     assert [StoreUnavailableError] * 3 == [type(result) for result in await settled(tasks)]
+
+
+async def test_the_writer_says_how_many_writes_wait_and_how_long(
+    transactions: Transactions, watcher: Watcher
+) -> None:
+    """Those of a transaction that hangs included: that is when it matters."""
+    now_s = 100.0
+    transactions.may_commit.clear()
+    async with GroupWriter(
+        transactions, limits=WriterLimits(group=1, gather_s=0.0), observer=watcher, clock=lambda: now_s
+    ) as writer:
+        first = submit_all(writer, transactions, ("a", 1))
+        await turn()
+        now_s = 107.0
+        second = submit_all(writer, transactions, ("b", 2))
+        await turn()
+
+        assert (2, 7.0) == (writer.waiting, writer.lag_s)
+        transactions.may_commit.set()
+        await settled(first + second)
+        await turn()
+        assert (0, 0.0) == (writer.waiting, writer.lag_s)
+    assert [0.0, 0.0] == watcher.waits_s
