@@ -41,12 +41,13 @@ from ct_ops_server.edge.grpc_servers import start_agents, start_lobby
 from ct_ops_server.edge.held_refusals import HeldRefusals
 from ct_ops_server.edge.http_requests import ObservedApp, RefusalLines
 from ct_ops_server.edge.http_server import HttpServer, PeerChecked
-from ct_ops_server.edge.limits import Limits
-from ct_ops_server.edge.listener import connection_ceiling
+from ct_ops_server.edge.limits import Limits, limits_of
+from ct_ops_server.edge.listener import connection_ceiling, raise_descriptor_limit
 from ct_ops_server.edge.metrics import EdgeMetrics, StoreMetrics
 from ct_ops_server.edge.process_metrics import ProcessMetrics
 from ct_ops_server.edge.proxy_protocol import Balancers
 from ct_ops_server.edge.refusals import STOPPING
+from ct_ops_server.edge.registration_limits import RegistrationLimits
 from ct_ops_server.edge.rpc import ServiceParts
 from ct_ops_server.edge.spread import reconnect_within_s
 from ct_ops_server.edge.tls import TlsContexts, build_contexts
@@ -94,7 +95,11 @@ async def running_server(
         StoreError: the database does not answer.
         OSError: a port is in use.
     """
-    limits = limits or Limits()
+    limits = limits or limits_of(settings)
+    raise_descriptor_limit()
+    ceiling = connection_ceiling(limits)
+    if settings.max_connections and settings.max_connections > ceiling:
+        _log.warning("%s", _too_many_wished_for(settings.max_connections, ceiling))
     registry = CollectorRegistry()
     metrics = EdgeMetrics(registry)
     async with AsyncExitStack() as stack:
@@ -136,8 +141,15 @@ async def running_server(
             grpc_port=grpc_port,
             http_port=http_port,
             public_addresses=core.whereabouts.addresses,
-            ceiling=connection_ceiling(limits),
+            ceiling=ceiling,
         )
+
+
+def _too_many_wished_for(wished: int, ceiling: int) -> str:
+    return (
+        f"INGEST_MAX_CONNECTIONS is {wished}, and the limit of open files allows {ceiling}, three for each: raise it "
+        "(LimitNOFILE= of the unit, `ulimit -Hn` of a shell), or set fewer"
+    )
 
 
 def _service_parts(
@@ -172,6 +184,7 @@ def _service_parts(
             at_once=limits.held_refusals,
             now_s=asyncio.get_running_loop().time,
         ),
+        registration_limits=RegistrationLimits(limits, now_s=asyncio.get_running_loop().time),
         refusal_log=refusal_log,
         limits=limits,
         metrics=metrics,

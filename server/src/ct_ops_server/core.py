@@ -51,6 +51,7 @@ from ct_ops_server.public_address import Whereabouts, host_of
 from ct_ops_server.releases.install_script import install_offer
 from ct_ops_server.releases.release_key import load_signing_key, release_key_text
 from ct_ops_server.releases.shelf import Shelf
+from ct_ops_server.store.grouping import WriterLimits
 from ct_ops_server.store.installation import Installation, TrustState
 from ct_ops_server.store.opening import Store, open_store
 from ct_ops_server.store.writer import WriterObserver
@@ -214,7 +215,11 @@ async def open_core(
     for sentence in keys.made:
         announce(f"made {sentence}")
     async with open_store(
-        settings.database_url, observer=observer, series_of_an_agent=settings.series_per_agent
+        settings.database_url,
+        limits=WriterLimits(pending=settings.writer_queue),
+        observer=observer,
+        series_of_an_agent=settings.series_per_agent,
+        pending_of_a_token=settings.pending_per_token,
     ) as store:
         yield await _assemble(settings, store, keys, now)
 

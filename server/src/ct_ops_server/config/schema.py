@@ -42,6 +42,20 @@ class Settings:
     """None: off."""
     samples_keep: timedelta
     series_per_agent: int
+    max_connections: int | None
+    """None: what the limit of open files allows."""
+    max_handshakes: int
+    max_handshakes_per_address: int
+    connections_per_second: int
+    connections_per_second_per_address: int
+    max_streams: int
+    max_message_kib: int
+    frames_per_second: int
+    registrations_per_address: int | None
+    """In a minute; None: as many as come."""
+    registrations_per_token: int | None
+    pending_per_token: int
+    writer_queue: int
     agent_dist_dir: Path
     download_base_url: str | None
     """Without a slash at its end; None: the public address."""

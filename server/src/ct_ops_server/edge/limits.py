@@ -1,11 +1,15 @@
 """Every limit of the edge in one place, each with its unit and what it protects against.
 
-The defaults suit a server of two cores. Tests shorten times; operators change none of them yet.
+The defaults suit a server of two cores. Operators change those that ``limits_of`` reads from the settings; tests
+shorten times.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+from ct_ops_server.config.schema import Settings
 
 
 @dataclass(frozen=True)
@@ -16,6 +20,10 @@ class Limits:
     handshakes: int = 1_000
     """Connections in their TLS handshake, in total."""
     handshakes_per_address: int = 256
+    connections: int | None = None
+    """In total; None: what the limit of open files allows, which is never exceeded anyway."""
+    connections_per_second: int = 2_000
+    connections_per_second_per_address: int = 1_000
     handshake_timeout_s: float = 5.0
     proxy_header_s: float = 3.0
     """For a balancer to say whose connection it is."""
@@ -84,5 +92,26 @@ class Limits:
     held_refusal_s: float = 5.0
     held_refusal_max_s: float = 60.0
 
+    # -- registrations answered in a minute; None: as many as come
+    registrations_per_address: int | None = None
+    registrations_per_token: int | None = None
+
     # -- a leaf of an unknown authority: the next connection of that address is not asked for one
     unknown_authority_grace_s: float = 5.0
+
+
+def limits_of(settings: Settings) -> Limits:
+    """Return the limits as operators set them."""
+    return Limits(
+        handshakes=settings.max_handshakes,
+        handshakes_per_address=settings.max_handshakes_per_address,
+        connections=settings.max_connections,
+        connections_per_second=settings.connections_per_second,
+        connections_per_second_per_address=settings.connections_per_second_per_address,
+        agent_streams=settings.max_streams,
+        agent_message_bytes=settings.max_message_kib * 1024,
+        frames_per_second=settings.frames_per_second,
+        frames_burst=math.ceil(2 * settings.frames_per_second),
+        registrations_per_address=settings.registrations_per_address,
+        registrations_per_token=settings.registrations_per_token,
+    )

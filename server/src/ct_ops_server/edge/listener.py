@@ -21,6 +21,7 @@ from collections.abc import Callable
 
 from ct_ops_server.edge.limits import Limits
 from ct_ops_server.edge.proxy_protocol import Balancers
+from ct_ops_server.edge.rate_limits import RateLimit
 
 _log = logging.getLogger("ct_ops_server.front_door")
 _BACKLOG = 4_096
@@ -30,9 +31,17 @@ _OUT_OF_DESCRIPTORS = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 def connection_ceiling(limits: Limits) -> int:
-    """Return how many connections the descriptor limit allows (rule 4)."""
+    """Return how many connections are served: what was asked for, within what the descriptor limit allows (rule 4)."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return int(soft * limits.descriptor_share) // limits.descriptors_per_connection
+    allowed = int(soft * limits.descriptor_share) // limits.descriptors_per_connection
+    return allowed if limits.connections is None else min(limits.connections, allowed)
+
+
+def raise_descriptor_limit() -> None:
+    """Take all the descriptors that this process may have: the soft limit is a courtesy to `select`."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def open_socket(host: str | None, port: int, *, shared: bool = False) -> socket.socket:
@@ -81,6 +90,9 @@ class Listener:
         self._handshakes = 0
         self._open = 0
         self._loop = asyncio.get_running_loop()
+        now_s = self._loop.time
+        self._rate = RateLimit(limits.connections_per_second, now_s=now_s, window_s=1)
+        self._rate_of_address = RateLimit(limits.connections_per_second_per_address, now_s=now_s, window_s=1)
         sock.settimeout(0)
 
     def start(self) -> None:
@@ -148,11 +160,15 @@ class Listener:
             return "too many connections"
         if self._handshakes >= self._limits.handshakes:
             return "too many handshakes"
+        if self._rate.wait_s(""):
+            return "too many connections a second"
         return None
 
     def _over_limit_of(self, address: str) -> str | None:
         if self._in_handshake[address] >= self._limits.handshakes_per_address:
             return "too many handshakes from this address"
+        if self._rate_of_address.wait_s(address):
+            return "too many connections a second from this address"
         return None
 
     def _pause(self, error: OSError) -> None:

@@ -141,6 +141,14 @@ _TABLE: dict[str, tuple[grpc.StatusCode, str]] = {
         grpc.StatusCode.RESOURCE_EXHAUSTED,
         "too many challenges are open; try again in a minute",
     ),
+    "registrations_of_address": (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "this address has registered as often as it may in a minute; try again later",
+    ),
+    "registrations_of_token": (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "this enrolment token was used as often as it may be in a minute; try again later",
+    ),
     "renewal_key": (
         grpc.StatusCode.INVALID_ARGUMENT,
         "a renewal keeps the key: the CSR's key is not that of the presented certificate",

@@ -36,6 +36,7 @@ class RegistrationRpcs:
     def __init__(self, ground: RpcGround) -> None:
         self._ground = ground
         self._parts = ground.parts
+        self._limits = ground.parts.registration_limits
 
     async def challenge(self, raw: bytes, context: Context) -> bytes:
         """Give out a nonce for a key to sign."""
@@ -62,6 +63,7 @@ class RegistrationRpcs:
             try:
                 message = self._ground.parse(raw, wire.RegisterRequest)
                 application = self._application(message, caller)
+                self._limits.count(caller.address, application.token)
                 application = self._with_challenge(application, message)
                 registration = await self._parts.enrolment.register(application)
             except (Refused, EnrolmentRefusedError, KeyRefusedError) as refusal:

@@ -43,6 +43,7 @@ from ct_ops_server.edge.refusals import (
     refuse_enrolment,
     refuse_key,
 )
+from ct_ops_server.edge.registration_limits import RegistrationLimits
 from ct_ops_server.enrolment.challenges import Challenges
 from ct_ops_server.enrolment.departure import Departures
 from ct_ops_server.enrolment.model import EnrolmentRefusedError
@@ -79,6 +80,7 @@ class ServiceParts:
     uploads: Budget
     callers: Callers
     held: HeldRefusals
+    registration_limits: RegistrationLimits
     refusal_log: RefusalLog
     limits: Limits
     metrics: EdgeMetrics

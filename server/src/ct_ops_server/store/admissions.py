@@ -36,7 +36,7 @@ from ct_ops_server.store.values import claims_of, leaf_values
 ADMISSION_ACTOR = "enrolment"
 """Who the first line of an agent's history names."""
 
-_MOST_PENDING = 1_000
+PENDING_OF_A_TOKEN = 1_000
 """Agents of one token that may wait for approval at the same time (rule 16)."""
 
 
@@ -95,11 +95,14 @@ class AdmitAgents:
 
     name = "admission"
 
+    def __init__(self, pending_of_a_token: int) -> None:
+        self._pending_of_a_token = pending_of_a_token
+
     async def apply(
         self, connection: AsyncConnection, writes: Sequence[Admission]
     ) -> Sequence[Failed | None]:
         """Store the admissions, one outcome each."""
-        outcomes = await _judge(connection, writes)
+        outcomes = await _judge(connection, writes, self._pending_of_a_token)
         chosen = [write for number, write in enumerate(writes) if number not in outcomes]
         inserted = await _insert_agents(connection, [write.new for write in chosen])
         made = [write for write in chosen if write.new.id in inserted]
@@ -113,11 +116,14 @@ class AdmitAgents:
         ]
 
 
-async def _judge(connection: AsyncConnection, writes: Sequence[Admission]) -> dict[int, Failed]:
+async def _judge(
+    connection: AsyncConnection, writes: Sequence[Admission], pending_of_a_token: int
+) -> dict[int, Failed]:
     """Return who is not admitted, and why. A key that is enrolled hears that before anything of its token."""
     taken = set(await connection.scalars(_TAKEN, _bind_wanted([write.new for write in writes])))
     outcomes = {number: Failed(KeyAlreadyEnrolledError()) for number in taken}
-    allowances = await _lock_tokens(connection, {write.new.token_id for write in writes} - {None})
+    shown = {write.new.token_id for write in writes} - {None}
+    allowances = await _lock_tokens(connection, shown, pending_of_a_token)
     for number, write in enumerate(writes):
         if number not in outcomes and write.new.token_id is not None:
             error = _claim(allowances.get(write.new.token_id), write.new.status)
@@ -139,7 +145,9 @@ def _claim(allowance: _Allowance | None, status: AgentStatus) -> Exception | Non
     return None
 
 
-async def _lock_tokens(connection: AsyncConnection, ids: set[Any]) -> Mapping[str, _Allowance]:
+async def _lock_tokens(
+    connection: AsyncConnection, ids: set[Any], pending_of_a_token: int
+) -> Mapping[str, _Allowance]:
     """Return what is left of each live token; nobody else spends of it before the commit."""
     if not ids:
         return {}
@@ -149,7 +157,7 @@ async def _lock_tokens(connection: AsyncConnection, ids: set[Any]) -> Mapping[st
     return {
         row.id: _Allowance(
             None if row.max_uses is None else max(0, row.max_uses - row.uses),
-            _MOST_PENDING - waiting.get(row.id, 0),
+            pending_of_a_token - waiting.get(row.id, 0),
         )
         for row in rows
     }

@@ -19,7 +19,7 @@ from ct_ops_server.enrolment.model import (
 )
 from ct_ops_server.enrolment.ports import KeyAlreadyEnrolledError
 from ct_ops_server.fleet.model import AgentStatus
-from ct_ops_server.store.admissions import Admission, AdmitAgents
+from ct_ops_server.store.admissions import PENDING_OF_A_TOKEN, Admission, AdmitAgents
 from ct_ops_server.store.agents import append_history
 from ct_ops_server.store.database import Database
 from ct_ops_server.store.lookups import LookUps
@@ -35,10 +35,12 @@ KEY_ACTOR = "agent"
 class SqlEnrolmentStore:
     """``enrolment.ports.EnrolmentStore``."""
 
-    def __init__(self, database: Database, writer: GroupWriter) -> None:
+    def __init__(
+        self, database: Database, writer: GroupWriter, *, pending_of_a_token: int = PENDING_OF_A_TOKEN
+    ) -> None:
         self._database = database
         self._writer = writer
-        self._look_ups, self._admit = LookUps(database), AdmitAgents()
+        self._look_ups, self._admit = LookUps(database), AdmitAgents(pending_of_a_token)
         self._tokens = SqlTokenStore(database, writer)
 
     async def find_token(self, digest: bytes) -> TokenRecord | None:

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from ct_ops_server.fleet.items import Item
+from ct_ops_server.store.admissions import PENDING_OF_A_TOKEN
 from ct_ops_server.store.agents import SqlAgentStore
 from ct_ops_server.store.checks import SqlCheckStore
 from ct_ops_server.store.database import Database
@@ -60,6 +61,7 @@ async def open_store(
     limits: WriterLimits | None = None,
     observer: WriterObserver | None = None,
     series_of_an_agent: int = SERIES_OF_AN_AGENT,
+    pending_of_a_token: int = PENDING_OF_A_TOKEN,
 ) -> AsyncIterator[Store]:
     """Open the store at ``url``, bring its schema up to date, and close it in order at the end.
 
@@ -68,6 +70,7 @@ async def open_store(
         limits: of the writer; the defaults are measured ones.
         observer: told of every commit and refusal.
         series_of_an_agent: how many series of samples an agent may have.
+        pending_of_a_token: how many of its agents may wait for approval.
 
     Raises:
         DatabaseUrlError: the address cannot be used.
@@ -78,7 +81,8 @@ async def open_store(
     try:
         await database.upgrade()
         async with GroupWriter(database, limits=limits, observer=observer) as writer:
-            yield _assemble(database, writer, item_writers(series_of_an_agent=series_of_an_agent))
+            writers = item_writers(series_of_an_agent=series_of_an_agent)
+            yield _assemble(database, writer, writers, pending_of_a_token)
     finally:
         await database.dispose()
 
@@ -98,12 +102,17 @@ async def migrate(url: str) -> tuple[str | None, str | None]:
         await database.dispose()
 
 
-def _assemble(database: Database, writer: GroupWriter, writers: Mapping[type[Item], ItemWriter]) -> Store:
+def _assemble(
+    database: Database,
+    writer: GroupWriter,
+    writers: Mapping[type[Item], ItemWriter],
+    pending_of_a_token: int,
+) -> Store:
     return Store(
         database=database,
         writer=writer,
         installation=InstallationStore(database, writer),
-        enrolment=SqlEnrolmentStore(database, writer),
+        enrolment=SqlEnrolmentStore(database, writer, pending_of_a_token=pending_of_a_token),
         tokens=SqlTokenStore(database, writer),
         refusals=SqlRefusalStore(database, writer),
         agents=SqlAgentStore(database, writer),
