@@ -25,13 +25,15 @@ def main() -> None:
     parser.add_argument("archive", type=Path, help="the frozen program, .tar.xz or .tar.gz")
     parser.add_argument("--program", choices=PROGRAMS, default="agent", help="which (default: agent)")
     parser.add_argument("--output", type=Path, help="the folder for it (default: the archive's)")
+    parser.add_argument("--fast", action="store_true", help="larger, for a trial")
     arguments = parser.parse_args()
+    payload = "w1.gzdio" if arguments.fast else "w9.xzdio"
     output = arguments.output or arguments.archive.parent
     with tempfile.TemporaryDirectory(prefix="ct-ops-rpm-") as scratch:
-        print(build(PROGRAMS[arguments.program], arguments.archive, Path(scratch), output))
+        print(build(PROGRAMS[arguments.program], arguments.archive, Path(scratch), output, payload))
 
 
-def build(program: Program, archive: Path, scratch: Path, output: Path) -> Path:
+def build(program: Program, archive: Path, scratch: Path, output: Path, payload: str) -> Path:
     """Build one package; return its file."""
     (scratch / "frozen").mkdir()
     frozen = unpack(archive, scratch / "frozen")
@@ -44,6 +46,7 @@ def build(program: Program, archive: Path, scratch: Path, output: Path) -> Path:
         [
             *("rpmbuild", "--quiet", "-bb", f"--target={machine}", f"--buildroot={scratch / 'root'}"),
             *("--define", f"_topdir {scratch / 'top'}", "--define", f"_rpmdir {scratch / 'made'}"),
+            *("--define", f"_binary_payload {payload}"),
             spec,
         ],
         check=True,

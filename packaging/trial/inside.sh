@@ -122,6 +122,8 @@ third_boot() {
 	. /trial/inside-server.sh
 	nothing_is_left
 	said "purged again: only what others put there is left"
+	. /trial/inside-rpm.sh
+	nothing_is_left
 }
 
 purge_agent() {

@@ -26,6 +26,7 @@ missing=
 command -v apt-get >/dev/null || cannot "this is no Debian"
 command -v debootstrap >/dev/null || missing="$missing debootstrap"
 command -v systemd-nspawn >/dev/null || missing="$missing systemd-container"
+[ -z "$server" ] || command -v rpmbuild >/dev/null || missing="$missing rpm"
 if [ -n "$missing" ]; then
 	say "installing$missing"
 	# shellcheck disable=SC2086 # words
@@ -73,7 +74,7 @@ make_root() {
 	[ -n "$mirror" ] || cannot "set MIRROR to a mirror of Debian"
 	with=systemd,systemd-sysv,dbus
 	# What the server's ways to install need on a host, and a minimal one lacks.
-	[ -z "$server" ] || with=$with,curl,openssl
+	[ -z "$server" ] || with=$with,curl,openssl,rpm
 	debootstrap --variant=minbase --include=$with bookworm "$root" "$mirror" >"$work/debootstrap.log" 2>&1 &
 	child=$!
 	outcome 400 || { tail -n 5 "$work/debootstrap.log" >&2; cannot "the root could not be made"; }
@@ -88,6 +89,9 @@ make_packages() {
 	cp "${agent%.tar.*}.tar.gz" "$root/trial/" # the root has no xz, as a minimal host
 	"$python" "$here/next_version.py" --revision "$server" "$work/next/server.tar.gz"
 	for version in one two; do
+		from=$agent
+		[ $version = one ] || from=$work/next/agent.tar.gz
+		"$python" "$packaging/make_rpm.py" --fast --output "$root/trial/$version" "$from" >/dev/null
 		from=$server
 		[ $version = one ] || from=$work/next/server.tar.gz
 		"$python" "$packaging/make_server_bundle.py" --folder "$root/trial/$version/server" "$from" >/dev/null
