@@ -102,15 +102,24 @@ async def _work(settings: Settings, place: Place) -> None:
 
     line, stopping = LineToParent(place.line()), _stop_signal()
     line.on_end(stopping.set)
+    living = asyncio.create_task(_say_alive(line))
     try:
         async with running_server(settings, place=place) as server:
             _freeze()
             _log.info("worker %d: at most %d connections", place.index, server.ceiling)
             line.ready()
-            await _until(stopping, ALIVE_EVERY_S, line.alive)
+            await stopping.wait()
             _log.info("worker %d: stopping", place.index)
     finally:
+        living.cancel()
         line.close()
+
+
+async def _say_alive(line: LineToParent) -> None:
+    """Say that the event loop turns, until the very end: a worker that drains is not hung."""
+    while True:
+        line.alive()
+        await asyncio.sleep(ALIVE_EVERY_S)
 
 
 async def _supervise(settings: Settings) -> None:

@@ -247,6 +247,8 @@ class Supervisor:
 
     async def _end_all(self) -> None:
         workers = tuple(self._workers.values())
+        if not workers:
+            return  # asked to stop before the first one was there
         for worker in workers:
             worker.tell(signal.SIGTERM)
         ends = [worker.ended for worker in workers]
