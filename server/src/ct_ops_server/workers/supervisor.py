@@ -5,7 +5,7 @@
                      one dies or hangs ──► another in its place, unless that is hopeless (`restarts`)
 
 The first worker starts alone: what is done once for all (keys, migrations) is done when the others look.
-SIGHUP replaces the workers one after another, each when its successor is ready.
+SIGHUP replaces the workers one after another: first another one in the same place, then the end of the old one.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ _HUNG_S = 30.0
 """A worker whose event loop says nothing for so long serves nobody."""
 _LOOK_EVERY_S = 1.0
 _STOP_SLACK_S = 10.0
-_STARTING_POLL_S = 0.05
 METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 
@@ -70,7 +69,11 @@ class Family:
 class _Worker:
     """One process, from its start to its end."""
 
-    def __init__(self, process: asyncio.subprocess.Process, line: LineToWorker, folder: Path) -> None:
+    def __init__(
+        self, index: int, process: asyncio.subprocess.Process, line: LineToWorker, folder: Path
+    ) -> None:
+        self.index = index
+        self.began_s = line.heard_s
         self.process = process
         self.line = line
         self.folder = folder
@@ -106,6 +109,10 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._replacing = asyncio.Event()
         self._workers: dict[int, _Worker] = {}
+        """By place, who serves there, or did last."""
+        self._processes: set[_Worker] = set()
+        """Those too that are about to serve, or drain."""
+        self._changing = [asyncio.Lock() for _ in range(family.count)]
         self._metrics = folder / "metrics"
         self._metrics.mkdir()
 
@@ -155,12 +162,12 @@ class Supervisor:
         )
 
     async def _start_first(self, index: int) -> None:
-        worker = await self._start(index)
+        worker = self._workers[index] = await self._spawn(index)
         if not await worker.ready_or_ended():
             code = await worker.end()
             raise WorkersFailedError(f"worker {index} did not start", code if code > 0 else 1)
 
-    async def _start(self, index: int) -> _Worker:
+    async def _spawn(self, index: int) -> _Worker:
         ours, theirs = socket.socketpair()
         folder = Path(tempfile.mkdtemp(prefix="w-", dir=self._folder))
         with theirs:
@@ -171,8 +178,8 @@ class Supervisor:
                 pass_fds=place.descriptors,
                 stdin=asyncio.subprocess.DEVNULL,
             )
-        worker = _Worker(process, LineToWorker(ours, now_s=self._loop.time), folder)
-        self._workers[index] = worker
+        worker = _Worker(index, process, LineToWorker(ours, now_s=self._loop.time), folder)
+        self._processes.add(worker)
         return worker
 
     def _place(self, index: int, line_fd: int) -> Place:
@@ -197,24 +204,29 @@ class Supervisor:
         """Have a worker in this place, always."""
         restarts = Restarts()
         while True:
-            worker, began_s = self._workers[index], self._loop.time()
+            worker = self._workers[index]
             code = await worker.end()
             self._bury(worker)
-            if code == 0 and worker.line.ready.is_set():
-                wait_s: float | None = 0.0  # it was asked to go
-            else:
-                wait_s = restarts.wait_s(self._loop.time() - began_s)
-                _log.error("worker %d (process %d) ended: %s", index, worker.process.pid, _how(code))
-            if wait_s is None:
-                raise WorkersFailedError(
-                    f"worker {index} ended {restarts.young_deaths} times soon after its start, the last time with "
-                    f"{_how(code)}: see the log above for why",
-                    1,
-                )
-            await asyncio.sleep(wait_s)
-            await self._start(index)
+            async with self._changing[index]:
+                if self._workers[index] is worker:  # else it was replaced
+                    await asyncio.sleep(self._wait_after(worker, code, restarts))
+                    self._workers[index] = await self._spawn(index)
+
+    def _wait_after(self, worker: _Worker, code: int, restarts: Restarts) -> float:
+        if code == 0 and worker.line.ready.is_set():
+            return 0.0  # somebody asked it to go
+        _log.error("worker %d (process %d) ended: %s", worker.index, worker.process.pid, _how(code))
+        wait_s = restarts.wait_s(self._loop.time() - worker.began_s)
+        if wait_s is None:
+            raise WorkersFailedError(
+                f"worker {worker.index} ended {restarts.young_deaths} times soon after its start, the last time "
+                f"with {_how(code)}: see the log above for why",
+                1,
+            )
+        return wait_s
 
     def _bury(self, worker: _Worker) -> None:
+        self._processes.discard(worker)
         worker.line.close()
         shutil.rmtree(worker.folder, ignore_errors=True)
         self._family.forget(worker.process.pid, str(self._metrics))
@@ -222,10 +234,10 @@ class Supervisor:
     async def _look_for_hung_ones(self) -> None:
         while True:
             await asyncio.sleep(_LOOK_EVERY_S)
-            for index, worker in self._workers.items():
+            for worker in self._processes:
                 silent_s = self._loop.time() - worker.line.heard_s
                 if worker.line.ready.is_set() and silent_s > _HUNG_S and not worker.ended.done():
-                    _log.error("worker %d says nothing for %.0f s and is killed", index, silent_s)
+                    _log.error("worker %d says nothing for %.0f s and is killed", worker.index, silent_s)
                     worker.tell(signal.SIGKILL)
 
     async def _replace_when_asked(self) -> None:
@@ -233,20 +245,30 @@ class Supervisor:
             await self._replacing.wait()
             self._replacing.clear()
             for index in range(self._family.count):
-                _log.info("worker %d is replaced", index)
-                before = self._workers[index]
-                before.tell(signal.SIGTERM)
-                await before.end()
-                await self._successor(index, before)
-            _log.info("all workers are replaced")
+                if not await self._replace(index):
+                    _log.error("worker %d did not start: the workers that are left stay as they are", index)
+                    break
+            else:
+                _log.info("all workers are replaced")
 
-    async def _successor(self, index: int, before: _Worker) -> None:
-        """Wait until another worker serves in this place."""
-        while (worker := self._workers[index]) is before or not await worker.ready_or_ended():  # noqa: ASYNC110
-            await asyncio.sleep(_STARTING_POLL_S)
+    async def _replace(self, index: int) -> bool:
+        """Have another worker serve in this place, then end the one that did; False when no other could start.
+
+        In this order the agents of the one that goes are spread over all that stay, and over its successor.
+        """
+        async with self._changing[index]:
+            successor = await self._spawn(index)
+            if not await successor.ready_or_ended():
+                self._bury(successor)
+                return False
+            before, self._workers[index] = self._workers[index], successor
+        _log.info("worker %d is replaced", index)
+        before.tell(signal.SIGTERM)
+        await before.end()
+        return True
 
     async def _end_all(self) -> None:
-        workers = tuple(self._workers.values())
+        workers = tuple(self._processes)
         if not workers:
             return  # asked to stop before the first one was there
         for worker in workers:
