@@ -6,8 +6,8 @@ life, for the other workers and nodes are like us. A server that never was busy 
 
 from __future__ import annotations
 
-_SLOWEST_PER_S = 200.0
-"""What two old cores do, agents included."""
+_SLOWEST_PER_S = 300.0
+"""What two old cores do when the agents are elsewhere."""
 
 _LONGEST_S = 30.0
 """A heartbeat's interval: nobody shall be missed for longer."""

@@ -11,8 +11,8 @@ from ct_ops_server.edge.spread import HandshakeRate, reconnect_within_s
     ("agents", "handshakes_per_s", "within_s"),
     [
         (0, 0.0, 0.0),
-        (1_000, 0.0, 5.0),  # nothing measured: what a small machine does
-        (1_000, 3.0, 5.0),  # an idle server has measured its agents, not itself
+        (1_500, 0.0, 5.0),  # nothing measured: what a small machine does
+        (1_500, 3.0, 5.0),  # an idle server has measured its agents, not itself
         (4_000, 800.0, 5.0),
         (1_000_000, 800.0, 30.0),  # nobody is missed for longer than a heartbeat
     ],
