@@ -50,6 +50,7 @@ async def test_a_refused_register_and_its_line_carry_the_same_id(
         told.append(told_id(refusal.value))
 
     assert told == [line["request_id"] for line in refusals_in(log)]
+    assert {("Register", "token_unknown")} == {(line["method"], line["reason"]) for line in refusals_in(log)}
     assert 2 == len(set(told))
 
 
@@ -70,6 +71,7 @@ async def test_a_stream_that_is_refused_and_its_line_carry_the_same_id(
 
     logged = {line["message"].split(" of ")[1].split()[0]: line["request_id"] for line in refusals_in(log)}
     assert told == logged
+    assert {"agent_token_invalid"} == {line["reason"] for line in refusals_in(log)}
 
 
 async def test_a_refused_http_request_and_its_line_carry_the_same_id(

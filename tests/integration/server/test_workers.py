@@ -81,6 +81,7 @@ async def test_one_scrape_shows_the_agents_of_all_workers(workers: WorkerServer)
         scrapes = {await figure(server, "ct_ops_heartbeat_streams") for _ in range(10)}
 
     assert {agents} == scrapes
+    assert 1 == await figure(server, "ct_ops_database_up"), "one figure, the worst worker's"
     assert agents <= await figure(server, "ct_ops_heartbeats_total")
     await until_figure(server, "ct_ops_heartbeat_streams", 0)
 

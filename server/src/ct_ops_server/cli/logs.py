@@ -2,7 +2,7 @@
 
 * ``text``  for people: ``2030-03-17T17:46:40Z INFO ct_ops_server: made the CA [request 5f0c…]``
 * ``json``  for collectors of logs: an object a line, with ``time``, ``level``, ``logger``, ``message``, ``pid``, and
-  where there is one ``request_id`` and ``exception``
+  where there is one ``request_id`` and ``exception``; a refusal also has ``method`` and ``reason``
 
 What is said on behalf of a request carries its id, the one that the peer was told (``edge.request_ids``).
 
@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from typing import TextIO
 
 from ct_ops_proto.log_masking import SecretFilter
-from ct_ops_server.edge.request_ids import current_request_id
+from ct_ops_server.edge.request_ids import FIELDS, current_request_id
 
 _NOISY = ("alembic", "httpx", "uvicorn")
 
@@ -55,6 +55,7 @@ class JsonLines(logging.Formatter):
         }
         if request_id := current_request_id():
             said["request_id"] = request_id
+        said |= getattr(record, FIELDS, {})
         if record.exc_text or record.exc_info:
             said["exception"] = record.exc_text or self.formatException(record.exc_info or (None, None, None))
         return json.dumps(said)

@@ -81,22 +81,33 @@ class ObservedApp:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        has_begun = False
         with request_ids.request_id() as drawn:
 
             async def observed(message: Message) -> None:
+                nonlocal has_begun
                 if message["type"] == "http.response.start":
+                    has_begun = True
                     message["headers"] = [*message.get("headers", ()), (request_ids.HEADER, drawn.encode())]
                     self._note(scope, message["status"])
                 await send(message)
 
-            await self._app(scope, receive, observed)
+            try:
+                await self._app(scope, receive, observed)
+            except Exception:
+                # An app that failed has answered 500 by now; its traceback belongs to the request's lines.
+                if not has_begun:
+                    raise
+                _log.exception("%s failed", self._what(scope))
 
     def _note(self, scope: Message, status: int) -> None:
         self._answered(self._name, status)
         if status >= _REFUSED:
-            client = (scope.get("client") or ("the admin socket",))[0]
-            what = f"{scope['method']} {printable(scope['path'])} of {client} ({self._name})"
-            self._lines.refused(what, status)
+            self._lines.refused(self._what(scope), status)
+
+    def _what(self, scope: Message) -> str:
+        client = (scope.get("client") or ("the admin socket",))[0]
+        return f"{scope['method']} {printable(scope['path'])} of {client} ({self._name})"
 
 
 def printable(path: str) -> str:

@@ -20,6 +20,7 @@ from ct_ops_server.edge import convert
 from ct_ops_server.edge.callers import Caller
 from ct_ops_server.edge.identities import proven_key, proves_register
 from ct_ops_server.edge.refusals import Refused, refuse, refuse_key
+from ct_ops_server.edge.request_ids import refused_fields
 from ct_ops_server.edge.rpc import RpcGround, as_refused
 from ct_ops_server.enrolment.challenges import TooManyChallengesError
 from ct_ops_server.enrolment.model import Application, EnrolmentRefusedError
@@ -102,7 +103,12 @@ class RegistrationRpcs:
     async def _refused(self, error: Exception, application: Application | None, caller: Caller) -> Refused:
         """Log the refusal, have it recorded, and return it when it is time to answer."""
         answer = as_refused(error)
-        _log.info("Register from %s refused: %s", caller.address, answer.sentence)
+        _log.info(
+            "Register from %s refused: %s",
+            caller.address,
+            answer.sentence,
+            extra=refused_fields("Register", answer.reason),
+        )
         if application is not None and isinstance(error, EnrolmentRefusedError):
             self._parts.refusal_log.note(error.reason, application, error.token_id)
         with caller.resting():

@@ -16,6 +16,9 @@ from typing import Final
 
 METADATA_KEY: Final = "ct-ops-request-id"
 HEADER: Final = b"x-request-id"
+FIELDS: Final = "fields"
+"""The ``extra`` of a log line with what JSON shows beside the message; nothing masks it, so no secret goes there."""
+
 _BYTES = 8
 
 _current: ContextVar[str] = ContextVar("request_id", default="")
@@ -24,6 +27,11 @@ _current: ContextVar[str] = ContextVar("request_id", default="")
 def current_request_id() -> str:
     """Return the id of the request that is being served here; empty: none is."""
     return _current.get()
+
+
+def refused_fields(method: str, reason: str) -> dict[str, dict[str, str]]:
+    """Return the ``extra`` of a line about a refusal: its method and the reason that the peer was told."""
+    return {FIELDS: {"method": method, "reason": reason}}
 
 
 @contextmanager

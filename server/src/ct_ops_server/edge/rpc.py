@@ -157,7 +157,8 @@ class RpcGround:
         self.parts.metrics.refusals.labels(method=method, reason=refusal.reason).inc()
         if method != "Register":
             who = "an unknown connection" if caller is None else caller.agent_id or caller.address
-            _log.info("%s of %s refused: %s", method, who, refusal.sentence)
+            fields = request_ids.refused_fields(method, refusal.reason)
+            _log.info("%s of %s refused: %s", method, who, refusal.sentence, extra=fields)
         # The server's clock goes with every refusal: an agent whose own is wrong can find out.
         server_time = (_SERVER_TIME_KEY, str(int(self.parts.now().timestamp() * 1000)))
         number = (request_ids.METADATA_KEY, request_ids.current_request_id())

@@ -19,9 +19,13 @@ async def _who(_: Request) -> Response:
     return PlainTextResponse(current_request_id())
 
 
+async def _fails(_: Request) -> Response:
+    raise ZeroDivisionError(current_request_id())
+
+
 def observed(answered: list[tuple[str, int]], now_s: float = 0.0) -> httpx.AsyncClient:
     app = ObservedApp(
-        Starlette(routes=[Route("/who", _who)]),
+        Starlette(routes=[Route("/who", _who), Route("/fails", _fails)]),
         name="local",
         lines=RefusalLines(lambda: now_s),
         answered=lambda name, status: answered.append((name, status)),
@@ -58,6 +62,20 @@ async def test_a_refused_request_is_a_line_in_the_log(caplog: pytest.LogCaptureF
         await client.get("/what%0aforged")
 
     assert ["GET /what?forged of 127.0.0.1 (local) refused with 404"] == caplog.messages
+
+
+async def test_a_failure_of_ours_is_logged_with_its_traceback_under_the_id_that_was_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The client gets a 500 and the id, and nothing of the error."""
+    async with observed([]) as client:
+        answer = await client.get("/fails")
+
+    failed = caplog.records[-1]
+    assert "GET /fails of 127.0.0.1 (local) failed" == failed.getMessage()
+    assert failed.exc_info is not None
+    assert (500, answer.headers["X-Request-Id"]) == (answer.status_code, str(failed.exc_info[1]))
+    assert "ZeroDivision" not in answer.text
 
 
 def test_attack_a_flood_of_refused_requests_cannot_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
