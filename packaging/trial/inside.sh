@@ -50,9 +50,7 @@ first_boot() {
 	systemctl is-enabled ct-ops-agent
 	never systemctl is-active ct-ops-agent
 	never systemctl start ct-ops-agent
-	unit_is ct-ops-agent ActiveState failed
-	unit_is ct-ops-agent ExecMainStatus 78
-	unit_is ct-ops-agent NRestarts 0
+	down_with 78
 	said "agent installed from its package: enabled, not started without a token, then failed and no loop of crashes"
 	[ $servers = yes ] || return 0
 	install -D -m 0600 /dev/null /etc/credstore/enrolment_token
@@ -73,9 +71,7 @@ second_boot() {
 		rm /etc/credstore/enrolment_token
 		said "after the reboot: online under the same identity"
 	else
-		unit_is ct-ops-agent ActiveState failed
-		unit_is ct-ops-agent ExecMainStatus 78
-		unit_is ct-ops-agent NRestarts 0
+		until_true down_with 78
 		said "after the reboot: still down without a token, and no loop of crashes"
 	fi
 	echo '# changed by the operator' >>/etc/ct-ops/agent.toml
@@ -95,19 +91,19 @@ second_boot() {
 			>/etc/systemd/system/ct-ops-agent.service.d/once.conf
 		systemctl daemon-reload
 		systemctl restart ct-ops-agent || true
-		until_true refused_and_down
+		until_true down_with 77
 	else
 		purge_agent
 	fi
 }
 
-refused_and_down() {
-	unit_is ct-ops-agent ActiveState failed && unit_is ct-ops-agent ExecMainStatus 77 && unit_is ct-ops-agent NRestarts 0
+down_with() {
+	unit_is ct-ops-agent ActiveState failed && unit_is ct-ops-agent ExecMainStatus "$1" && unit_is ct-ops-agent NRestarts 0
 }
 
 third_boot() {
 	until_true systemctl is-active ct-ops-server
-	until_true refused_and_down
+	until_true down_with 77
 	said "refused by the server: failed with 77, and down also after a boot"
 	rm -r /etc/systemd/system/ct-ops-agent.service.d
 	systemctl daemon-reload
