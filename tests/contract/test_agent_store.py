@@ -237,6 +237,21 @@ async def test_what_an_agent_reports_of_its_clock_is_shown(store: StoreUnderTest
     assert [timedelta(milliseconds=-2_501), timedelta(days=400), None] == shown
 
 
+async def test_agents_are_counted_by_status(store: StoreUnderTest) -> None:
+    """A deleted one no longer."""
+    for agent_id in ("1", "2", "3", "4"):
+        await admit_host(store, agent_id, f"host-{agent_id}")
+    found = {agent.status for agent in await store.agents.list_agents()}
+    assert 1 == len(found)
+    (status,) = found
+    await store.agents.change_status(
+        "1", allowed_from=frozenset({status}), to=AgentStatus.REVOKED, actor="test", reason=""
+    )
+    await store.agents.delete_agent("2", actor="test", reason="")
+
+    assert {status: 2, AgentStatus.REVOKED: 1} == dict(await store.agents.count_by_status())
+
+
 async def test_a_prefix_of_hostnames_is_no_pattern(store: StoreUnderTest) -> None:
     """``%`` and ``_`` mean themselves, capitals too: whoever deletes by prefix deletes nothing else."""
     names = {

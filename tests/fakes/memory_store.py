@@ -5,7 +5,8 @@ Nothing here awaits, so every method is atomic by itself.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -172,6 +173,9 @@ class MemoryStore(MemoryTokens):
     async def hosts_starting_with(self, prefix: str) -> Sequence[tuple[str, str]]:
         rows = (row for row in self._rows.values() if row.application.hostname.startswith(prefix))
         return sorted(((row.id, row.application.hostname) for row in rows), key=lambda host: host[::-1])
+
+    async def count_by_status(self) -> Mapping[AgentStatus, int]:
+        return Counter(row.status for row in self._rows.values())
 
     async def change_status(
         self, agent_id: str, *, allowed_from: frozenset[AgentStatus], to: AgentStatus, actor: str, reason: str

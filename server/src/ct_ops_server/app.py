@@ -109,7 +109,7 @@ async def running_server(
         core = await stack.enter_async_context(
             open_core(settings, observer=store_metrics, announce=announce, now=now)
         )
-        await stack.enter_async_context(figures_kept(core, store_metrics, ProcessMetrics(registry)))
+        await stack.enter_async_context(figures_kept(core, metrics, store_metrics, ProcessMetrics(registry)))
         callers = Callers(end_grace_s=limits.end_grace_s)
         worker_id = secrets.token_hex(8)
         refusals = await stack.enter_async_context(refusals_recorded(core, metrics))

@@ -19,6 +19,7 @@ from ct_ops_server.edge.process_metrics import LOOK_EVERY_S, ProcessMetrics, res
 from ct_ops_server.edge.rpc import ServiceParts
 from ct_ops_server.enrolment.refusal_log import RefusalLog
 from ct_ops_server.fleet import check_retention, endings
+from ct_ops_server.fleet.agent_census import AgentCensus
 from ct_ops_server.fleet.bus import Bus
 from ct_ops_server.fleet.check_delivery import CheckProvider
 from ct_ops_server.fleet.check_retention import ResultPruning
@@ -114,8 +115,10 @@ async def samples_looked_after(core: Core, metrics: DeliveryMetrics) -> AsyncIte
 
 
 @asynccontextmanager
-async def figures_kept(core: Core, store: StoreMetrics, process: ProcessMetrics) -> AsyncIterator[None]:
-    """Show what waits for the database, and what this process costs."""
+async def figures_kept(
+    core: Core, edge: EdgeMetrics, store: StoreMetrics, process: ProcessMetrics
+) -> AsyncIterator[None]:
+    """Show how many agents there are, what waits for the database, and what this process costs."""
     clock, writer = asyncio.get_running_loop().time, core.store.writer
 
     async def look() -> None:
@@ -125,7 +128,8 @@ async def figures_kept(core: Core, store: StoreMetrics, process: ProcessMetrics)
             process.looked(late_s=clock() - due_s, cpu_s=time.process_time(), resident_bytes=resident_bytes())
             store.writer_looked_at(writer.waiting, writer.lag_s)
 
-    async with beside(look):
+    census = AgentCensus(core.store.agents, observe=edge.agents_counted)
+    async with beside(look, census.run):
         yield
 
 

@@ -81,3 +81,4 @@ async def test_what_waits_and_what_the_process_costs_is_looked_at_while_it_runs(
     assert now["ct_ops_resident_memory_bytes"] > 2**20
     assert now["ct_ops_store_pending_writes"] >= 0
     assert now["ct_ops_store_lag_seconds"] >= 0
+    assert 'ct_ops_agents{status="pending"}' in now

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from ct_ops_server.edge.delivery_metrics import DeliveryMetrics
 from ct_ops_server.edge.scraping import LARGEST, LATEST, SMALLEST, SUMMED
+from ct_ops_server.fleet.model import AgentStatus
 from ct_ops_server.fleet.tasks import TaskState
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
@@ -91,6 +92,13 @@ class EdgeMetrics:
         self.http_requests = Counter(
             "ct_ops_http_requests", "Answered HTTP requests", ["app", "status"], registry=registry
         )
+        self.agents = Gauge(
+            "ct_ops_agents",
+            "Agents by what was decided about them: pending, active, revoked; in the database, each 30 s",
+            ["status"],
+            registry=registry,
+            multiprocess_mode=LATEST,
+        )
         self.inventories = Counter(
             "ct_ops_inventories", "Software scans that were uploaded and stored", registry=registry
         )
@@ -105,6 +113,11 @@ class EdgeMetrics:
     def http_answered(self, app: str, status: int) -> None:
         """Count an answered HTTP request."""
         self.http_requests.labels(app=app, status=str(status)).inc()
+
+    def agents_counted(self, counted: Mapping[AgentStatus, int]) -> None:
+        """Show how many agents there are."""
+        for status, count in counted.items():
+            self.agents.labels(status=status.value).set(count)
 
     def tasks_counted(self, counted: Mapping[TaskState, int]) -> None:
         """Show how many open tasks there are."""

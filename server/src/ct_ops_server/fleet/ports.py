@@ -13,7 +13,7 @@ Errors that every store method may raise:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Protocol
 
@@ -86,6 +86,9 @@ class AgentStore(Protocol):
 
     async def hosts_starting_with(self, prefix: str) -> Sequence[tuple[str, str]]:
         """Id and hostname of every agent whose hostname starts with these very characters, by hostname."""
+
+    async def count_by_status(self) -> Mapping[AgentStatus, int]:
+        """Return how many agents have each status; one that none has may be missing."""
 
     async def change_status(
         self, agent_id: str, *, allowed_from: frozenset[AgentStatus], to: AgentStatus, actor: str, reason: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -71,6 +71,12 @@ class SqlAgentStore:
         async with self._database.reading() as connection:
             rows = (await connection.execute(sa.select(agents.c.id, agents.c.hostname).where(starts))).all()
         return sorted(((row.id, row.hostname) for row in rows), key=lambda host: host[::-1])
+
+    async def count_by_status(self) -> Mapping[AgentStatus, int]:
+        """Return how many agents have each status; one that none has may be missing."""
+        statement = sa.select(agents.c.status, sa.func.count()).group_by(agents.c.status)
+        async with self._database.reading() as connection:
+            return {AgentStatus(status): count for status, count in await connection.execute(statement)}
 
     async def change_status(
         self, agent_id: str, *, allowed_from: frozenset[AgentStatus], to: AgentStatus, actor: str, reason: str
