@@ -132,6 +132,8 @@ purge_agent() {
 	[ ! -e /usr/lib/ct-ops/agent ]
 	rm /var/lib/ct-ops/agent/foreign
 	rmdir /var/lib/ct-ops/agent
+	# It stayed, because it owned a folder in which somebody had put a file.
+	userdel ct-ops
 	[ $servers = yes ] || nothing_is_left
 	said "agent purged: only what others put there is left"
 }

@@ -35,6 +35,7 @@ fi
 
 work=$(mktemp -d /var/tmp/ct-ops-trial.XXXXXX)
 child=
+cgroup=
 clean_up() {
 	trap '' INT TERM HUP
 	if [ -n "$child" ]; then
@@ -43,11 +44,31 @@ clean_up() {
 		wait "$child" 2>/dev/null || true
 	fi
 	awk -v below="$work/" 'index($2, below) == 1 { print $2 }' /proc/mounts | sort -r | while read -r mount; do umount -l "$mount"; done
+	leave_cgroup
 	rm -rf --one-file-system "$work"
 }
 trap clean_up EXIT
 trap 'exit 130' INT TERM HUP
 root=$work/root
+
+# A group of its own, or two containers that are started side by side end each other's processes. Where systemd runs,
+# every session has one.
+make_cgroup() {
+	[ ! -d /run/systemd/system ] || return 0
+	at=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/mounts)
+	[ -n "$at" ] || return 0
+	cgroup=$at$(sed -n 's/^0:://p' /proc/self/cgroup)/$(basename "$work")
+	mkdir "$cgroup" 2>/dev/null || cgroup=
+}
+
+leave_cgroup() {
+	[ -n "$cgroup" ] || return 0
+	n=0
+	while [ -d "$cgroup" ] && [ $n -lt 10 ]; do
+		find "$cgroup" -depth -type d -exec rmdir {} + 2>/dev/null || sleep 1
+		n=$((n + 1))
+	done
+}
 
 # Whether the child has ended, asked for so many seconds. A shell hears of signals between two of them.
 ended() {
@@ -120,7 +141,7 @@ make_job() {
 boot() {
 	echo "$1" >"$root/trial/phase"
 	rm -f "$root/trial/log" "$root/trial/result"
-	SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 systemd-nspawn --quiet --register=no --keep-unit \
+	SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 sh -c '[ -z "$0" ] || echo $$ >"$0/cgroup.procs"; exec "$@"' "$cgroup" systemd-nspawn --quiet --register=no --keep-unit \
 		--private-network --console=pipe --boot -D "$root" </dev/null >"$work/console" 2>&1 &
 	child=$!
 	outcome $boot_s || true
@@ -137,6 +158,7 @@ make_root
 if chroot "$root" /bin/sh -c 'command -v python3' >/dev/null; then fail "the root has a Python"; fi
 make_packages
 make_job
+make_cgroup
 boot 1
 boot 2
 [ -z "$server" ] || boot 3
