@@ -41,6 +41,7 @@ async def test_handshakes_rpcs_streams_and_commits_are_counted_and_timed(sqlite_
     assert 'ct_ops_rpc_seconds_count{method="Heartbeat"}' not in after
     assert 1 == grown("ct_ops_heartbeat_streams_opened_total")
     assert 1 == grown('ct_ops_tls_handshakes_failed_total{reason="protocol"}')
+    assert 1 == grown('ct_ops_connections_refused_total{reason="no TLS handshake"}')
     assert grown("ct_ops_tls_handshakes_total") == grown("ct_ops_tls_handshake_seconds_count") >= 2
     assert grown("ct_ops_store_wait_seconds_count") >= 1
     assert 1 == after["ct_ops_database_up"]
