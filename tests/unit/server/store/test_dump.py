@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -120,6 +122,17 @@ def test_the_tools_are_told_everything_in_their_environment() -> None:
         "PGSSLMODE": "verify-full",
         "PGSSLROOTCERT": "/ca.pem",
     }
+
+
+async def test_a_command_that_loads_nothing_else_copies_every_table(postgres_url: str) -> None:
+    """Tables are defined in several modules: none is missing because nobody has asked for it yet."""
+    assert _known_alone() == await _tables(postgres_url)
+
+
+def _known_alone() -> set[str]:
+    program = "from ct_ops_server.store.dump import our_tables; print(*our_tables())"
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    return set(done.stdout.split())
 
 
 def test_tables_are_dropped_once_each_and_quoted() -> None:

@@ -4,13 +4,7 @@ from __future__ import annotations
 
 from alembic import context
 
-from ct_ops_server.store import (  # noqa: F401 - they register their tables
-    check_tables,
-    delivery_tables,
-    sample_tables,
-    work_tables,
-)
-from ct_ops_server.store.schema import metadata
+from ct_ops_server.store.all_tables import metadata
 
 _connection = context.config.attributes["connection"]
 
