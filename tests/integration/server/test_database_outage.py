@@ -100,7 +100,7 @@ async def test_an_outage_is_told_as_an_outage_and_afterwards_everything_is_there
             await stream.write(wire.HeartbeatRequest(agent_id=host.agent_id, cpu_percent=1.0))
             lost = await refused(stream.read())
             register = await refused(server.wire.register(late, token))
-            ready = await server.get("/readyz")
+            ready, alive = await server.get("/readyz"), await server.get("/healthz")
         finally:
             fragile_postgres.start()
     await eventually(lambda: server.wire.register(late, token))
@@ -115,7 +115,9 @@ async def test_an_outage_is_told_as_an_outage_and_afterwards_everything_is_there
     assert [("store_unavailable", grpc.StatusCode.UNAVAILABLE)] * 2 == [
         (reason_of(error), error.code()) for error in (lost, register)
     ]
-    assert 503 == ready.status_code
+    assert all("ct-ops-retry-after-ms" in dict(error.trailing_metadata() or ()) for error in (lost, register))
+    assert (503, 200) == (ready.status_code, alive.status_code)
+    assert ready.json()["problems"]["database"]
     assert 77.0 == shown["vitals"]["cpu_percent"]
     assert (await refused(server.wire.register(Host("web-3"), token))).details() is not None
 

@@ -220,6 +220,8 @@ _TABLE: dict[str, tuple[grpc.StatusCode, str]] = {
     "not_built": (grpc.StatusCode.UNIMPLEMENTED, "this server does not offer this RPC"),
 }
 
+_APPROVAL_RETRY_MS = 60_000
+
 _ENROLMENT = {
     Refusal.TOKEN_MISSING: grpc.StatusCode.INVALID_ARGUMENT,
     Refusal.TOKEN_UNKNOWN: grpc.StatusCode.UNAUTHENTICATED,
@@ -243,7 +245,13 @@ def refuse(reason: str, sentence: str | None = None, *, retry_after_ms: int | No
 
 def refuse_enrolment(error: EnrolmentRefusedError) -> Refused:
     """Return the refusal of a Register; its sentences are enrolment's."""
-    return Refused(error.reason.value, str(error), _ENROLMENT[error.reason])
+    waits_for_operator = error.reason is Refusal.TOO_MANY_PENDING
+    return Refused(
+        error.reason.value,
+        str(error),
+        _ENROLMENT[error.reason],
+        _APPROVAL_RETRY_MS if waits_for_operator else None,
+    )
 
 
 def refuse_key(error: KeyRefusedError) -> Refused:

@@ -59,6 +59,9 @@ if TYPE_CHECKING:
     Context = grpc.aio.ServicerContext[bytes, bytes]
 
 _log = logging.getLogger("ct_ops_server.agent_service")
+_OUTAGE_RETRY_MS = 1_000
+"""An outage ends when it ends; the agent's own backoff goes on from there."""
+
 _SERVER_TIME_KEY = "ct-ops-server-time-ms"
 _STREAM = "Heartbeat"
 _AnyMessage = TypeVar("_AnyMessage", bound=Message)
@@ -185,6 +188,6 @@ def as_refused(error: Exception) -> Refused:
         case SessionRefusedError():
             return refuse(error.reason)
         case StoreUnavailableError():
-            return refuse("store_unavailable")
+            return refuse("store_unavailable", retry_after_ms=_OUTAGE_RETRY_MS)
         case _:
             return refuse("write_refused")

@@ -35,7 +35,7 @@ def test_every_reason_of_enrolment_has_a_status_and_a_sentence(reason: Refusal) 
     """No reason is left without an answer."""
     answer = refuse_enrolment(refusal(reason))
 
-    assert (("ct-ops-reason", reason.value),) == answer.metadata
+    assert ("ct-ops-reason", reason.value) == answer.metadata[0]
     assert " " in answer.sentence
 
 
