@@ -5,6 +5,7 @@ from __future__ import annotations
 from ct_ops_server.store import (  # noqa: F401 - they register their tables
     check_tables,
     delivery_tables,
+    rollup_tables,
     sample_tables,
     work_tables,
 )

@@ -21,6 +21,8 @@ series = sa.Table(
     sa.Column("text", sa.Text, nullable=False),
     sa.Column("name", sa.Text, nullable=False),
     sa.Column("unit", sa.Text, nullable=False),
+    # Since when nothing of it is among the raw samples. A retired one does not count towards its agent's limit.
+    sa.Column("retired_at", Integer64),
     sa.UniqueConstraint("agent_id", "text"),
     sqlite_strict=True,
 )
@@ -33,6 +35,7 @@ samples = sa.Table(
     sa.Column("series_id", Integer64, primary_key=True, autoincrement=False),
     sa.Column("ts_ms", Integer64, primary_key=True, autoincrement=False),
     sa.Column("value", Real, nullable=False),
+    postgresql_partition_by="RANGE (ts_ms)",
     sqlite_with_rowid=False,
     sqlite_strict=True,
 )
