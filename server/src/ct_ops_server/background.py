@@ -28,9 +28,14 @@ from ct_ops_server.fleet.endings import EndingWatch
 from ct_ops_server.fleet.health import HealthDesk
 from ct_ops_server.fleet.health_watch import HealthWatch
 from ct_ops_server.fleet.presence import Presence, PresencePolicy
+from ct_ops_server.fleet.resolutions import Keeping
 from ct_ops_server.fleet.work_provider import TaskSweep, WorkProvider
+from ct_ops_server.store.forgetting import Forgetting, RecordsKeep
+from ct_ops_server.store.housekeeping import Housekeeping
 from ct_ops_server.store.listening import Listener
 from ct_ops_server.store.retention import Retention
+from ct_ops_server.store.rolling import Rolling
+from ct_ops_server.store.upkeep import Upkeep
 
 
 @asynccontextmanager
@@ -105,12 +110,10 @@ async def push_bus(core: Core, bus: Bus, parts: ServiceParts) -> AsyncIterator[N
 
 @asynccontextmanager
 async def samples_looked_after(core: Core, metrics: DeliveryMetrics) -> AsyncIterator[None]:
-    """Delete samples that are too old, and count whose do not come."""
-    retention = Retention(
-        core.store.writer, keep=core.settings.samples_keep, deleted=metrics.samples_deleted.inc
-    )
+    """Roll samples up, remove what is past keeping, and count whose samples do not come."""
+    housekeeping = housekeeping_of(core, metrics)
     watch = HealthWatch(HealthDesk(core.store.health), observe=metrics.degraded_counted)
-    async with beside(retention.run, watch.run):
+    async with beside(housekeeping.run, watch.run):
         yield
 
 
@@ -131,6 +134,22 @@ async def figures_kept(
     census = AgentCensus(core.store.agents, observe=edge.agents_counted)
     async with beside(look, census.run):
         yield
+
+
+def housekeeping_of(core: Core, metrics: DeliveryMetrics) -> Housekeeping:
+    """Return who rolls up, removes and forgets, as it is configured."""
+    settings = core.settings
+    keeping = Keeping(
+        settings.samples_keep, settings.samples_keep_1m, settings.samples_keep_1h, settings.samples_keep_1d
+    )
+    records = RecordsKeep(settings.samples_keep, settings.tokens_keep, settings.history_keep)
+    upkeep = Upkeep(core.store.database, core.store.writer)
+    rolling = Rolling(upkeep, stepped=metrics.rollup_steps.observe, lagging=metrics.rollup_lag.set)
+    retention = Retention(
+        upkeep, rolling, keeping=keeping, series_keep=settings.series_keep, removed=metrics.removed
+    )
+    forgetting = Forgetting(upkeep, keep=records, removed=metrics.removed)
+    return Housekeeping(upkeep, rolling, retention, forgetting)
 
 
 def providers(core: Core) -> tuple[Provider, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypedDict
@@ -48,7 +49,12 @@ def load_settings(environ: Mapping[str, str], *, env_file: Path = ENV_FILE) -> S
     settings = Settings(**fields, sources=_sources(choices), notices=tuple(_notices(choices, spoken)))
     settings = _without_missing_defaults(settings)
     wrong = {problem.name for problem in malformed}
-    combined = [*_clashes(settings), *_too_many_workers(settings), *key_file_problems(settings)]
+    combined = [
+        *_clashes(settings),
+        *_too_many_workers(settings),
+        *_kept_too_short(settings),
+        *key_file_problems(settings),
+    ]
     problems = [*file.problems, *unknown_names(spoken), *malformed]
     # What was malformed counts as its default here: nothing that follows from that is worth telling.
     problems += [problem for problem in combined if problem.name not in wrong]
@@ -160,6 +166,16 @@ def _too_many_workers(settings: Settings) -> list[Problem]:
         return []
     what = f"is {settings.workers}, and the database is SQLite, which one worker serves best"
     return [Problem("INGEST_WORKERS", what, "Set DATABASE_URL to a PostgreSQL database, or use 1 worker")]
+
+
+def _kept_too_short(settings: Settings) -> list[Problem]:
+    """Return a problem for each resolution of samples that would be gone before a finer one."""
+    finest_first = [variable for variable in VARIABLES if variable.field.startswith("samples_keep")]
+    return [
+        Problem(coarser.name, f"is shorter than {finer.name}", "Keep what is rolled up at least as long")
+        for finer, coarser in pairwise(finest_first)
+        if getattr(settings, coarser.field) < getattr(settings, finer.field)
+    ]
 
 
 def _written(value: object) -> str:

@@ -41,6 +41,13 @@ class Settings:
     web_server_cert: Path | None
     """None: off."""
     samples_keep: timedelta
+    """As they came; the coarser ones below are each at least as long."""
+    samples_keep_1m: timedelta
+    samples_keep_1h: timedelta
+    samples_keep_1d: timedelta
+    series_keep: timedelta
+    tokens_keep: timedelta
+    history_keep: timedelta
     series_per_agent: int
     max_connections: int | None
     """None: what the limit of open files allows."""

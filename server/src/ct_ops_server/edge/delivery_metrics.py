@@ -46,8 +46,22 @@ class DeliveryMetrics:
         self.check_results = Counter(
             "ct_ops_check_results", "Stored results of checks by status", ["status"], registry=registry
         )
-        self.samples_deleted = Counter(
-            "ct_ops_samples_deleted", "Samples deleted because of their age", registry=registry
+        self.rows_removed = Counter(
+            "ct_ops_rows_removed",
+            "Rows removed because they were past keeping, by table; of dropped partitions the database's estimate",
+            ["table"],
+            registry=registry,
+        )
+        self.rollup_lag = Gauge(
+            "ct_ops_rollup_lag_seconds",
+            "How long the samples that have been ready longest wait to be rolled up, by the server that last did",
+            registry=registry,
+        )
+        self.rollup_steps = Histogram(
+            "ct_ops_rollup_step_seconds",
+            "Time that one step of rolling up took",
+            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5),
+            registry=registry,
         )
         self.degraded = Gauge(
             "ct_ops_degraded_agents",
@@ -81,6 +95,11 @@ class DeliveryMetrics:
         self.degraded.set(agents)
         for reason, count in by_reason.items():
             self.degraded_by_reason.labels(reason=reason.value).set(count)
+
+    def removed(self, table: str, rows: int) -> None:
+        """Count rows that were removed because of their age."""
+        if rows:
+            self.rows_removed.labels(table=table).inc(rows)
 
     def _look_closer(self, item: Item) -> None:
         match item:

@@ -30,7 +30,7 @@ def of_samples(source: Any, width_ms: int) -> sa.Select[Any]:
     value = source.c.value
     at = start_in(source.c.ts_ms, width_ms)
     lowest, highest, count = sa.func.min(value), sa.func.max(value), sa.func.count()
-    mean = _mean(sa.func.sum(_scaled(value)) / count, lowest, highest)
+    mean = _mean(sa.type_coerce(sa.func.sum(_scaled(value)) / count, Real), lowest, highest)
     return sa.select(
         source.c.series_id,
         at.label("ts_ms"),
@@ -85,7 +85,7 @@ def _scaled(value: sa.ColumnElement[float]) -> sa.ColumnElement[float]:
 
 
 def _mean(
-    scaled: sa.ColumnElement[float], lowest: sa.ColumnElement[float], highest: sa.ColumnElement[float]
+    scaled: sa.ColumnElement[Any], lowest: sa.ColumnElement[float], highest: sa.ColumnElement[float]
 ) -> sa.ColumnElement[float]:
     """Scale a mean up again; rounding may have carried it past the ends, and past the end of the range."""
     return sa.case(

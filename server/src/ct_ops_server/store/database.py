@@ -26,6 +26,7 @@ class Database:
         self._target = target
         self._writes = engines.write_engine(target)
         self._reads = engines.read_engine(target)
+        self._upkeep = engines.write_engine(target)  # connects when it is first used
 
     @classmethod
     async def open(cls, url: str) -> Database:
@@ -46,6 +47,7 @@ class Database:
     async def dispose(self) -> None:
         """Close every connection."""
         await self._reads.dispose()
+        await self._upkeep.dispose()
         await self._writes.dispose()
 
     @asynccontextmanager
@@ -71,6 +73,17 @@ class Database:
     def has_listeners(self) -> bool:
         """Whether other processes can hint at what they committed: PostgreSQL can tell them."""
         return isinstance(self._target, PostgresTarget)
+
+    @asynccontextmanager
+    async def upkeep(self) -> AsyncIterator[AsyncConnection]:
+        """A connection beside the writer's, on PostgreSQL: for what nobody waits for.
+
+        Raises:
+            StoreError: in place of anything the driver raises.
+        """
+        assert isinstance(self._target, PostgresTarget)
+        async with _as_store_errors(), self._upkeep.connect() as connection:
+            yield connection
 
     @asynccontextmanager
     async def listening(self) -> AsyncIterator[AsyncConnection]:

@@ -1,20 +1,20 @@
-"""Retention: samples that are older than they are kept for go, piece by piece.
+"""Retention of samples: what is past keeping goes, by partitions or piece by piece. Inside of ``Upkeep.alone``.
 
-A piece is a transaction of its own, small enough that heartbeats do not notice it, and deleting rests for
-several times as long as it took. Series are looked at in the order of their ids; each finds its old samples
-at the front of its part of the index, so a pass over a database with nothing to delete is quick. Where an
-agent was deleted, all of its samples are too old. A series that has no samples left goes too, so that
-what a host no longer has does not count towards its limit for ever.
+A pass
 
-Several servers on one database may do this at once: deleting twice is deleting once.
+1. makes PostgreSQL's partitions ahead;
+2. rolls up what is due before the new horizon, and moves the horizons;
+3. drops partitions before them, and removes the rest piece by piece. On SQLite the rest is everything: where a horizon
+   has moved, series after series is looked at, and finds its old rows at the front of its part of the index;
+4. retires and removes series (``store.series_upkeep``).
+
+Each step is a transaction of its own, small enough that heartbeats do not notice it (``store.upkeep``). A pass
+that was cut off goes on where it was the next time: what is done is only noted at its end.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -22,46 +22,21 @@ from functools import partial
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ct_ops_server.fleet.ports import StoreError
-from ct_ops_server.store.sample_tables import collectors, samples, series
-from ct_ops_server.store.schema import now_ms
-from ct_ops_server.store.series import guard
-from ct_ops_server.store.writer import GroupWriter
+from ct_ops_server.fleet.resolutions import SHELF_MS, Keeping, Resolution
+from ct_ops_server.store import horizons, partitions, series_upkeep
+from ct_ops_server.store.horizons import Horizon
+from ct_ops_server.store.partition_names import default_of
+from ct_ops_server.store.rolling import Rolling
+from ct_ops_server.store.rollup_tables import TABLE_OF
+from ct_ops_server.store.schema import Integer64
+from ct_ops_server.store.series_upkeep import Walked
+from ct_ops_server.store.upkeep import Upkeep
 
-KEEP = timedelta(days=7)
-"""Default of how long samples are kept."""
+SERIES_KEEP = timedelta(days=90)
+"""Default of how long a series that nobody delivers any more is kept."""
 
-_PASS_EVERY_S = 600.0
-_SHORTEST_REST_S = 0.05
-_FOR_EVER = 2**63 - 1
+KEEPING = Keeping()
 _MILLISECOND = timedelta(milliseconds=1)
-
-_log = logging.getLogger("ct_ops_server.retention")
-
-_NEXT_SERIES = (
-    sa.select(series.c.id, series.c.agent_id)
-    .where(series.c.id > sa.bindparam("after"))
-    .order_by(series.c.id)
-    .limit(sa.bindparam("series"))
-)
-_old = (
-    sa.select(samples.c.series_id, samples.c.ts_ms)
-    .where(
-        samples.c.series_id.in_(sa.bindparam("ids", expanding=True)),
-        samples.c.ts_ms < sa.bindparam("before"),
-    )
-    .limit(sa.bindparam("samples"))
-)
-_DELETE_OLD = samples.delete().where(sa.tuple_(samples.c.series_id, samples.c.ts_ms).in_(_old))
-_IS_EMPTY = sa.and_(
-    series.c.id.in_(sa.bindparam("ids", expanding=True)),
-    sa.not_(sa.exists().where(samples.c.series_id == series.c.id)),
-)
-_FIND_EMPTY = sa.select(series.c.id).where(_IS_EMPTY)
-_DELETE_EMPTY = series.delete().where(_IS_EMPTY)
-_DELETE_STOPPED = collectors.delete().where(
-    collectors.c.interval_ms.is_(None), collectors.c.stored_at < sa.bindparam("before")
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,100 +45,144 @@ class Pieces:
 
     series: int = 200
     """Looked at in one transaction."""
-    samples: int = 5_000
-    """Deleted in one transaction, at most twice that."""
-    rest: float = 4.0
-    """How much longer than its transaction took deleting rests."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """What one transaction did."""
-
-    last_series: int | None
-    """Where to go on; None: that was the end."""
-    deleted: int
+    rows: int = 5_000
+    """Removed in one transaction, of one table."""
 
 
 class Retention:
-    """Deletes what is too old, for as long as it runs."""
+    """Removes samples and buckets that are past keeping."""
 
     def __init__(
         self,
-        writer: GroupWriter,
+        upkeep: Upkeep,
+        rolling: Rolling,
         *,
-        keep: timedelta = KEEP,
+        keeping: Keeping = KEEPING,
+        series_keep: timedelta = SERIES_KEEP,
         pieces: Pieces = Pieces(),
-        deleted: Callable[[int], None] = lambda _: None,
-        clock: Callable[[], float] = time.monotonic,
+        removed: Callable[[str, int], None] = lambda _table, _rows: None,
     ) -> None:
-        self._writer = writer
-        self._keep_ms = keep // _MILLISECOND
+        """Prepare it.
+
+        Args:
+            upkeep: where it writes.
+            rolling: who rolls up what is due before it is removed.
+            keeping: how long each resolution is kept.
+            series_keep: how long a retired series is kept.
+            pieces: how much one step takes on.
+            removed: told how many rows of which table are gone.
+        """
+        self._upkeep = upkeep
+        self._rolling = rolling
+        self._keeping = keeping
+        self._series_keep_ms = series_keep // _MILLISECOND
         self._pieces = pieces
-        self._deleted = deleted
-        self._clock = clock
+        self._removed = removed
 
-    async def run(self) -> None:
-        """Make a pass now and then. An outage of the database ends a pass, not this."""
-        while True:
-            try:
-                await self.make_pass()
-            except StoreError as error:
-                _log.warning("old samples are not deleted now: %s", error)
-            await asyncio.sleep(_PASS_EVERY_S)
-
-    async def make_pass(self) -> int:
-        """Delete everything that is too old; return how many samples that were.
+    async def make_pass(self) -> None:
+        """Remove everything that is past keeping.
 
         Raises:
-            StoreError: the store did not answer.
+            StoreError: the store did not answer, or something was in the way.
         """
-        deleted, after = 0, 0
-        await self._writer.run(self._forget_collectors)
-        while True:
-            started = self._clock()
-            piece = await self._writer.run(partial(self._delete, after=after))
-            deleted += piece.deleted
-            self._deleted(piece.deleted)
-            if piece.last_series is None:
-                return deleted
-            after = piece.last_series
-            took = self._clock() - started
-            await asyncio.sleep(max(_SHORTEST_REST_S, took * self._pieces.rest) if piece.deleted else 0)
+        if await self._upkeep.run(_is_partitioned):
+            await self._make_partitions()
+        await self._move_horizons()
+        known = await self._upkeep.run(horizons.read_horizons)
+        behind = {each: it for each, it in known.items() if it.cleared_ms < it.from_ms}
+        if await self._upkeep.run(_is_partitioned):
+            await self._drop_partitions(known)
+        if behind:
+            await self._walk(behind, known[Resolution.RAW].from_ms)
+            cleared = {each: it.from_ms for each, it in behind.items()}
+            await self._upkeep.run(partial(horizons.note_cleared, cleared=cleared))
+        await self._remove_left(known[Resolution.RAW].from_ms)
 
-    async def _delete(self, connection: AsyncConnection, *, after: int) -> _Piece:
-        found = (
-            await connection.execute(_NEXT_SERIES, {"after": after, "series": self._pieces.series})
-        ).all()
-        if not found:
-            return _Piece(None, 0)
-        nobodys = [row.id for row in found if row.agent_id is None]
-        owned = [row.id for row in found if row.agent_id is not None]
-        before = await self._oldest_kept(connection)
-        deleted = await self._delete_old(connection, owned, before)
-        deleted += await self._delete_old(connection, nobodys, _FOR_EVER)
-        if deleted >= self._pieces.samples:
-            return _Piece(after, deleted)  # there may be more of these
-        await _delete_empty(connection, [row.id for row in found])
-        return _Piece(found[-1].id, deleted)
+    async def _make_partitions(self) -> None:
+        known, now = await self._upkeep.run(horizons.read_horizons), await self._upkeep.run(horizons.read_now)
+        for resolution, table in TABLE_OF.items():
+            there = await self._upkeep.run(partial(partitions.read_partitions, table=table.name))
+            from_ms = max(known[resolution].from_ms, self._keeping.horizon_ms(resolution, now))
+            width_ms = SHELF_MS[resolution]
+            for start, end in partitions.missing(there, width_ms=width_ms, from_ms=from_ms, now_ms=now):
+                make = partial(partitions.make_partition, table=table.name, start_ms=start, end_ms=end)
+                await self._upkeep.step(make)
 
-    async def _forget_collectors(self, connection: AsyncConnection) -> None:
-        await connection.execute(_DELETE_STOPPED, {"before": await self._oldest_kept(connection)})
+    async def _move_horizons(self) -> None:
+        known, now = await self._upkeep.run(horizons.read_horizons), await self._upkeep.run(horizons.read_now)
+        to_ms = self._keeping.horizon_ms(Resolution.RAW, now)
+        if to_ms > known[Resolution.RAW].from_ms:
+            await self._rolling.make_round(before_ms=to_ms)
+            await self._upkeep.run(partial(horizons.move_raw_horizon, to_ms=to_ms))
+        await self._upkeep.run(partial(horizons.move_rolled_horizons, keeping=self._keeping))
 
-    async def _oldest_kept(self, connection: AsyncConnection) -> int:
-        now: int = (await connection.execute(sa.select(now_ms()))).scalar_one()
-        return now - self._keep_ms
+    async def _drop_partitions(self, known: Mapping[Resolution, Horizon]) -> None:
+        for resolution, table in TABLE_OF.items():
+            for each in await self._upkeep.run(partial(partitions.read_partitions, table=table.name)):
+                if each.end_ms <= known[resolution].from_ms:
+                    dropped, _ = await self._upkeep.step(partial(partitions.drop_partition, partition=each))
+                    self._removed(table.name, dropped)
+            await self._clear_default(table, known[resolution].from_ms)
 
-    async def _delete_old(self, connection: AsyncConnection, ids: Sequence[int], before: int) -> int:
+    async def _clear_default(self, table: sa.Table, before_ms: int) -> None:
+        removed = self._pieces.rows
+        while removed >= self._pieces.rows:
+            clear = partial(_clear_default, table=table.name, before_ms=before_ms, rows=self._pieces.rows)
+            removed, _ = await self._upkeep.step(clear)
+            self._removed(table.name, removed)
+
+    async def _walk(self, behind: Mapping[Resolution, Horizon], raw_from_ms: int) -> None:
+        """Go through all series: on SQLite for their old rows, everywhere for those that have none left."""
+        after: int | None = 0
+        while after is not None:
+            step = partial(self._walk_on, after=after, behind=behind, raw_from_ms=raw_from_ms)
+            walked, _ = await self._upkeep.step(step)
+            for table, rows in walked.removed.items():
+                self._removed(table, rows)
+            after = walked.last
+
+    async def _walk_on(
+        self,
+        connection: AsyncConnection,
+        *,
+        after: int,
+        behind: Mapping[Resolution, Horizon],
+        raw_from_ms: int,
+    ) -> Walked:
+        ids = await series_upkeep.next_series(connection, after=after, limit=self._pieces.series)
         if not ids:
-            return 0
-        which = {"ids": ids, "before": before, "samples": self._pieces.samples}
-        return (await connection.execute(_DELETE_OLD, which)).rowcount
+            return Walked(None)
+        removed: dict[str, int] = {}
+        if not await _is_partitioned(connection):
+            for resolution, horizon in behind.items():
+                table = TABLE_OF[resolution]
+                removed[table.name] = await series_upkeep.old_rows_of(
+                    connection, table, ids, before_ms=horizon.from_ms, limit=self._pieces.rows
+                )
+        if any(rows >= self._pieces.rows for rows in removed.values()):
+            return Walked(after, removed)  # there may be more of these
+        await series_upkeep.retire(connection, ids, horizon_ms=raw_from_ms)
+        return Walked(ids[-1], removed)
+
+    async def _remove_left(self, horizon_ms: int) -> None:
+        remove = partial(
+            series_upkeep.remove_left,
+            keep_ms=self._series_keep_ms,
+            horizon_ms=horizon_ms,
+            series_at_once=self._pieces.series,
+            rows=self._pieces.rows,
+        )
+        while (removed := (await self._upkeep.step(remove))[0]) is not None:
+            for table, rows in removed.items():
+                self._removed(table, rows)
 
 
-async def _delete_empty(connection: AsyncConnection, ids: Sequence[int]) -> None:
-    empty = list(await connection.scalars(_FIND_EMPTY, {"ids": ids}))
-    if empty:
-        # Looked for again when nobody can add to them any more.
-        await guard(connection, alone=True)
-        await connection.execute(_DELETE_EMPTY, {"ids": empty})
+async def _is_partitioned(connection: AsyncConnection) -> bool:
+    return connection.dialect.name == "postgresql"
+
+
+async def _clear_default(connection: AsyncConnection, *, table: str, before_ms: int, rows: int) -> int:
+    default = sa.table(default_of(table), sa.column("series_id", Integer64), sa.column("ts_ms", Integer64))
+    old = sa.select(default.c.series_id, default.c.ts_ms).where(default.c.ts_ms < before_ms).limit(rows)
+    key = sa.tuple_(default.c.series_id, default.c.ts_ms)
+    return (await connection.execute(sa.delete(default).where(key.in_(old)))).rowcount

@@ -41,12 +41,12 @@ from ct_ops_server.store.upsert import insert_from
 _wanted = row_set("wanted", id=Integer64)
 _from, _to = sa.bindparam("from_ms", type_=Integer64), sa.bindparam("to_ms", type_=Integer64)
 _IS_DUE = sa.and_(
-    rollups_due.c.agent_id == sa.bindparam("agent_id"), rollups_due.c.hour_ms == sa.bindparam("hour_ms")
+    rollups_due.c.agent_id == sa.bindparam("of_agent"), rollups_due.c.hour_ms == sa.bindparam("of_hour")
 )
 _TAKE = sa.select(rollups_due.c.done_series).where(_IS_DUE).with_for_update(skip_locked=True)
 _NEXT_SERIES = (
     sa.select(series.c.id)
-    .where(series.c.agent_id == sa.bindparam("agent_id"), series.c.id > sa.bindparam("after"))
+    .where(series.c.agent_id == sa.bindparam("of_agent"), series.c.id > sa.bindparam("after"))
     .order_by(series.c.id)
     .limit(sa.bindparam("series"))
 )
@@ -82,7 +82,7 @@ async def find_lag_ms(connection: AsyncConnection, *, patience_ms: int) -> int:
 
 async def roll_up(connection: AsyncConnection, due: Due, *, most_series: int) -> Step:
     """Roll up some series of an hour that is due."""
-    key = {"agent_id": due[0], "hour_ms": due[1]}
+    key = _key(due)
     done = await connection.scalar(_TAKE, key)
     if done is None:  # rolled up meanwhile, or its agent is delivering into it at this moment
         return Step(0, is_done=True)
@@ -93,6 +93,15 @@ async def roll_up(connection: AsyncConnection, due: Due, *, most_series: int) ->
     is_done = len(ids) < most_series
     await connection.execute(_DONE if is_done else _ADVANCE, key if is_done else key | {"done": ids[-1]})
     return Step(len(ids), is_done)
+
+
+async def give_up(connection: AsyncConnection, due: Due) -> None:
+    """Roll up no more of an hour, until samples come for it again: the database refuses it."""
+    await connection.execute(_DONE, _key(due))
+
+
+def _key(due: Due) -> dict[str, Any]:
+    return {"of_agent": due[0], "of_hour": due[1]}
 
 
 async def _make_buckets(connection: AsyncConnection, ids: Sequence[int], hour_ms: int) -> None:
@@ -141,9 +150,7 @@ async def add_late(connection: AsyncConnection, *, most_samples: int) -> int:
         return 0
     await guard(connection, alone=True)  # one that came between adding and removing would be lost
     boundary = (await connection.execute(_BOUNDARY, {"samples": most_samples})).first()
-    piece = (
-        sa.true() if boundary is None else sa.tuple_(_late.series_id, _late.ts_ms) < sa.tuple_(*boundary)
-    )
+    piece = sa.true() if boundary is None else sa.tuple_(_late.series_id, _late.ts_ms) < sa.tuple_(*boundary)
     kept = {row.resolution: row.from_ms for row in await connection.execute(_HORIZONS)}
     for resolution in ROLLED:
         # Where buckets are gone, none begins anew: it would be gone in a moment, and lie till then.

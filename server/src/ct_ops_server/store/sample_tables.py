@@ -12,6 +12,13 @@ import sqlalchemy as sa
 
 from ct_ops_server.store.schema import Integer64, Real, metadata
 
+
+def _retired() -> sa.Index:
+    """Find those that are retired, which few are."""
+    is_retired = sa.text("retired_at IS NOT NULL")
+    return sa.Index("ix_series_retired", "retired_at", postgresql_where=is_retired, sqlite_where=is_retired)
+
+
 series = sa.Table(
     "series",
     metadata,
@@ -24,6 +31,7 @@ series = sa.Table(
     # Since when nothing of it is among the raw samples. A retired one does not count towards its agent's limit.
     sa.Column("retired_at", Integer64),
     sa.UniqueConstraint("agent_id", "text"),
+    _retired(),
     sqlite_strict=True,
 )
 

@@ -23,17 +23,23 @@ _GUARD = 0x73657269_6573
 class _Known:
     id: int
     unit: str
+    is_retired: bool
 
 
 _wanted = row_set("wanted", agent_id=sa.Text(), text=sa.Text())
 _new = row_set("new", agent_id=sa.Text(), text=sa.Text(), name=sa.Text(), unit=sa.Text())
-_FIND = sa.select(series.c.id, series.c.agent_id, series.c.text, series.c.unit).where(
+_FIND = sa.select(series.c.id, series.c.agent_id, series.c.text, series.c.unit, series.c.retired_at).where(
     series.c.agent_id == _wanted.c.agent_id, series.c.text == _wanted.c.text
 )
 _COUNT = (
     sa.select(series.c.agent_id, sa.func.count().label("series"))
-    .where(series.c.agent_id.in_(sa.bindparam("agents", expanding=True)))
+    .where(series.c.agent_id.in_(sa.bindparam("agents", expanding=True)), series.c.retired_at.is_(None))
     .group_by(series.c.agent_id)
+)
+_TAKE_UP = (
+    series.update()
+    .where(series.c.agent_id == _new.c.agent_id, series.c.text == _new.c.text)
+    .values(retired_at=None)
 )
 _CHANGE_UNIT = (
     series.update()
@@ -55,7 +61,7 @@ async def guard(connection: AsyncConnection, *, alone: bool = False) -> None:
 async def identify_series(
     connection: AsyncConnection, units: Mapping[Key, str], *, limit: int
 ) -> dict[Key, int]:
-    """Return the id of each series, making those that are not there yet.
+    """Return the id of each series, making those that are not there yet, and taking up those that were retired.
 
     Args:
         connection: in the transaction of a group.
@@ -63,10 +69,12 @@ async def identify_series(
         limit: how many an agent may have. Series beyond it are left out.
     """
     known = await _find(connection, units)
-    missing = [key for key in units if key not in known]
+    missing = [key for key in units if key not in known or known[key].is_retired]
     if missing:
         made = await _within(connection, missing, limit)
-        await _make(connection, {key: units[key] for key in made})
+        await _take_up(connection, {key: units[key] for key in made if key in known})
+        await _make(connection, {key: units[key] for key in made if key not in known})
+        known = {key: each for key, each in known.items() if not each.is_retired}
         known |= await _find(connection, made)
     changed = {key: units[key] for key, each in known.items() if each.unit != units[key]}
     if changed:
@@ -79,7 +87,7 @@ async def _find(connection: AsyncConnection, keys: Iterable[Key]) -> dict[Key, _
     if not rows:
         return {}
     found = await connection.execute(_FIND, bind_rows("wanted", rows))
-    return {(row.agent_id, row.text): _Known(row.id, row.unit) for row in found}
+    return {(row.agent_id, row.text): _Known(row.id, row.unit, row.retired_at is not None) for row in found}
 
 
 async def _within(connection: AsyncConnection, missing: Sequence[Key], limit: int) -> list[Key]:
@@ -93,6 +101,11 @@ async def _within(connection: AsyncConnection, missing: Sequence[Key], limit: in
             room[key[0]] -= 1
             fitting.append(key)
     return fitting
+
+
+async def _take_up(connection: AsyncConnection, units: Mapping[Key, str]) -> None:
+    if units:
+        await connection.execute(_TAKE_UP, _bind_new(units))
 
 
 async def _make(connection: AsyncConnection, units: Mapping[Key, str]) -> None:

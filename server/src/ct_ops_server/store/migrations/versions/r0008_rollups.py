@@ -25,6 +25,10 @@ _DAY_MS = 24 * _HOUR_MS
 def upgrade() -> None:
     """Create the tables, and mark what is there as due."""
     op.add_column("series", sa.Column("retired_at", _INTEGER))
+    is_retired = sa.text("retired_at IS NOT NULL")
+    op.create_index(
+        "ix_series_retired", "series", ["retired_at"], postgresql_where=is_retired, sqlite_where=is_retired
+    )
     _create_bookkeeping()
     _mark_everything()
     if op.get_bind().dialect.name == "postgresql":
