@@ -30,6 +30,8 @@ from reference_pages import (
     metrics_markdown,
     server_commands_markdown,
 )
+from ct_ops_server.store.bounds import bounds_markdown
+from reference_pages import agent_commands_markdown, metrics_markdown, server_commands_markdown
 
 ROOT = Path(__file__).parent.parent
 
@@ -44,6 +46,7 @@ SECTIONS: Mapping[str, Callable[[], str]] = {
     "item-refusals": item_reasons.reasons_markdown,
     "metrics": metrics_markdown,
     "refusals": remedies_markdown,
+    "retention": bounds_markdown,
     "server-commands": server_commands_markdown,
     "server-variables": variables_markdown,
     "task-states": task_states_markdown,

@@ -76,9 +76,9 @@ class RollupWorld:
         """Return what a process that has just started would have."""
         return Upkeep(self.store.database, self.store.writer, rest=0)
 
-    def rolling(self, upkeep: Upkeep, *, step: int = 2) -> Rolling:
+    def rolling(self, upkeep: Upkeep, *, step: int = 3) -> Rolling:
         """Return who rolls up, a few series at a time."""
-        return Rolling(upkeep, patience_ms=0, step=StepSize(step, least=1, most=step), most_late=3)
+        return Rolling(upkeep, patience_ms=0, step=StepSize(step, least=1, most=step), most_late=10)
 
     async def roll_up(self) -> None:
         """Roll up everything, ready or not."""
@@ -94,7 +94,7 @@ class RollupWorld:
             self.rolling(upkeep),
             keeping=keeping or self.keeping,
             series_keep=timedelta(days=90) if series_keep is None else series_keep,
-            pieces=Pieces(series=2, rows=7),
+            pieces=Pieces(series=4, rows=20),
             removed=self._count,
         )
         async with upkeep.alone():

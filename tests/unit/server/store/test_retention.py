@@ -1,97 +1,166 @@
-"""What is too old goes, piece by piece; what is young, and whose it is, stays."""
+"""What is past keeping goes, piece by piece or by partitions; what is young, and whose it is, stays."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
 
-from contract.values import new_agent
-from ct_ops_server.enrolment.model import TokenTerms
 from ct_ops_server.fleet.delivery import Delivery
-from ct_ops_server.fleet.items import CollectorState, Item, Sample
-from ct_ops_server.fleet.model import StreamOpening
-from ct_ops_server.store.opening import Store, open_store
-from ct_ops_server.store.retention import Pieces, Retention
-from ct_ops_server.store.sample_tables import collectors, samples
+from ct_ops_server.fleet.items import CollectorState
+from ct_ops_server.fleet.resolutions import DAY_MS, HOUR_MS, Keeping, Resolution, start_of
+from ct_ops_server.store.forgetting import Forgetting, RecordsKeep
+from ct_ops_server.store.grouping import WriterLimits
+from ct_ops_server.store.opening import open_store
+from ct_ops_server.store.partition_names import default_of
+from ct_ops_server.store.partitions import read_partitions
+from ct_ops_server.store.rollup_tables import days, minutes
+from ct_ops_server.store.sample_tables import collectors, samples, series
+from ct_ops_server.store.schema import status_history, tokens, tombstones
+from unit.server.store.rollup_world import RollupWorld
 
-HOUR_MS = 3_600_000
-KEEP = timedelta(days=1)
+DAY = timedelta(days=1)
 
 
 @pytest.fixture
-async def opened(database_url: str) -> AsyncIterator[Store]:
-    async with open_store(database_url) as store:
-        await store.tokens.create_token("t", b"t", TokenTerms("t"), actor="ada")
-        for agent in ("a", "b"):
-            await store.enrolment.admit(new_agent(agent, token_id="t"), leaf=None)
-            await store.streams.open_stream(StreamOpening(agent, f"key-{agent}", "w", None))
-        yield store
+async def world(database_url: str) -> AsyncIterator[RollupWorld]:
+    async with open_store(database_url, limits=WriterLimits(gather_s=0)) as store:
+        opened = RollupWorld(store)
+        await opened.enrol("a", "b")
+        yield opened
 
 
-async def deliver(store: Store, agent_id: str, *items: Item, running: tuple[str, ...] | None = None) -> None:
-    states = None if running is None else tuple(CollectorState(name, 60_000, "") for name in running)
-    await store.deliveries.deliver(Delivery(agent_id, 1, tuple(enumerate(items)), collectors=states))
+async def deliver(world: RollupWorld, agent: str, text: str, *hours_ago: int) -> None:
+    now = await world.now_ms()
+    await world.deliver(agent, [(text, now - each * HOUR_MS, 1.0) for each in hours_ago])
 
 
-def sample(series: str, hours_ago: float) -> Sample:
-    return Sample(series, int(time.time() * 1000 - hours_ago * HOUR_MS), 1.0, "")
+async def texts(world: RollupWorld, agent: str) -> list[str]:
+    return [each.text for each in await world.store.samples.series(agent)]
 
 
-async def count(store: Store, table: sa.Table) -> int:
-    async with store.database.reading() as connection:
-        return await connection.scalar(sa.select(sa.func.count()).select_from(table)) or 0
+async def test_old_samples_go_and_young_ones_and_buckets_stay(world: RollupWorld) -> None:
+    """Whole days go; what they were rolled up to is kept longer."""
+    await deliver(world, "a", "cpu.used", 1, 23, 50, 100)
+    await world.retain()
+
+    assert 2 == await world.count(samples)
+    assert 2 == sum(each.samples for each in (await world.buckets(Resolution.DAY)).values())
 
 
-async def test_old_samples_go_and_young_ones_stay(opened: Store) -> None:
-    """A series that has nothing left goes with its last sample."""
-    await deliver(opened, "a", *(sample("cpu.used", hours) for hours in (1, 23, 25, 400)))
-    await deliver(opened, "a", *(sample("gone.used", hours) for hours in (25, 26)))
-    deleted = await Retention(opened.writer, keep=KEEP).make_pass()
+async def test_buckets_past_keeping_go(world: RollupWorld) -> None:
+    """Each resolution by its own time."""
+    await deliver(world, "a", "cpu.used", 1, 24 * 8)
+    await world.retain()
+    await world.roll_up()
 
-    assert 4 == deleted
-    assert 2 == await count(opened, samples)
-    assert ["cpu.used"] == [each.text for each in await opened.samples.series("a")]
+    assert 1 == await world.count(minutes)
+    assert 2 == await world.count(days)
 
 
-async def test_samples_of_deleted_agents_go_whatever_their_age(opened: Store) -> None:
-    """And nobody else's."""
+async def test_samples_of_deleted_agents_go_whatever_their_age(world: RollupWorld) -> None:
+    """With all that was rolled up of them, and nobody else's."""
     for agent in ("a", "b"):
-        await deliver(opened, agent, sample("cpu.used", 1))
-    await opened.agents.delete_agent("a", actor="ada", reason="")
+        await deliver(world, agent, "cpu.used", *range(1, 20))
+    await world.roll_up()
+    await world.store.agents.delete_agent("a", actor="ada", reason="")
+    await world.retain()
 
-    assert 1 == await Retention(opened.writer, keep=KEEP).make_pass()
-    assert ["cpu.used"] == [each.text for each in await opened.samples.series("b")]
-
-
-async def test_more_than_a_piece_goes_in_pieces(opened: Store) -> None:
-    """No transaction deletes more than its share, and nothing is left over."""
-    old = [sample(f"cpu.core{number}", 30 + hours) for number in range(4) for hours in range(5)]
-    await deliver(opened, "a", *old, sample("cpu.core0", 1))
-    told: list[int] = []
-    pieces = Pieces(series=2, samples=3, rest=0)
-    deleted = await Retention(opened.writer, keep=KEEP, pieces=pieces, deleted=told.append).make_pass()
-
-    assert 20 == deleted == sum(told)
-    assert 3 == max(told)
-    assert 1 == await count(opened, samples)
-    assert ["cpu.core0"] == [each.text for each in await opened.samples.series("a")]
+    assert ["cpu.used"] == await texts(world, "b")
+    assert 1 == await world.count(series)
+    assert 19 == await world.count(samples) == await world.count(minutes)
 
 
-async def test_an_empty_database_is_passed_over(opened: Store) -> None:
-    """Nothing to do is nothing done."""
-    assert 0 == await Retention(opened.writer, keep=KEEP).make_pass()
+async def test_a_series_that_nobody_delivers_retires_and_is_removed_in_time(world: RollupWorld) -> None:
+    """A retired one is still read and does not count; one that was away for too long is gone with its buckets."""
+    await deliver(world, "a", "gone.used", 60)
+    await deliver(world, "a", "cpu.used", 1)
+    await world.retain()
+    both = await texts(world, "a")
+    await world.write(series.update().where(series.c.retired_at.is_not(None)).values(retired_at=1))
+    await world.retain()
+    await world.roll_up()
+
+    assert ["cpu.used", "gone.used"] == both
+    assert ["cpu.used"] == await texts(world, "a")
+    assert ["cpu.used"] == [text for _, text, _ in await world.buckets(Resolution.DAY)]
 
 
-async def test_collectors_that_ended_long_ago_are_forgotten(opened: Store) -> None:
-    """Those that run, and those that ended lately, are not."""
-    await deliver(opened, "a", sample("old.used", 1), sample("new.used", 1), running=("old", "new"))
-    await deliver(opened, "a", running=("new",))
-    await Retention(opened.writer, keep=timedelta(hours=1)).make_pass()
-    before = await count(opened, collectors)
-    await Retention(opened.writer, keep=timedelta(milliseconds=0)).make_pass()
+async def test_retired_series_make_room_for_new_ones_and_come_back(database_url: str) -> None:
+    """A label with a process id in it does not shut its host out for ever."""
+    async with open_store(database_url, series_of_an_agent=1, limits=WriterLimits(gather_s=0)) as store:
+        world = RollupWorld(store)
+        await world.enrol("a")
+        await deliver(world, "a", "pid.one", 60)
+        await world.retain()
+        await deliver(world, "a", "pid.two", 1)
+        await deliver(world, "a", "pid.one", 1)
+        refused = await store.deliveries.refused_items("a")
+        rows = await world.count(samples)
 
-    assert (2, 1) == (before, await count(opened, collectors))
+    assert ["series_limit"] == [each.reason for each in refused]
+    assert 1 == rows
+
+
+async def test_an_empty_database_is_passed_over(world: RollupWorld) -> None:
+    """Nothing to do is nothing done, also the second time."""
+    await world.retain()
+    await world.retain()
+
+    assert 0 == sum(world.removed.values())
+
+
+async def test_partitions_are_made_ahead_and_dropped_as_a_whole(postgres_url: str) -> None:
+    """What the default one held of their time moves to them, and samples of every time are taken."""
+    async with open_store(postgres_url) as store:
+        world = RollupWorld(store)
+        await world.enrol("a")
+        now = await world.now_ms()
+        times = [now - 3 * DAY_MS, now - HOUR_MS, now, now + 20 * HOUR_MS]
+        await world.deliver("a", [("cpu.used", at, 1.0) for at in times])
+        await world.retain()
+        left = sa.table(default_of("samples"))
+        async with store.database.reading() as connection:
+            there = await read_partitions(connection, table="samples")
+            in_default = await connection.scalar(sa.select(sa.func.count()).select_from(left))
+        await world.retain(keeping=Keeping(timedelta(milliseconds=1), DAY * 5, DAY * 20, DAY * 400))
+        async with store.database.reading() as connection:
+            later = await read_partitions(connection, table="samples")
+        await world.deliver("a", [("cpu.used", 946_684_800_000, 1.0), ("cpu.used", now + 100 * DAY_MS, 1.0)])
+        rest = await world.count(samples)
+
+    ends = [each.end_ms for each in there]
+    assert start_of(now, DAY_MS) + 3 * DAY_MS in ends
+    assert 0 == in_default
+    assert [each for each in ends if each > start_of(now, DAY_MS)] == [each.end_ms for each in later]
+    assert 2 <= rest
+
+
+async def test_records_past_keeping_are_forgotten(world: RollupWorld) -> None:
+    """Tokens that ended, collectors that stopped, old decisions but each agent's latest, who was deleted."""
+    store = world.store
+    running = (CollectorState("old", 60_000, ""),)
+    await deliver(world, "a", "old.used", 1)
+    await store.deliveries.deliver(Delivery("a", 1, (), collectors=running))
+    await store.deliveries.deliver(Delivery("a", 1, (), collectors=()))
+    await store.tokens.revoke_token("t", actor="ada", reason="")
+    await store.agents.delete_agent("b", actor="ada", reason="")
+    await world.write(
+        status_history.insert().values(
+            [{"agent_id": "a", "at": at, "status": "active", "actor": "ada", "reason": ""} for at in (1, 2)]
+        )
+    )
+    tables = (tokens, collectors, tombstones)
+    long, upkeep = RecordsKeep(), world.upkeep()
+    async with upkeep.alone():
+        await Forgetting(upkeep, keep=long, rows=1).make_pass()
+        before = [await world.count(table) for table in tables]
+        at_once = timedelta(0)
+        await Forgetting(upkeep, keep=RecordsKeep(at_once, at_once, at_once), rows=1).make_pass()
+    after = [await world.count(table) for table in tables]
+
+    assert [1, 1, 1] == before
+    assert [0, 0, 0] == after
+    assert 1 == await world.count(status_history)
