@@ -24,14 +24,13 @@ from ct_ops_server.enrolment.admission import table_markdown
 from ct_ops_server.enrolment.remedies import remedies_markdown
 from ct_ops_server.fleet import health, item_reasons
 from ct_ops_server.fleet.task_document import task_states_markdown, task_table_markdown
+from ct_ops_server.store.bounds import bounds_markdown
 from reference_pages import (
     agent_commands_markdown,
     load_test_commands_markdown,
     metrics_markdown,
     server_commands_markdown,
 )
-from ct_ops_server.store.bounds import bounds_markdown
-from reference_pages import agent_commands_markdown, metrics_markdown, server_commands_markdown
 
 ROOT = Path(__file__).parent.parent
 
