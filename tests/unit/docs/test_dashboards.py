@@ -124,7 +124,7 @@ def test_no_metric_has_a_label_that_a_peer_could_choose() -> None:
     """Attack: each agent, address or path would be a series of its own, for ever."""
     every = frozenset[str]().union(*SERIES.values()) - OF_THE_SCRAPE - {"le"}
 
-    assert every <= {"app", "kind", "method", "reason", "room", "state", "status", "verdict"}
+    assert every <= {"app", "kind", "method", "reason", "room", "state", "status", "table", "verdict"}
 
 
 def test_names_say_their_unit() -> None:

@@ -25,6 +25,7 @@ from urllib.parse import parse_qsl, urlsplit
 from ct_ops_server.store.all_tables import metadata
 from ct_ops_server.store.database_url import PostgresTarget
 from ct_ops_server.store.errors import BackupError
+from ct_ops_server.store.partition_names import PATTERNS
 
 _TLS = {"sslmode": "PGSSLMODE", "sslrootcert": "PGSSLROOTCERT", "sslcert": "PGSSLCERT", "sslkey": "PGSSLKEY"}
 _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "PGPASSFILE", "PGSERVICEFILE")
@@ -39,7 +40,7 @@ def write_dump(target: PostgresTarget, file: Path) -> None:
         BackupError: pg_dump is missing or fails, or there are no tables yet.
     """
     _refuse_an_empty_one(target)
-    ours = [f"--table={name}" for name in our_tables()]
+    ours = [f"--table={name}" for name in (*our_tables(), *PATTERNS)]
     _run("pg_dump", target, "--format=custom", "--no-owner", "--no-privileges", f"--file={file}", *ours)
 
 

@@ -6,6 +6,9 @@ import re
 
 PARTITIONED = ("samples", "samples_1m", "samples_1h", "samples_1d")
 
+PATTERNS = tuple(f"{table}_{kind}" for table in PARTITIONED for kind in ("default", "to_*", "before_*"))
+"""For PostgreSQL's own tools: copying a partitioned table copies none of its rows."""
+
 _NAME = re.compile(rf"({'|'.join(PARTITIONED)})_(?:(default)|(?:to|before)_(\d+))")
 
 

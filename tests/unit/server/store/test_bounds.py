@@ -3,15 +3,8 @@
 from __future__ import annotations
 
 from ct_ops_server.config.variables import VARIABLES
-from ct_ops_server.store import (  # noqa: F401 - they register their tables
-    check_tables,
-    delivery_tables,
-    rollup_tables,
-    sample_tables,
-    work_tables,
-)
+from ct_ops_server.store.all_tables import metadata
 from ct_ops_server.store.bounds import BOUNDS
-from ct_ops_server.store.schema import metadata
 
 
 def test_every_table_says_what_bounds_it() -> None:
