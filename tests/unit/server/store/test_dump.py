@@ -14,6 +14,7 @@ from ct_ops_server.store.backup import BackupError, back_up, restore
 from ct_ops_server.store.database_url import PostgresTarget, parse_database_url
 from ct_ops_server.store.dump import dropping, environment_of
 from ct_ops_server.store.opening import open_store
+from ct_ops_server.store.partition_names import is_partition
 from databases import PostgresServer, drop_database, fresh_database
 
 NOON = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
@@ -126,7 +127,7 @@ def test_the_tools_are_told_everything_in_their_environment() -> None:
 
 async def test_a_command_that_loads_nothing_else_copies_every_table(postgres_url: str) -> None:
     """Tables are defined in several modules: none is missing because nobody has asked for it yet."""
-    assert _known_alone() == await _tables(postgres_url)
+    assert _known_alone() == {name for name in await _tables(postgres_url) if not is_partition(name)}
 
 
 def _known_alone() -> set[str]:
