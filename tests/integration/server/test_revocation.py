@@ -30,6 +30,10 @@ from wire_client import HeartbeatStream, Host, Wire, insecure_context, next_repl
 
 REVOKED = (grpc.StatusCode.FAILED_PRECONDITION, "revoked")
 
+PROMPT_S = 10.0
+"""A second on a machine that has nothing else to do (milliseconds, by the histogram); a busy one is given more. What it
+must not be is the 30 s for which closing alone waits for a silent peer."""
+
 
 @asynccontextmanager
 async def connected(address: Wire, host: Host) -> AsyncIterator[HeartbeatStream]:
@@ -70,7 +74,7 @@ async def test_a_revoked_agent_is_told_at_once_and_stays_out(server: RealServer)
         took_s = time.monotonic() - began
 
     assert REVOKED == ended
-    assert took_s < 1.0
+    assert took_s < PROMPT_S
     assert REVOKED == await refusal_of_stream(server.wire, host)
     assert REVOKED == await ending_of(server.wire.register(host, await server.token()))
 
@@ -155,7 +159,7 @@ async def test_attack_a_client_that_stays_silent_is_cut_off(server: RealServer, 
     took_s = time.monotonic() - began
     writer.transport.abort()
 
-    assert took_s < 1.0
+    assert took_s < PROMPT_S
 
 
 async def silent_connection(
@@ -190,7 +194,7 @@ async def test_a_revocation_is_prompt_also_when_no_hint_arrives(
         assert REVOKED == await ending_of(stream.read())
         took_s = time.monotonic() - began
 
-    assert took_s < 1.0
+    assert took_s < PROMPT_S
 
 
 def test_a_revocation_that_is_made_with_no_server_running_holds(tmp_path: Path, postgres_url: str) -> None:
