@@ -39,6 +39,7 @@ from ct_ops_server.edge.spread import HandshakeRate
 from ct_ops_server.edge.tls import TlsContexts
 
 _WATCH_INTERVAL_S = 1.0
+_FLUSH_POLL_S = 0.02
 _UNASKED_REMEMBERED = 10_000
 _UNKNOWN_AUTHORITY = {18, 19, 20, 21}
 """X509_V_ERR: self-signed, self-signed in chain, no local issuer, leaf signature not verifiable."""
@@ -102,7 +103,6 @@ class FrontDoor:
         self._occupancy: Counter[tuple[Room, str]] = Counter()
         self._unasked: dict[str, float] = {}
         self._listener: Listener | None = None
-        self._emptied = asyncio.Event()
         self.handshakes = HandshakeRate()
         self._watch: asyncio.Task[None] | None = None
 
@@ -138,10 +138,9 @@ class FrontDoor:
 
     async def close(self) -> None:
         """Let agents' connections end whose upstream has ended, with what was written to them; cut what is left."""
-        self._emptied.clear()
-        if self._occupancy[Room.AGENTS, ""]:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._emptied.wait(), self._limits.flush_s)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._limits.flush_s):
+                await self._flush()
         if self._watch is not None:
             self._watch.cancel()
         for task in tuple(self._tasks):
@@ -149,6 +148,15 @@ class FrontDoor:
         for connection in tuple(self._connections.values()):
             connection.side.abort()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _flush(self) -> None:
+        """Wait until agents' upstreams have ended and their last bytes are on their way; not for agents' goodbyes."""
+        while self._occupancy[Room.AGENTS, ""]:
+            await asyncio.sleep(_FLUSH_POLL_S)
+            if not any(
+                each.room is Room.AGENTS and each.side.has_unsent for each in self._connections.values()
+            ):
+                return
 
     def _accepted(self, sock: socket.socket, address: str) -> None:
         task = self._loop.create_task(self._serve(sock, address))
@@ -284,8 +292,6 @@ class FrontDoor:
             self._occupancy[key] -= 1
             if not self._occupancy[key]:
                 del self._occupancy[key]
-        if not self._occupancy[Room.AGENTS, ""]:
-            self._emptied.set()
         self._callers.leave(connection.peer)
         self._metrics.connections.labels(room=connection.room.value).dec()
         assert self._listener is not None

@@ -107,6 +107,13 @@ class TlsSide(RelaySide):
         if self.on_lost is not None:
             self.on_lost()
 
+    @property
+    def has_unsent(self) -> bool:
+        """Whether the upstream may still say something, or has and it has not left."""
+        if self.peer is not None and not self.peer.is_closing:
+            return True
+        return self.transport is not None and self.transport.get_write_buffer_size() > 0
+
     def idle_s(self) -> float:
         """Return the seconds since a byte last went either way."""
         latest = self.last_byte_at if self.peer is None else max(self.last_byte_at, self.peer.last_byte_at)
