@@ -6,10 +6,13 @@ import hashlib
 import random
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from contract.values import StoreUnderTest, enrol, open_stream
 from ct_ops_server.fleet.delivery import BatchNumber, Delivered, Delivery
 from ct_ops_server.fleet.items import Sample
-from ct_ops_server.fleet.samples import Curve, Curves, Point, Series
+from ct_ops_server.fleet.resolutions import Resolution
+from ct_ops_server.fleet.samples import Bucket, Curve, Curves, Point, Series
 
 START = datetime(2026, 6, 1, 12, tzinfo=UTC)
 ROOT, SRV = 'disk.used_bytes{mount="/"}', 'disk.used_bytes{mount="/srv"}'
@@ -136,3 +139,20 @@ async def test_an_agent_without_samples_has_no_series(store: StoreUnderTest) -> 
 
     assert [] == list(await store.samples.series("a"))
     assert Curves((), is_cut=False) == await curves(store, ROOT)
+
+
+@pytest.mark.parametrize("resolution", [Resolution.MINUTE, Resolution.HOUR, Resolution.DAY])
+async def test_a_coarser_resolution_is_answered_at_once(
+    store: StoreUnderTest, resolution: Resolution
+) -> None:
+    """Also before anything is rolled up: the reader's buckets are made from what is there."""
+    await enrol(store, "a")
+    await open_stream(store, "a")
+    await deliver(store, sample(ROOT, 1, 1.0), sample(ROOT, 1.5, 4.0), sample(ROOT, 1.75, 4.0))
+    found = await store.samples.curves(
+        "a", [ROOT], since=at(1.1), until=at(60), limit=9, resolution=resolution
+    )
+    ((point,),) = [curve.points for curve in found.curves]
+
+    assert resolution is found.resolution
+    assert (Bucket(3, 1.0, 4.0), 3.0) == (point.bucket, point.value)

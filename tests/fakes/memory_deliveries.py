@@ -33,7 +33,8 @@ from ct_ops_server.fleet.items import (
     TaskProgress,
     TaskResult,
 )
-from ct_ops_server.fleet.samples import Curve, Curves, Point, Series
+from ct_ops_server.fleet.resolutions import WIDTH_MS, Resolution, start_of
+from ct_ops_server.fleet.samples import Bucket, Curve, Curves, Point, Series
 from ct_ops_server.store.gaps import KEPT_GAPS
 from ct_ops_server.store.item_refusals import Refused, refused_item
 
@@ -116,21 +117,44 @@ class MemoryDeliveries:
         ]
 
     async def curves(
-        self, agent_id: str, texts: Collection[str], *, since: datetime, until: datetime, limit: int
+        self,
+        agent_id: str,
+        texts: Collection[str],
+        *,
+        since: datetime,
+        until: datetime,
+        limit: int,
+        resolution: Resolution = Resolution.RAW,
     ) -> Curves:
         there = [each for each in await self.series(agent_id) if each.text in texts]
+        if resolution is not Resolution.RAW:
+            since = datetime.fromtimestamp(
+                start_of(int(since.timestamp() * 1_000), WIDTH_MS[resolution]) / 1_000, UTC
+            )
         inside = [
-            (point.at, sample.series, point)
-            for sample in self._samples(agent_id)
-            for point in [_point(sample)]
-            if sample.series in texts and since <= point.at <= until
+            (point.at, text, point)
+            for text, point in self._points(agent_id, resolution)
+            if text in texts and since <= point.at <= until
         ]
         kept = sorted(inside, key=lambda each: each[:2])[-limit:]
         curves = [
             Curve(each.text, each.unit, tuple(point for _, text, point in kept if text == each.text))
             for each in there
         ]
-        return Curves(tuple(curves), is_cut=len(inside) > limit)
+        return Curves(tuple(curves), is_cut=len(inside) > limit, resolution=resolution)
+
+    def _points(self, agent_id: str, resolution: Resolution) -> Iterator[tuple[str, Point]]:
+        if resolution is Resolution.RAW:
+            yield from ((sample.series, _point(sample)) for sample in self._samples(agent_id))
+            return
+        values: dict[tuple[str, int], list[float]] = {}
+        for sample in self._samples(agent_id):
+            at_ms = start_of(sample.at_ms, WIDTH_MS[resolution])
+            values.setdefault((sample.series, at_ms), []).append(sample.value)
+        for (text, at_ms), every in values.items():
+            bucket = Bucket(len(every), min(every), max(every))
+            mean = sum(every) / len(every)
+            yield text, Point(datetime.fromtimestamp(at_ms / 1_000, UTC), mean, bucket)
 
     def _samples(self, agent_id: str) -> list[Sample]:
         return [item for item in self.items(agent_id) if isinstance(item, Sample)]

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
-from ct_ops_server.core import Core
+from ct_ops_server.core import Core, keeping_of
 from ct_ops_server.edge.delivery_metrics import DeliveryMetrics
 from ct_ops_server.edge.metrics import EdgeMetrics, StoreMetrics
 from ct_ops_server.edge.process_metrics import LOOK_EVERY_S, ProcessMetrics, resident_bytes
@@ -28,7 +28,6 @@ from ct_ops_server.fleet.endings import EndingWatch
 from ct_ops_server.fleet.health import HealthDesk
 from ct_ops_server.fleet.health_watch import HealthWatch
 from ct_ops_server.fleet.presence import Presence, PresencePolicy
-from ct_ops_server.fleet.resolutions import Keeping
 from ct_ops_server.fleet.work_provider import TaskSweep, WorkProvider
 from ct_ops_server.store.forgetting import Forgetting, RecordsKeep
 from ct_ops_server.store.housekeeping import Housekeeping
@@ -139,9 +138,7 @@ async def figures_kept(
 def housekeeping_of(core: Core, metrics: DeliveryMetrics) -> Housekeeping:
     """Return who rolls up, removes and forgets, as it is configured."""
     settings = core.settings
-    keeping = Keeping(
-        settings.samples_keep, settings.samples_keep_1m, settings.samples_keep_1h, settings.samples_keep_1d
-    )
+    keeping = keeping_of(settings)
     records = RecordsKeep(settings.samples_keep, settings.tokens_keep, settings.history_keep)
     upkeep = Upkeep(core.store.database, core.store.writer)
     rolling = Rolling(upkeep, stepped=metrics.rollup_steps.observe, lagging=metrics.rollup_lag.set)

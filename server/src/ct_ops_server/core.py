@@ -44,6 +44,7 @@ from ct_ops_server.enrolment.tokens import TokenDesk
 from ct_ops_server.fleet.agents import AgentDesk
 from ct_ops_server.fleet.checks import CheckDesk
 from ct_ops_server.fleet.health import HealthDesk
+from ct_ops_server.fleet.resolutions import Keeping
 from ct_ops_server.fleet.samples import SampleDesk
 from ct_ops_server.fleet.work_desk import WorkDesk
 from ct_ops_server.ownership import one_at_a_time
@@ -63,6 +64,13 @@ _PIN_IS_LEAF = (
     "INGEST_TLS_CERT holds no CA, so this token pins the server's certificate itself and is void once that "
     "is replaced; set INGEST_TLS_CA to the CA's certificate"
 )
+
+
+def keeping_of(settings: Settings) -> Keeping:
+    """Return how long each resolution of samples is kept."""
+    return Keeping(
+        settings.samples_keep, settings.samples_keep_1m, settings.samples_keep_1h, settings.samples_keep_1d
+    )
 
 
 def utc_now() -> datetime:
@@ -155,7 +163,7 @@ class Core:
             tokens=tokens,
             bundles=BundleDesk(tokens, self.shelf, self._surroundings(), now=self.now),
             agents=agents,
-            samples=SampleDesk(self.store.samples),
+            samples=SampleDesk(self.store.samples, keeping=keeping_of(self.settings), now=self.now),
             health=HealthDesk(self.store.health),
             checks=CheckDesk(
                 self.store.checks,

@@ -54,6 +54,7 @@ async def test_what_arrived_is_read_with_and_without_a_running_server(settings: 
     listed = command(settings, "samples", "web-1")
     shown = command(settings, "samples", "web-1", "disk.used_bytes", "--since", "5m")
     as_json = command(settings, "samples", "web-1", SRV, "--json")
+    by_hour = command(settings, "samples", "web-1", SRV, "--since", "30d", "--json")
 
     assert ["cpu.used_percent", ROOT, SRV] == [each["series"] for each in there]
     assert ["SERIES", "cpu.used_percent", ROOT, SRV] == [
@@ -63,6 +64,7 @@ async def test_what_arrived_is_read_with_and_without_a_running_server(settings: 
     assert ["TIME", ROOT, SRV] == shown.stdout.splitlines()[0].split()
     assert ["3.0", "GiB", "512", "B"] == shown.stdout.splitlines()[1].split()[1:]
     (curve,) = json.loads(as_json.stdout)["series"]
+    assert ["raw", "1h"] == [json.loads(each.stdout)["resolution"] for each in (as_json, by_hour)]
     moment = datetime.fromtimestamp(at_ms / 1000, UTC)
     assert [(moment, 512.0)] == [
         (datetime.fromisoformat(each["at"]), each["value"]) for each in curve["points"]

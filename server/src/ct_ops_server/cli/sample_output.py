@@ -9,6 +9,7 @@ from typing import Any
 from ct_ops_server.cli.output import ago, table
 
 _MOST_COLUMNS = 5
+_SPANS = {"1m": "minute", "1h": "hour", "1d": "day"}
 _BINARY_STEPS = ("", "Ki", "Mi", "Gi", "Ti", "Pi")
 _STEP = 1024
 _LARGE = 1e15
@@ -36,6 +37,10 @@ def curves_text(found: Mapping[str, Any], since: str) -> str:
     if not curves:
         return f"nothing since {since}: try an earlier --since"
     lines = [_side_by_side(curves)] if len(curves) <= _MOST_COLUMNS else [_below(curve) for curve in curves]
+    if (rolled := _SPANS.get(found["resolution"])) is not None:
+        lines.append(
+            f"Means by the {rolled}; --json has lowest, highest and how many; --resolution raw as they came."
+        )
     if found["is_cut"]:
         lines.append("There is more: these are the newest; use a later --since or an earlier --until.")
     return "\n\n".join(lines)

@@ -31,12 +31,26 @@ Examples:
     "--since", default="1h", show_default=True, metavar="TIME", help="From then on: 30m, 1h, 7d, or a time."
 )
 @click.option("--until", metavar="TIME", help="Up to then (default: now).")
+@click.option(
+    "--resolution",
+    type=click.Choice(["raw", "1m", "1h", "1d"]),
+    help="As samples came, or rolled up (default: what suits the time asked for).",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def samples(agent_name: str, name: str | None, *, since: str, until: str | None, as_json: bool) -> None:
+def samples(
+    agent_name: str,
+    name: str | None,
+    *,
+    since: str,
+    until: str | None,
+    resolution: str | None,
+    as_json: bool,
+) -> None:
     """Show what an agent's collectors delivered.
 
     Without NAME: everything the agent has, with the latest values. NAME is what a collector calls a value
     (every combination of labels is shown), or one series with its labels. Times that carry no zone are UTC.
+    A long time is answered with what was rolled up by the minute, hour or day.
     """
     path = f"/v1/agents/{quote(agent_name, safe='')}"
     if name is None:
@@ -47,7 +61,8 @@ def samples(agent_name: str, name: str | None, *, since: str, until: str | None,
     begin = moment(since, now, "--since")
     # To the end of this second, and a little for hosts whose clocks are ahead.
     end = now + timedelta(minutes=5) if until is None else moment(until, now, "--until")
-    query = urlencode({"name": name, "since": begin.isoformat(), "until": end.isoformat()})
+    asked = {"name": name, "since": begin.isoformat(), "until": end.isoformat()}
+    query = urlencode(asked | ({"resolution": resolution} if resolution else {}))
     found = _ask(f"{path}/samples?{query}")
     print_json(found) if as_json else click.echo(curves_text(found, since))
 

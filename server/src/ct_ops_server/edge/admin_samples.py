@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime
 
 from ct_ops_server.fleet.agents import AgentDesk
+from ct_ops_server.fleet.resolutions import Resolution
 from ct_ops_server.fleet.samples import Curves, NoSuchSeriesError, Point, SampleDesk, Series
 
 _Time = Annotated[AwareDatetime, Query()]
@@ -25,10 +26,16 @@ def add_samples(app: FastAPI, agents: AgentDesk, desk: SampleDesk) -> None:
 
     @app.get("/v1/agents/{selector}/samples")
     async def list_samples(
-        selector: str, name: Annotated[str, Query(max_length=2_000)], since: _Time, until: _Time
+        selector: str,
+        name: Annotated[str, Query(max_length=2_000)],
+        since: _Time,
+        until: _Time,
+        resolution: Resolution | None = None,
     ) -> dict[str, Any]:
         agent = await agents.find(selector)
-        found = await desk.curves(agent.id, agent.hostname, name, since=since, until=until)
+        found = await desk.curves(
+            agent.id, agent.hostname, name, since=since, until=until, resolution=resolution
+        )
         return {"agent_id": agent.id, "hostname": agent.hostname, **curves_view(found)}
 
     @app.exception_handler(NoSuchSeriesError)
@@ -51,6 +58,7 @@ def series_view(series: Series) -> dict[str, Any]:
 def curves_view(found: Curves) -> dict[str, Any]:
     """Return series over some time as an object."""
     return {
+        "resolution": found.resolution.value,
         "is_cut": found.is_cut,
         "series": [
             {
@@ -64,8 +72,12 @@ def curves_view(found: Curves) -> dict[str, Any]:
 
 
 def point_view(point: Point) -> dict[str, Any]:
-    """Return a sample as an object."""
-    return {"at": _to_the_millisecond(point.at), "value": point.value}
+    """Return a sample as an object; of a coarser resolution with what it stands for, its value being the mean."""
+    view: dict[str, Any] = {"at": _to_the_millisecond(point.at), "value": point.value}
+    if point.bucket is not None:
+        bucket = point.bucket
+        view |= {"samples": bucket.samples, "lowest": bucket.lowest, "highest": bucket.highest}
+    return view
 
 
 def _to_the_millisecond(moment: datetime) -> str:

@@ -81,9 +81,12 @@ class Keeping:
     def best(self, since: datetime, until: datetime, now: datetime) -> Resolution:
         """Return the finest resolution that still has all of this time and answers it in one look."""
         for resolution, longest in LONGEST_LOOK.items():
-            if until - since <= longest and since >= now - self.of(resolution):
+            if min(until, now) - since <= longest and since >= now - self.of(resolution):
                 return resolution
         return Resolution.DAY
+
+
+KEEPING = Keeping()
 
 
 def start_of(at_ms: int, width_ms: int) -> int:

@@ -7,11 +7,13 @@ answered with those that are like it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from difflib import get_close_matches
 from typing import Protocol
+
+from ct_ops_server.fleet.resolutions import KEEPING, Keeping, Resolution
 
 MOST_POINTS = 10_000
 """In one answer."""
@@ -20,11 +22,22 @@ _SUGGESTED = 3
 
 
 @dataclass(frozen=True, slots=True)
+class Bucket:
+    """How many samples one point stands for, and between which values they lie."""
+
+    samples: int
+    lowest: float
+    highest: float
+
+
+@dataclass(frozen=True, slots=True)
 class Point:
     """A value at a time, by the agent's clock."""
 
     at: datetime
     value: float
+    bucket: Bucket | None = None
+    """Of a coarser resolution: what it stands for; its value is the mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +67,7 @@ class Curves:
     curves: tuple[Curve, ...]
     is_cut: bool
     """There was more: these are the newest."""
+    resolution: Resolution = Resolution.RAW
 
 
 class SampleStore(Protocol):
@@ -63,9 +77,18 @@ class SampleStore(Protocol):
         """Return an agent's series by their text, each with its newest sample."""
 
     async def curves(
-        self, agent_id: str, texts: Collection[str], *, since: datetime, until: datetime, limit: int
+        self,
+        agent_id: str,
+        texts: Collection[str],
+        *,
+        since: datetime,
+        until: datetime,
+        limit: int,
+        resolution: Resolution = Resolution.RAW,
     ) -> Curves:
         """Return these series between two times, both included; the newest ``limit`` samples of them all.
+
+        Of a coarser resolution: buckets from that on in which ``since`` lies, also of what is not rolled up yet.
 
         Series without samples in that time have no points.
         """
@@ -81,17 +104,32 @@ class NoSuchSeriesError(Exception):
 class SampleDesk:
     """Where operators read samples."""
 
-    def __init__(self, store: SampleStore) -> None:
+    def __init__(
+        self,
+        store: SampleStore,
+        *,
+        keeping: Keeping = KEEPING,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self._store = store
+        self._keeping = keeping
+        self._now = now
 
     async def series(self, agent_id: str) -> Sequence[Series]:
         """Return an agent's series by their text, each with its newest sample."""
         return await self._store.series(agent_id)
 
     async def curves(
-        self, agent_id: str, hostname: str, wanted: str, *, since: datetime, until: datetime
+        self,
+        agent_id: str,
+        hostname: str,
+        wanted: str,
+        *,
+        since: datetime,
+        until: datetime,
+        resolution: Resolution | None = None,
     ) -> Curves:
-        """Return what an agent delivered under a name, or of one series.
+        """Return what an agent delivered under a name, or of one series; in the resolution that suits the time.
 
         Raises:
             NoSuchSeriesError: it has nothing like that.
@@ -103,7 +141,10 @@ class SampleDesk:
         texts = [each.text for each in there if wanted in {each.text, each.name}]
         if not texts:
             raise NoSuchSeriesError(hostname, wanted, {each.name for each in there})
-        return await self._store.curves(agent_id, texts, since=since, until=until, limit=MOST_POINTS)
+        best = resolution or self._keeping.best(since, until, self._now())
+        return await self._store.curves(
+            agent_id, texts, since=since, until=until, limit=MOST_POINTS, resolution=best
+        )
 
 
 def _not_found(hostname: str, wanted: str, there: Collection[str]) -> str:

@@ -22,7 +22,7 @@ from functools import partial
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ct_ops_server.fleet.resolutions import SHELF_MS, Keeping, Resolution
+from ct_ops_server.fleet.resolutions import KEEPING, SHELF_MS, Keeping, Resolution
 from ct_ops_server.store import horizons, partitions, series_upkeep
 from ct_ops_server.store.horizons import Horizon
 from ct_ops_server.store.partition_names import default_of
@@ -35,7 +35,6 @@ from ct_ops_server.store.upkeep import Upkeep
 SERIES_KEEP = timedelta(days=90)
 """Default of how long a series that nobody delivers any more is kept."""
 
-KEEPING = Keeping()
 _MILLISECOND = timedelta(milliseconds=1)
 
 

@@ -8,8 +8,11 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ct_ops_server.fleet.resolutions import Resolution
 from ct_ops_server.fleet.samples import Curve, Curves, Point, Series
+from ct_ops_server.store.bucket_reading import Asked, read_buckets
 from ct_ops_server.store.database import Database
 from ct_ops_server.store.sample_tables import samples, series
 from ct_ops_server.store.values import from_ms, to_ms
@@ -39,29 +42,49 @@ class SqlSampleStore:
         return sorted((_series(row) for row in rows), key=lambda each: each.text)
 
     async def curves(
-        self, agent_id: str, texts: Collection[str], *, since: datetime, until: datetime, limit: int
+        self,
+        agent_id: str,
+        texts: Collection[str],
+        *,
+        since: datetime,
+        until: datetime,
+        limit: int,
+        resolution: Resolution = Resolution.RAW,
     ) -> Curves:
-        """Return these series between two times; the newest ``limit`` samples of them all."""
+        """Return these series between two times; the newest ``limit`` samples or buckets of them all."""
         wanted = sa.select(series).where(series.c.agent_id == agent_id, series.c.text.in_(texts))
+        asked = Asked(agent_id, to_ms(since), to_ms(until), limit + 1)
         async with self._database.reading() as connection:
             found = {row.id: row for row in await connection.execute(wanted)}
-            points = (
-                sa.select(samples)
-                .where(samples.c.series_id.in_(found), samples.c.ts_ms.between(to_ms(since), to_ms(until)))
-                .order_by(samples.c.ts_ms.desc(), samples.c.series_id)
-                .limit(limit + 1)
-            )
-            rows = (await connection.execute(points)).all()
+            if resolution is Resolution.RAW:
+                points = await _raw_points(connection, list(found), asked)
+            else:
+                points = await read_buckets(connection, list(found), asked, resolution)
         of_series: defaultdict[int, list[Point]] = defaultdict(list)
-        for row in reversed(rows[:limit]):
-            of_series[row.series_id].append(Point(from_ms(row.ts_ms), row.value))
+        for series_id, point in reversed(points[:limit]):
+            of_series[series_id].append(point)
         return Curves(
             tuple(
                 Curve(each.text, each.unit, tuple(of_series[each.id]))
                 for each in sorted(found.values(), key=lambda each: str(each.text))
             ),
-            is_cut=len(rows) > limit,
+            is_cut=len(points) > limit,
+            resolution=resolution,
         )
+
+
+async def _raw_points(
+    connection: AsyncConnection, ids: Sequence[int], asked: Asked
+) -> list[tuple[int, Point]]:
+    statement = (
+        sa.select(samples)
+        .where(samples.c.series_id.in_(ids), samples.c.ts_ms.between(asked.since_ms, asked.until_ms))
+        .order_by(samples.c.ts_ms.desc(), samples.c.series_id)
+        .limit(asked.limit)
+    )
+    return [
+        (row.series_id, Point(from_ms(row.ts_ms), row.value)) for row in await connection.execute(statement)
+    ]
 
 
 def _series(row: Any) -> Series:

@@ -8,6 +8,7 @@ import pytest
 
 from ct_ops_server.fleet.delivery import Delivery
 from ct_ops_server.fleet.items import Sample
+from ct_ops_server.fleet.resolutions import KEEPING, Resolution
 from ct_ops_server.fleet.samples import NoSuchSeriesError, SampleDesk
 from fakes.memory_deliveries import MemoryDeliveries
 
@@ -66,3 +67,27 @@ async def test_times_the_wrong_way_round_are_refused(desk: SampleDesk) -> None:
     """An empty answer would look like missing data."""
     with pytest.raises(ValueError, match="--since is the earlier one"):
         await desk.curves("a", "web-1", "cpu.used_percent", since=NOW, until=NOW - timedelta(seconds=1))
+
+
+@pytest.mark.parametrize(
+    ("ago", "resolution"),
+    [
+        (timedelta(hours=6), Resolution.RAW),
+        (timedelta(hours=7), Resolution.MINUTE),
+        (timedelta(days=30), Resolution.HOUR),
+        (timedelta(days=179), Resolution.DAY),
+        (timedelta(days=4000), Resolution.DAY),
+    ],
+)
+def test_the_finest_resolution_that_answers_in_one_look_is_chosen(
+    ago: timedelta, resolution: Resolution
+) -> None:
+    """The minutes that a command adds for clocks that are ahead change nothing."""
+    assert resolution is KEEPING.best(NOW - ago, NOW + timedelta(minutes=5), NOW)
+
+
+def test_what_is_no_longer_kept_is_answered_by_what_is() -> None:
+    """An hour of last month is answered by the hour, not by minutes that are gone."""
+    since = NOW - timedelta(days=30)
+
+    assert Resolution.HOUR is KEEPING.best(since, since + timedelta(hours=1), NOW)

@@ -10,12 +10,13 @@ from functools import partial
 import pytest
 import sqlalchemy as sa
 
-from ct_ops_server.fleet.resolutions import DAY_MS, HOUR_MS, MINUTE_MS, Resolution, start_of
+from ct_ops_server.fleet.resolutions import DAY_MS, HOUR_MS, MINUTE_MS, ROLLED, Resolution, start_of
 from ct_ops_server.store.grouping import WriterLimits
 from ct_ops_server.store.opening import open_store
 from ct_ops_server.store.rollup_tables import late_samples, minutes, rollups_due
 from ct_ops_server.store.rollups import find_due, roll_up
 from ct_ops_server.store.sample_tables import samples
+from ct_ops_server.store.values import from_ms
 from unit.server.store.rollup_world import KEEPING, Bucket, RollupWorld
 
 AGENTS = ("a", "b")
@@ -171,6 +172,36 @@ async def test_a_history_from_before_roll_ups_is_rolled_up(world: RollupWorld) -
     await world.roll_up()
 
     await world.assert_rolled_up()
+
+
+@pytest.mark.parametrize("resolution", ROLLED)
+async def test_an_answer_is_the_same_before_rolling_up_and_after(
+    world: RollupWorld, resolution: Resolution
+) -> None:
+    """And in the middle, when an hour of a day is due again."""
+    day = start_of(await world.now_ms(), DAY_MS) - DAY_MS
+
+    async def read() -> object:
+        since, until = from_ms(day), from_ms(day + 2 * DAY_MS)
+        found = await world.store.samples.curves(
+            "a", TEXTS, since=since, until=until, limit=99, resolution=resolution
+        )
+        return [
+            (curve.text, [(point.at, point.bucket, round(point.value, 9)) for point in curve.points])
+            for curve in found.curves
+        ]
+
+    await world.deliver(
+        "a", [(text, day + each * 50 * MINUTE_MS, each) for text in TEXTS for each in range(8)]
+    )
+    before = await read()
+    await world.roll_up()
+    assert before == await read()
+    await world.deliver("a", [(TEXTS[0], day + 60_000, 7.0)])
+    again = await read()
+    await world.roll_up()
+
+    assert again == await read() != before
 
 
 def test_what_is_kept_rolled_up_is_kept_at_least_as_long_as_what_it_is_made_of() -> None:
