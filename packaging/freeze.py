@@ -98,6 +98,7 @@ def build(target: Target, source: Source, scratch: Path, output: Path, kinds: Se
     write_sbom(python, source, scratch, sbom, target)
     licenses = license_texts(scratch / "venv")
     source.install(python, "--require-hashes", "-r", ROOT / "packaging" / "freeze.lock")
+    forget_the_build(scratch / "venv")
     folder = freeze(python, scratch, target)
     for file in elf_files(folder):
         if file.name != target.program.name:  # the loader: patching would cut off its archive
@@ -140,6 +141,13 @@ def write_sbom(python: Path, source: Source, scratch: Path, file: Path, target: 
         one.pop("externalReferences", None)  # where a build host got it from is nobody's business
     document["metadata"]["component"]["version"] = target.version
     file.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n")
+
+
+def forget_the_build(environment: Path) -> None:
+    """Remove what an installation noted of its own place in our metadata: the folder has another name every time."""
+    for metadata in environment.glob("lib/python*/site-packages/ct_ops-*.dist-info"):
+        for name in ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json"):
+            (metadata / name).unlink(missing_ok=True)
 
 
 def freeze(python: Path, scratch: Path, target: Target) -> Path:
