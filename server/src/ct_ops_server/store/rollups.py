@@ -124,10 +124,9 @@ def _between(start_ms: int, width_ms: int) -> dict[str, Any]:
 
 
 def _inside(source: sa.Table, wanted: TableValuedAlias, select: sa.Select[Any]) -> sa.Select[Any]:
-    times = sa.and_(source.c.ts_ms >= _from, source.c.ts_ms < _to)
-    return select.select_from(
-        wanted.join(source, sa.and_(source.c.series_id == wanted.c.id, times))  # the index, series by series
-    )
+    # By IN and not by a join: SQLite would read the whole table in its order, to save sorting the groups.
+    is_wanted = source.c.series_id.in_(sa.select(wanted.c.id))
+    return select.where(is_wanted, source.c.ts_ms >= _from, source.c.ts_ms < _to)
 
 
 _MINUTES = _inside(samples, _wanted, buckets.of_samples(samples, WIDTH_MS[Resolution.MINUTE]))
