@@ -72,6 +72,8 @@ class Rolling:
 
     async def _tell_lag(self) -> None:
         lag_ms = await self._upkeep.run(partial(find_lag_ms, patience_ms=self._patience_ms))
+        # Whoever has more hosts than the usual rests leave time for must not fall behind for ever.
+        self._upkeep.hurry(lag_ms / 1_000)
         self._lagging(lag_ms / 1_000)
 
     async def _roll_up_or_give_up(self, due: Due) -> None:

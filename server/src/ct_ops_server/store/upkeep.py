@@ -28,6 +28,7 @@ _LOCK = 0x75706B656570
 """A PostgreSQL advisory lock: any constant will do, as long as all workers take the same."""
 _WAIT_NOT_LONG = sa.text("SET LOCAL lock_timeout = '2s'")
 _SHORTEST_REST_S = 0.005
+_LATE_S = 3_600.0
 
 
 class UpkeepElsewhereError(StoreError):
@@ -55,7 +56,7 @@ class Upkeep:
         """
         self._database = database
         self._writer = writer
-        self._rest = rest
+        self._rest = self._usual_rest = rest
         self._clock = clock
         self._connection: AsyncConnection | None = None
 
@@ -98,6 +99,10 @@ class Upkeep:
         except (SQLAlchemyError, OSError, TimeoutError) as error:
             raise store_error(error) from error
 
+    def hurry(self, late_s: float) -> None:
+        """Rest less the longer work has been waiting, and not at all once that is an hour."""
+        self._rest = self._usual_rest * max(0.0, 1.0 - late_s / _LATE_S)
+
     async def step(self, command: Command[R]) -> tuple[R, float]:
         """Run one step and rest; return what it returned, and how many seconds it took.
 
@@ -107,7 +112,7 @@ class Upkeep:
         started = self._clock()
         result = await self.run(command)
         took = self._clock() - started
-        await asyncio.sleep(max(_SHORTEST_REST_S, took * self._rest) if self._rest else 0)
+        await asyncio.sleep(max(_SHORTEST_REST_S, took * self._rest) if self._usual_rest else 0)
         return result, took
 
 
