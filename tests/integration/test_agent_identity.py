@@ -54,7 +54,8 @@ async def test_a_host_without_a_key_still_needs_a_token(world: World) -> None:
         await world.once()
 
 
-@pytest.mark.parametrize("days", [1.1, 45, 91, 400])
+# No longer: the server would renew its own certificate by the clock of the test, which TLS does not share.
+@pytest.mark.parametrize("days", [1.1, 45, 91, 250])
 async def test_any_time_offline_ends_with_the_agent_back_in(world: World, days: float) -> None:
     """Agent token expired, leaf half-way, leaf expired, all of it long ago."""
     agent_id = await world.once(world.config)
