@@ -56,6 +56,7 @@ class DeliveryMetrics:
             "ct_ops_rollup_lag_seconds",
             "How long the samples that have been ready longest wait to be rolled up, by the server that last did",
             registry=registry,
+            multiprocess_mode=LATEST,
         )
         self.rollup_steps = Histogram(
             "ct_ops_rollup_step_seconds",
