@@ -92,7 +92,8 @@ class MemoryStore(MemoryTokens):
         row.online, row.worker_id, row.last_seen_at = True, opening.worker_id, self._now()
         return StreamOpened(row.generation)
 
-    async def record_heartbeat(self, write: HeartbeatWrite) -> bool:
+    async def record_heartbeat(self, write: HeartbeatWrite, *, patience_s: float = 0.0) -> bool:
+        del patience_s  # here nothing is shared
         row = self._rows.get(write.agent_id)
         if row is None or (row.generation, row.status) != (write.generation, AgentStatus.ACTIVE):
             return False

@@ -20,7 +20,7 @@ from ct_ops_server.edge import convert
 from ct_ops_server.edge.callers import Caller
 from ct_ops_server.edge.deliveries import StreamDeliveries, is_batch_only
 from ct_ops_server.edge.outgoing import Outgoing
-from ct_ops_server.edge.pace import FramePace, allowed_silence_s
+from ct_ops_server.edge.pace import FramePace, allowed_silence_s, patience_s
 from ct_ops_server.edge.patience import Patience
 from ct_ops_server.edge.refusals import refuse
 from ct_ops_server.edge.renewals import FEATURE, StreamRenewals, has_expired, is_sent_to_renew
@@ -152,14 +152,14 @@ class Conversation:
             frame = self._ground.parse(raw, wire.HeartbeatRequest)
             if frame.agent_id and frame.agent_id not in {self._leaf.agent_id, self._first.agent_id}:
                 raise refuse("agent_id_mismatch")
-            await self._take(frame)
+            await self._take(frame, gap_s)
             if (wait_s := pace.take()) > 0:
                 await asyncio.sleep(wait_s)
 
-    async def _take(self, frame: wire.HeartbeatRequest) -> None:
+    async def _take(self, frame: wire.HeartbeatRequest, gap_s: float = 0.0) -> None:
         """Store one frame, answer it, and see whether the leaf still carries the stream."""
         if not is_batch_only(frame):
-            await self._store(frame)
+            await self._store(frame, patience_s(gap_s))
         await self._outgoing.reply(await self._reply(frame))
         now, not_after = self._parts.now(), self._leaf.not_after
         if has_expired(not_after, now):
@@ -188,9 +188,10 @@ class Conversation:
         except TimeoutError:
             raise refuse(reason) from None
 
-    async def _store(self, frame: wire.HeartbeatRequest) -> None:
+    async def _store(self, frame: wire.HeartbeatRequest, patience: float) -> None:
         arrived_s = self._now_s()
-        await self._session.record(convert.frame_of(frame, self._facts.of(frame), self._parts.now()))
+        facts = self._facts.of(frame)
+        await self._session.record(convert.frame_of(frame, facts, self._parts.now()), patience_s=patience)
         self._parts.metrics.heartbeats.inc()
         self._parts.metrics.heartbeat_seconds.observe(self._now_s() - arrived_s)
 

@@ -1,8 +1,11 @@
-"""How fast one stream's frames are read: a token bucket, pure but for its clock."""
+"""How fast one stream's frames are read (a token bucket), how long it may be silent, and how long its frames may wait."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+
+_LONGEST_PATIENCE_S = 0.25
+_INTERVALS_A_PATIENCE = 100
 
 
 class FramePace:
@@ -35,3 +38,12 @@ def allowed_silence_s(*, interval_s: float, floor_s: float, unknown_s: float) ->
         unknown_s: what is allowed while nothing is known.
     """
     return max(floor_s, 3 * interval_s) if interval_s else max(floor_s, unknown_s)
+
+
+def patience_s(interval_s: float) -> float:
+    """Return how long a heartbeat may wait for others to share its commit with, in seconds.
+
+    A hundredth of the interval, and a quarter of a second at most: nobody waits for the answer of an agent that
+    sends a heartbeat in half a minute, and 3,000 of them cost four commits a second instead of forty.
+    """
+    return min(_LONGEST_PATIENCE_S, interval_s / _INTERVALS_A_PATIENCE)

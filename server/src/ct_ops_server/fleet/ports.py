@@ -49,8 +49,11 @@ class StreamStore(Protocol):
     async def open_stream(self, opening: StreamOpening) -> StreamOpened | StreamRefused:
         """Raise the agent's generation, mark it online on this worker; only while it is active."""
 
-    async def record_heartbeat(self, write: HeartbeatWrite) -> bool:
-        """Store a frame as the latest. False: the generation is no longer current, or not active."""
+    async def record_heartbeat(self, write: HeartbeatWrite, *, patience_s: float = 0.0) -> bool:
+        """Store a frame as the latest. False: the generation is no longer current, or not active.
+
+        It may wait ``patience_s`` for others to share its commit with.
+        """
 
     async def close_stream(self, closing: StreamClosing) -> None:
         """Mark the agent offline, unless a younger stream has taken over."""

@@ -140,8 +140,8 @@ class Session:
         """Which of the agent's streams this is."""
         self._stored_facts: Facts | None = None
 
-    async def record(self, frame: Frame) -> None:
-        """Store a frame; returns after its commit.
+    async def record(self, frame: Frame, *, patience_s: float = 0.0) -> None:
+        """Store a frame; returns after its commit, for which it may wait so long for company.
 
         Raises:
             SessionRefusedError: the agent was revoked or deleted, or a younger stream has taken over.
@@ -151,7 +151,7 @@ class Session:
         write = HeartbeatWrite(
             self._agent_id, self.generation, frame.vitals, facts, clock_skew=frame.clock_skew
         )
-        if not await self._store.record_heartbeat(write):
+        if not await self._store.record_heartbeat(write, patience_s=patience_s):
             raise SessionRefusedError(refusal_reason(await self._store.agent_status(self._agent_id)))
         self._stored_facts = frame.facts
 

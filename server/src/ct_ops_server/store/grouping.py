@@ -7,11 +7,15 @@
 * ``Plan``             what is left to try of a group: halves of a half that failed, down to the one
                        write that is to blame.
 * ``Pace``             how long to let a group grow before the next commit.
+
+A write may be *patient*: nobody is the worse for it when it waits a while for company. A group is due as soon as
+one of its writes has waited as long as that one may; one that may not wait takes all of the patient ones along.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -77,6 +81,13 @@ class Entry:
     result: asyncio.Future[Any] = field(repr=False)
     weight: int = 1
     submitted_s: float = 0.0
+    patience_s: float = 0.0
+    """How long it may wait for company."""
+
+    @property
+    def due_s(self) -> float:
+        """When it has waited long enough."""
+        return self.submitted_s + self.patience_s
 
 
 class PendingWrites:
@@ -88,6 +99,7 @@ class PendingWrites:
         self._light: deque[Entry] = deque()
         self._heavy: deque[Entry] = deque()
         self._heavy_weight = 0
+        self._due_s = math.inf
 
     def __len__(self) -> int:
         return len(self._light) + len(self._heavy)
@@ -103,6 +115,11 @@ class PendingWrites:
         return min((lane[0].submitted_s for lane in (self._light, self._heavy) if lane), default=None)
 
     @property
+    def due_s(self) -> float:
+        """When the first of them has waited as long as it may; infinity: none waits."""
+        return self._due_s
+
+    @property
     def load(self) -> float:
         """Share of the room for heavy writes that is taken, 0 to 1."""
         return min(1.0, self._heavy_weight / self._backlog)
@@ -115,10 +132,11 @@ class PendingWrites:
                 return False
             self._heavy.append(entry)
             self._heavy_weight += entry.weight
-            return True
-        if len(self._light) >= self._limit:
-            return False
-        self._light.append(entry)
+        else:
+            if len(self._light) >= self._limit:
+                return False
+            self._light.append(entry)
+        self._due_s = min(self._due_s, entry.due_s)
         return True
 
     def take(self, limit: int) -> list[Entry]:
@@ -130,6 +148,8 @@ class PendingWrites:
         group = _take(self._light, limit, keys)
         heavy = _take(self._heavy, max(1, limit - len(group)), keys)
         self._heavy_weight = sum(entry.weight for entry in self._heavy)
+        # What found no place has waited for a whole group already: it is in the next one, due or not.
+        self._due_s = -math.inf if self else math.inf
         return group + heavy
 
 

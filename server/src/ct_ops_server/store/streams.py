@@ -183,9 +183,9 @@ class SqlStreamStore:
         """Raise the agent's generation, mark it online on this worker; only while it is active."""
         return await self._writer.submit(self._open, opening, key=opening.agent_id)
 
-    async def record_heartbeat(self, write: HeartbeatWrite) -> bool:
+    async def record_heartbeat(self, write: HeartbeatWrite, *, patience_s: float = 0.0) -> bool:
         """Store a frame as the latest. False: the generation is no longer current, or not active."""
-        return await self._writer.submit(self._record, write, key=write.agent_id)
+        return await self._writer.submit(self._record, write, key=write.agent_id, patience_s=patience_s)
 
     async def close_stream(self, closing: StreamClosing) -> None:
         """Mark the agent offline, unless a younger stream has taken over."""

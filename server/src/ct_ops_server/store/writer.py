@@ -2,7 +2,9 @@
 
 A commit costs the same for one row and for five hundred. So the frames of all streams that arrive
 within at most 100 ms are stored in one transaction, and whoever submitted them hears of it after the
-commit: "stored" means durable. ADR 0003 has the figures and what was rejected.
+commit: "stored" means durable. ADR 0003 has the figures and what was rejected. A write that nobody waits
+for (the heartbeat of an agent that sends one in half a minute) may wait longer for company: a fleet at rest
+costs a few commits a second, however many agents it has.
 
 Two shapes of writes:
 
@@ -25,6 +27,7 @@ Rules kept here:
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -175,7 +178,9 @@ class GroupWriter:
         oldest_s = min((entry.submitted_s for entry in self._under_way), default=self._pending.oldest_s)
         return 0.0 if oldest_s is None else max(0.0, self._clock() - oldest_s)
 
-    async def submit(self, kind: WriteKind[W, R], write: W, *, key: str, weight: int = 1) -> R:
+    async def submit(
+        self, kind: WriteKind[W, R], write: W, *, key: str, weight: int = 1, patience_s: float = 0.0
+    ) -> R:
         """Store one write of a set-based kind; return its result after the commit.
 
         Args:
@@ -184,12 +189,13 @@ class GroupWriter:
             key: the agent's id. Of one key, light writes are stored in the order of their submission, and
                 heavy ones are.
             weight: how much it stores, in writes of the usual size; above 1 it is heavy.
+            patience_s: how long it may wait for others to share its commit with, in seconds.
 
         Raises:
             WriteRefusedError: the database refuses this very write.
             StoreUnavailableError: the database does not answer, or the queue is full.
         """
-        result: R = await self._enqueue(kind, write, key, weight)
+        result: R = await self._enqueue(kind, write, key, weight, patience_s)
         return result
 
     async def run(self, command: Command[R]) -> R:
@@ -204,17 +210,25 @@ class GroupWriter:
         return result
 
     def _enqueue(
-        self, kind: WriteKind[Any, Any], write: object, key: str | None, weight: int = 1
+        self,
+        kind: WriteKind[Any, Any],
+        write: object,
+        key: str | None,
+        weight: int = 1,
+        patience_s: float = 0.0,
     ) -> asyncio.Future[Any]:
         if self._closing or self._task is None or self._task.done():
             raise StoreUnavailableError("the store is closed")
         result = asyncio.get_running_loop().create_future()
-        entry = Entry(kind, write, key, result, weight, self._clock())
+        entry = Entry(kind, write, key, result, weight, self._clock(), patience_s)
+        due_s = self._pending.due_s
         if not self._pending.offer(entry):
             self._observer.writes_unavailable(1)
             raise StoreUnavailableError("the store has more writes waiting than it may take")
-        self._arrival.set()
+        if self._pending.due_s < due_s:
+            self._arrival.set()
         if self._pending.weight >= self._limits.group:
+            self._arrival.set()
             self._hurry.set()
         return entry.result
 
@@ -233,15 +247,29 @@ class GroupWriter:
 
     async def _gather(self) -> bool:
         """Wait until a group is due. False: closed, and nothing is left."""
-        if not self._pending:
-            if self._closing:
+        while not self._is_due():
+            if self._closing and not self._pending:
                 return False
-            self._arrival.clear()
-            await self._arrival.wait()
+            await self._news()
         pause = self._pace.pause(now_s=self._clock())
         if pause > 0 and self._pending.weight < self._limits.group and not self._closing:
             await self._rest(pause)
         return True
+
+    def _is_due(self) -> bool:
+        """Whether one of those that wait may wait no longer, or they fill a group."""
+        if self._closing or self._pending.weight >= self._limits.group:
+            return len(self._pending) > 0
+        return self._pending.due_s <= self._clock()
+
+    async def _news(self) -> None:
+        """Wait until the patience of the first one ends, or a write arrives that waits less."""
+        self._arrival.clear()
+        loop, due_s = asyncio.get_running_loop(), self._pending.due_s
+        alarm = None if math.isinf(due_s) else loop.call_later(due_s - self._clock(), self._arrival.set)
+        await self._arrival.wait()
+        if alarm is not None:
+            alarm.cancel()
 
     async def _rest(self, seconds: float) -> None:
         """Let the group grow for a while, or until it is full."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ct_ops_server.edge.pace import FramePace, allowed_silence_s
+from ct_ops_server.edge.pace import FramePace, allowed_silence_s, patience_s
 
 
 def test_a_burst_is_read_at_once_and_the_next_frame_waits_its_turn() -> None:
@@ -39,3 +39,10 @@ def test_silence_is_allowed_for_three_intervals_and_longer_while_the_interval_is
     allowed = [allowed_silence_s(interval_s=seconds, floor_s=90, unknown_s=900) for seconds in (1, 60, 0)]
 
     assert allowed == [90, 180, 900]
+
+
+def test_a_heartbeat_waits_for_company_a_hundredth_of_its_interval_and_a_quarter_of_a_second_at_most() -> (
+    None
+):
+    """An agent that asks every second is answered as before, and the first frame of a stream never waits."""
+    assert [0.0, 0.01, 0.25, 0.25] == [patience_s(seconds) for seconds in (0, 1, 30, 3_600)]

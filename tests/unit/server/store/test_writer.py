@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import pytest
@@ -308,6 +308,73 @@ async def test_a_full_group_does_not_wait_out_a_pause(transactions: Transactions
 
         assert [2, 4, 6] == await settled(submit_all(writer, transactions, ("a", 1), ("b", 2), ("c", 3)))
     assert [[1], [1, 2, 3]] == transactions.committed
+
+
+def submit_patient(
+    writer: GroupWriter, transactions: Transactions, key: str, write: int, patience_s: float
+) -> asyncio.Task[int]:
+    kind = Numbers(transactions)
+    return asyncio.create_task(writer.submit(kind, write, key=key, patience_s=patience_s))
+
+
+async def test_a_patient_write_waits_for_the_first_that_is_not(transactions: Transactions) -> None:
+    """Whoever needs a commit now takes along everybody who was waiting for one."""
+    async with GroupWriter(transactions, limits=NO_PAUSES) as writer:
+        patient = [submit_patient(writer, transactions, str(n), n, 3_600) for n in range(3)]
+        await turn()
+        waited = transactions.begun == 0
+
+        await settled(submit_all(writer, transactions, ("z", 9)))
+        assert [0, 2, 4] == await settled(patient)
+
+    assert waited
+    assert [[0, 1, 2, 9]] == transactions.committed
+
+
+async def test_a_patient_write_is_committed_alone_when_its_patience_ends(transactions: Transactions) -> None:
+    """Nobody is kept waiting for company that never comes."""
+    async with GroupWriter(transactions, limits=NO_PAUSES) as writer:
+        assert [2] == await settled([submit_patient(writer, transactions, "a", 1, 0.01)])
+
+
+async def test_the_shortest_patience_of_a_group_counts(transactions: Transactions) -> None:
+    """One that may wait less than those before it is not held up by them."""
+    async with GroupWriter(transactions, limits=NO_PAUSES) as writer:
+        tasks = [
+            submit_patient(writer, transactions, key, 1, wait_s)
+            for key, wait_s in (("a", 3_600), ("b", 0.01))
+        ]
+
+        assert [2, 2] == await settled(tasks)
+    assert [[1, 1]] == transactions.committed
+
+
+async def test_a_full_group_of_patient_writes_does_not_wait(transactions: Transactions) -> None:
+    """It has all the company it can get."""
+    async with GroupWriter(transactions, limits=replace(NO_PAUSES, group=2)) as writer:
+        tasks = [submit_patient(writer, transactions, str(n), n, 3_600) for n in range(2)]
+
+        assert [0, 2] == await settled(tasks)
+
+
+async def test_a_second_write_of_a_patient_agent_follows_without_a_pause(transactions: Transactions) -> None:
+    """It found no place in the group of the first, so it has waited already."""
+    async with GroupWriter(transactions, limits=NO_PAUSES) as writer:
+        tasks = [submit_patient(writer, transactions, "a", n, 3_600) for n in (1, 2)]
+        await turn()
+        await settled(submit_all(writer, transactions, ("z", 9)))
+
+        assert [2, 4] == await settled(tasks)
+    assert [[1, 9], [2]] == transactions.committed
+
+
+async def test_closing_commits_what_is_patient_at_once(transactions: Transactions) -> None:
+    """A server that stops waits for nobody's company."""
+    async with GroupWriter(transactions, limits=NO_PAUSES) as writer:
+        task = submit_patient(writer, transactions, "a", 1, 3_600)
+        await turn()
+
+    assert [2] == await settled([task])
 
 
 async def test_nobody_waits_for_a_writer_that_was_stopped(transactions: Transactions) -> None:
