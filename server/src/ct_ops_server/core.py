@@ -39,6 +39,7 @@ from ct_ops_server.authority.web_certificate import WebCertificateFile
 from ct_ops_server.config.schema import Settings
 from ct_ops_server.edge.admin_app import AdminParts, build_admin_app
 from ct_ops_server.enrolment.bundles import BundleDesk, Surroundings
+from ct_ops_server.enrolment.carried import CarriedDesk, Meeting
 from ct_ops_server.enrolment.service import Enrolment
 from ct_ops_server.enrolment.tokens import TokenDesk
 from ct_ops_server.fleet.agents import AgentDesk
@@ -162,6 +163,15 @@ class Core:
         parts = AdminParts(
             tokens=tokens,
             bundles=BundleDesk(tokens, self.shelf, self._surroundings(), now=self.now),
+            carried=CarriedDesk(
+                self.enrolment,
+                tokens,
+                self.store.carried,
+                self.store.refusals,
+                meeting=self._meeting,
+                installation_id=self.installation.id,
+                now=self.now,
+            ),
             agents=agents,
             samples=SampleDesk(self.store.samples, keeping=keeping_of(self.settings), now=self.now),
             health=HealthDesk(self.store.health),
@@ -187,6 +197,10 @@ class Core:
             token_warnings=lambda: (_PIN_IS_LEAF,) if tls.current.pin_is_leaf else (),
         )
         return build_admin_app(parts)
+
+    def _meeting(self) -> Meeting:
+        tls = self.keys.tls.current
+        return Meeting(self.whereabouts.addresses, tls.ca_pem, tls.pin)
 
     def _surroundings(self) -> Surroundings:
         """Return what install bundles say of this server."""

@@ -16,6 +16,7 @@ _COMMANDS = {
     "collectors": "collect:collectors",
     "config": "config_commands:config",
     "identity": "identity:identity",
+    "enrol": "enrol:enrol",
     "enrolment": "enrolment:enrolment",
     "install": "installing:install",
     "uninstall": "uninstalling:uninstall",

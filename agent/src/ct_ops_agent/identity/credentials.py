@@ -112,12 +112,18 @@ class CredentialStore:
         """
         write_file(self._directory / LEAF_NAME, identity.leaf_pem)
         write_file(self._directory / AGENT_CA_NAME, identity.agent_ca_pem)
-        self._merge_state(
-            agent_id=identity.agent_id,
-            jwt_token=identity.agent_token.reveal(),
-            leaf_not_after_unix=identity.leaf_not_after_unix,
-            leaf_not_before_unix=identity.leaf_not_before_unix,
-        )
+        self._merge_state(**_named(identity))
+
+    def keep_admission(self, identity: Identity, route: StoredRoute) -> None:
+        """Write down an admission together with where its server is, the state last.
+
+        Raises:
+            DataDirectoryError: the directory cannot be written.
+        """
+        write_file(self._directory / LEAF_NAME, identity.leaf_pem)
+        write_file(self._directory / AGENT_CA_NAME, identity.agent_ca_pem)
+        write_file(self._directory / TRUST_BUNDLE_NAME, route.trust_bundle_pem)
+        self._merge_state(**_named(identity), **_placed(route))
 
     def keep_pending(self, agent_id: str) -> None:
         """Write down what the server calls us while an operator decides.
@@ -134,7 +140,7 @@ class CredentialStore:
             DataDirectoryError: the directory cannot be written.
         """
         write_file(self._directory / TRUST_BUNDLE_NAME, route.trust_bundle_pem)
-        self._merge_state(ingest_addresses=" ".join(route.addresses), ingest_server_name=route.server_name)
+        self._merge_state(**_placed(route))
 
     def _merge_state(self, **changes: object) -> None:
         merged = self._load_state() | changes
@@ -163,6 +169,19 @@ class CredentialStore:
         if text is not None and state is None:
             _log.warning("%s is damaged; this agent registers again with its key", STATE_NAME)
         return state or {}
+
+
+def _named(identity: Identity) -> dict[str, object]:
+    return {
+        "agent_id": identity.agent_id,
+        "jwt_token": identity.agent_token.reveal(),
+        "leaf_not_after_unix": identity.leaf_not_after_unix,
+        "leaf_not_before_unix": identity.leaf_not_before_unix,
+    }
+
+
+def _placed(route: StoredRoute) -> dict[str, object]:
+    return {"ingest_addresses": " ".join(route.addresses), "ingest_server_name": route.server_name}
 
 
 def _parse_object(text: str) -> dict[str, object] | None:

@@ -9,6 +9,7 @@ from ct_ops_server.cli.agents import agent
 from ct_ops_server.cli.bundles import bundle
 from ct_ops_server.cli.checks import check
 from ct_ops_server.cli.database import database
+from ct_ops_server.cli.enrol import enrol
 from ct_ops_server.cli.queries import packages, query
 from ct_ops_server.cli.ready import ready
 from ct_ops_server.cli.releases import release
@@ -36,6 +37,7 @@ for command in (
     config,
     token,
     refusals,
+    enrol,
     agent,
     samples,
     check,

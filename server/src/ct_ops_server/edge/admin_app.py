@@ -23,6 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ct_ops_server.config.duration import LONGEST
 from ct_ops_server.edge.admin_bundles import add_bundles
+from ct_ops_server.edge.admin_carried import add_carried
 from ct_ops_server.edge.admin_checks import add_checks
 from ct_ops_server.edge.admin_health import health_view, reasons_view
 from ct_ops_server.edge.admin_samples import add_samples
@@ -36,6 +37,7 @@ from ct_ops_server.edge.admin_views import (
 )
 from ct_ops_server.edge.admin_work import add_work
 from ct_ops_server.enrolment.bundles import BundleDesk
+from ct_ops_server.enrolment.carried import CarriedDesk
 from ct_ops_server.enrolment.model import Refusal, TokenTerms
 from ct_ops_server.enrolment.tokens import DigestError, TokenDesk, TokenError, TokenNotFoundError
 from ct_ops_server.fleet.agents import AgentDesk, AgentError, AgentNotFoundError
@@ -104,6 +106,7 @@ class AdminParts:
     checks: CheckDesk
     work: WorkDesk
     bundles: BundleDesk
+    carried: CarriedDesk
     install_offer: Callable[[str], InstallOffer]
     """What to run on a host that shall enrol with a token; blocks, reading the shelf."""
     now: Callable[[], datetime]
@@ -120,6 +123,7 @@ def build_admin_app(parts: AdminParts) -> FastAPI:
     add_checks(app, parts.checks)
     add_work(app, parts.work)
     add_bundles(app, parts.bundles, parts.now)
+    add_carried(app, parts.carried, parts.agents, parts.token_warnings)
     return app
 
 

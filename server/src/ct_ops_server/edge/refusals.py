@@ -234,6 +234,11 @@ _ENROLMENT = {
     Refusal.PROOF_INVALID: grpc.StatusCode.INVALID_ARGUMENT,
     Refusal.HOST_ALREADY_ENROLLED: grpc.StatusCode.ALREADY_EXISTS,
     Refusal.REVOKED: grpc.StatusCode.FAILED_PRECONDITION,
+    # Only what is carried here can be refused for these; nobody hears of them on the wire.
+    Refusal.REQUEST_ALTERED: grpc.StatusCode.INVALID_ARGUMENT,
+    Refusal.REQUEST_TOO_OLD: grpc.StatusCode.INVALID_ARGUMENT,
+    Refusal.REQUEST_FROM_THE_FUTURE: grpc.StatusCode.INVALID_ARGUMENT,
+    Refusal.REQUEST_REPLAYED: grpc.StatusCode.INVALID_ARGUMENT,
 }
 
 

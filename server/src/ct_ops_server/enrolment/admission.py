@@ -180,7 +180,7 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "unknown", "any", "none", "any", f"refused: `{Refusal.TOKEN_MISSING}`",
-        lambda case: not case.application.token, _refuse(Refusal.TOKEN_MISSING),
+        lambda case: not (case.application.token or case.findings.token), _refuse(Refusal.TOKEN_MISSING),
     ),
     Rule(
         "unknown", "any", "not of this server", "any", f"refused: `{Refusal.TOKEN_UNKNOWN}`",
@@ -239,9 +239,12 @@ def dead_token(state: TokenState) -> Refusal | None:
 
 
 def network_allowed(terms: TokenTerms, address: str) -> bool:
-    """Return whether a host at this address may use the token."""
-    source = ipaddress.ip_address(address)
-    return not terms.networks or any(source in ipaddress.ip_network(network) for network in terms.networks)
+    """Return whether a host at this address may use the token; a carried request has none, so no network has it."""
+    if not terms.networks:
+        return True
+    return bool(address) and any(
+        ipaddress.ip_address(address) in ipaddress.ip_network(network) for network in terms.networks
+    )
 
 
 def hostname_allowed(terms: TokenTerms, hostname: str) -> bool:

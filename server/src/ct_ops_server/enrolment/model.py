@@ -23,6 +23,10 @@ class Refusal(StrEnum):
     PROOF_INVALID = "proof_invalid"
     HOST_ALREADY_ENROLLED = "host_already_enrolled"
     REVOKED = "revoked"
+    REQUEST_ALTERED = "request_altered"
+    REQUEST_TOO_OLD = "request_too_old"
+    REQUEST_FROM_THE_FUTURE = "request_from_the_future"
+    REQUEST_REPLAYED = "request_replayed"
 
 
 class EnrolmentRefusedError(Exception):
@@ -100,8 +104,9 @@ class Application:
     ip_addresses: tuple[str, ...]
     claimed_tags: tuple[Tag, ...]
     observed_address: str
+    """Where the front door saw it come from; empty: it was carried here (``carried``)."""
     key_is_proven: bool
-    """The TLS handshake (or a signed challenge) proved this very key, now (rule 12)."""
+    """The TLS handshake (or a signed challenge, or a carried request) proved this very key, now (rule 12)."""
     machine_id: str = ""
     """Digest of the host's machine id (``ct_ops_proto.machine_identity``); empty: not said."""
     leaf_agent_id: str | None = None
@@ -243,5 +248,6 @@ class Registration:
     message: str
     agent_token: str = field(default="", repr=False)
     leaf_pem: str = ""
+    leaf_sha256: bytes = b""
     authority_pem: str = ""
     leaf_not_after: datetime | None = None

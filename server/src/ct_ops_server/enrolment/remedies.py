@@ -33,6 +33,18 @@ _REMEDIES = {
         "anew, stop the old agent or delete it: ct-ops-server agent delete"
     ),
     Refusal.REVOKED: "an operator revoked this key for good; if that was a mistake, the host needs a new key",
+    Refusal.REQUEST_ALTERED: (
+        "do not sign it: find out who had the stick, and make a new request on the host: ct-ops-agent enrol --request FILE"
+    ),
+    Refusal.REQUEST_TOO_OLD: (
+        "set the host's clock if it is wrong, and make a new request there: ct-ops-agent enrol --request FILE"
+    ),
+    Refusal.REQUEST_FROM_THE_FUTURE: (
+        "set the clock that is wrong, the host's or this server's; the host then makes a new request"
+    ),
+    Refusal.REQUEST_REPLAYED: (
+        "if the host is yours and waits for a reply, make a new request there: ct-ops-agent enrol --request FILE"
+    ),
 }
 
 

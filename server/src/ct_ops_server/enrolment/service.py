@@ -10,6 +10,7 @@ no usable leaf at all, one is signed for the key that the agent enrolled with, a
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from ct_ops_proto.enrolment_token import secret_digest
@@ -58,6 +59,14 @@ _SENTENCES = {
         "stop, revoke or delete that agent before registering again"
     ),
     Refusal.REVOKED: "this agent was revoked by an operator; it will not be served again",
+    Refusal.REQUEST_ALTERED: (
+        "the signature of this request does not fit what it says: it was edited on the way, or another key signed it"
+    ),
+    Refusal.REQUEST_TOO_OLD: "this request was made more than 30 days ago, by its host's clock",
+    Refusal.REQUEST_FROM_THE_FUTURE: "this request was made more than a day from now, by its host's clock",
+    Refusal.REQUEST_REPLAYED: (
+        "this request was answered before, and what it was given then is not what its agent has now"
+    ),
 }
 
 
@@ -86,17 +95,21 @@ class Enrolment:
         self._now = now
         self._new_agent_id = new_agent_id
 
-    async def register(self, application: Application) -> Registration:
+    async def register(self, application: Application, invitation: TokenRecord | None = None) -> Registration:
         """Answer a Register.
+
+        Args:
+            application: what the host says.
+            invitation: the token that an operator names for a host that shows none.
 
         Raises:
             EnrolmentRefusedError: nobody is admitted; says why.
             StoreError: the store did not answer; nothing was given out.
         """
         try:
-            return await self._decide_and_do(application)
+            return await self._decide_and_do(application, invitation)
         except KeyAlreadyEnrolledError:  # the same Register twice at once: the other one made the agent
-            return await self._decide_and_do(application)
+            return await self._decide_and_do(application, invitation)
 
     async def renew(self, agent_id: str, key_id: str) -> IssuedLeaf | None:
         """Issue a new leaf to an agent that presented a valid one; None when it is not active.
@@ -134,6 +147,14 @@ class Enrolment:
         )
         return self._renewed(agent_id, leaf) if replaced else None
 
+    async def holder_of(self, key_id: str) -> EnrolledAgent | None:
+        """Return the agent that holds this key.
+
+        Raises:
+            StoreError: the store did not answer.
+        """
+        return await self._store.find_agent(key_id)
+
     async def status_of_key(self, key_id: str) -> AgentStatus | None:
         """Return the status of the agent that holds this key, None when there is none.
 
@@ -148,8 +169,10 @@ class Enrolment:
         """The certificate of the authority that issues leaves."""
         return self._authority.pem
 
-    async def _decide_and_do(self, application: Application) -> Registration:
+    async def _decide_and_do(self, application: Application, invitation: TokenRecord | None) -> Registration:
         findings = await self._store.look_up(application)
+        if invitation is not None:
+            findings = replace(findings, token=invitation)
         match admission.decide(application, findings, now=self._now()):
             case admission.Refuse(reason):
                 raise refusal(reason, findings.token)
@@ -174,15 +197,17 @@ class Enrolment:
         try:
             await self._store.admit(new, leaf=None if leaf is None else self._record(leaf, new.id))
         except TokenNotRedeemedError:
-            raise await self._why_not_admitted(new.application.token, Refusal.TOKEN_EXHAUSTED) from None
+            raise await self._why_not_admitted(new.application, Refusal.TOKEN_EXHAUSTED) from None
         except TooManyPendingError:
-            raise await self._why_not_admitted(new.application.token, Refusal.TOO_MANY_PENDING) from None
+            raise await self._why_not_admitted(new.application, Refusal.TOO_MANY_PENDING) from None
         if leaf is None:
             return _waiting(new.id)
         return self._active(new.id, leaf.pem, leaf.sha256, leaf.not_after)
 
-    async def _why_not_admitted(self, token: str, usually: Refusal) -> EnrolmentRefusedError:
-        record = await self._store.find_token(secret_digest(token))
+    async def _why_not_admitted(self, application: Application, usually: Refusal) -> EnrolmentRefusedError:
+        if not application.token:
+            return refusal(usually)  # an operator named the token; a moment later he sees its state
+        record = await self._store.find_token(secret_digest(application.token))
         if record is None:
             return refusal(Refusal.TOKEN_UNKNOWN)
         return refusal(admission.dead_token(record.state(self._now())) or usually, record)
@@ -257,6 +282,7 @@ class Enrolment:
             message="enrolled",
             agent_token=self._agent_token(agent_id, leaf_sha256, bootstrap=bootstrap),
             leaf_pem=leaf_pem,
+            leaf_sha256=leaf_sha256,
             authority_pem=self._authority.pem,
             leaf_not_after=not_after,
         )

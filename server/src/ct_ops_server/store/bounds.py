@@ -12,6 +12,7 @@ BOUNDS: Mapping[str, str] = {
     "agent_tags": "the tags that operators and tokens give; they go with their agent",
     "agents": "hosts that were admitted, until an operator deletes them; tokens have uses and an end",
     "authorities": "one row for each agent CA that ever was: leaves of old ones are still told apart",
+    "carried_requests": "those that were answered, 32 days: older requests are refused for their age",
     "check_changes": "one row an agent",
     "check_results": "the newest 1,000 of each check, pruned once a minute",
     "checks": "what operators define; they go with their agent",

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ct_ops_server.fleet.model import AgentStatus
+from ct_ops_server.store.carried_tables import carried_requests
 from ct_ops_server.store.sample_tables import collectors
 from ct_ops_server.store.schema import agents, endings, now_ms, status_history, tokens, tombstones
 from ct_ops_server.store.upkeep import Upkeep
@@ -23,6 +24,8 @@ from ct_ops_server.store.work_tables import queries
 
 QUERIES_KEEP = timedelta(days=1)
 ENDINGS_KEEP = timedelta(days=7)
+CARRIED_KEEP = timedelta(days=32)
+"""A request may be of tomorrow when it is answered, and is too old 30 days later: one more for clocks."""
 
 _MILLISECOND = timedelta(milliseconds=1)
 _ROWS = 1_000
@@ -80,6 +83,7 @@ _STATEMENTS: Mapping[str, sa.Delete] = {
     "tombstones": _old_tombstones(),
     "queries": _old(queries, queries.c.created_at < _before),
     "endings": _old(endings, endings.c.at < _before),
+    "carried_requests": _old(carried_requests, carried_requests.c.answered_at < _before),
 }
 
 
@@ -105,6 +109,7 @@ class Forgetting:
             "tombstones": keep.history,
             "queries": QUERIES_KEEP,
             "endings": ENDINGS_KEEP,
+            "carried_requests": CARRIED_KEEP,
         }
 
     async def make_pass(self) -> None:

@@ -37,7 +37,9 @@ _applied = row_set(
     leaf_agent_id=sa.Text(),
 )
 _same_address = sa.and_(
-    agents.c.hostname == _applied.c.hostname, agents.c.observed_address == _applied.c.address
+    agents.c.hostname == _applied.c.hostname,
+    agents.c.observed_address == _applied.c.address,
+    _applied.c.address != "",  # what was carried here came from no address, so two of them share none
 )
 _same_machine = sa.func.coalesce(agents.c.machine_id == _applied.c.machine_id, sa.false())
 _live_twin = sa.and_(is_online(), sa.or_(_same_address, _same_machine))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ct_ops_server.fleet.items import Item
 from ct_ops_server.store.admissions import PENDING_OF_A_TOKEN
 from ct_ops_server.store.agents import SqlAgentStore
+from ct_ops_server.store.carried import SqlCarriedStore
 from ct_ops_server.store.checks import SqlCheckStore
 from ct_ops_server.store.database import Database
 from ct_ops_server.store.deliveries import SqlDeliveryStore
@@ -41,6 +42,7 @@ class Store:
     enrolment: SqlEnrolmentStore
     tokens: SqlTokenStore
     refusals: SqlRefusalStore
+    carried: SqlCarriedStore
     agents: SqlAgentStore
     streams: SqlStreamStore
     deliveries: SqlDeliveryStore
@@ -115,6 +117,7 @@ def _assemble(
         enrolment=SqlEnrolmentStore(database, writer, pending_of_a_token=pending_of_a_token),
         tokens=SqlTokenStore(database, writer),
         refusals=SqlRefusalStore(database, writer),
+        carried=SqlCarriedStore(database, writer),
         agents=SqlAgentStore(database, writer),
         streams=SqlStreamStore(database, writer),
         deliveries=SqlDeliveryStore(database, writer, writers),

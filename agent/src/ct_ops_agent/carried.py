@@ -1,0 +1,233 @@
+"""Enrolment by sneakernet, the host's half: a request that is carried to the server, and what its reply means.
+
+No server is asked here, so everything that a connection would prove has to be proven by what is carried:
+
+* the request is signed by the agent's key, whole (``ct_ops_proto.carried_enrolment``);
+* a reply is taken only for a request of this host that waits for one, and only with a leaf for the very key that
+  asked: a reply for another host, or from before a rotation, is refused, and so is one that was installed already;
+* which server to believe from now on has no proof of its own. It is measured by what is known, the first of: the pin
+  that was typed, the pin in the enrolment token, the configured authority, the bundle of an earlier enrolment. On
+  a host that knows nothing of them, the fingerprint is compared by eye.
+
+Files and the data directory are the command's part. This module loads `cryptography`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+from ct_ops_agent.control_plane import Tag
+from ct_ops_agent.errors import ConfigError, EnrolmentRefusedError, Problem, Refusal
+from ct_ops_agent.host import HostFacts
+from ct_ops_agent.identity.carried_request import OpenRequests
+from ct_ops_agent.identity.certificates import leaf_life, make_csr, sign
+from ct_ops_agent.identity.credentials import Identity, StoredRoute
+from ct_ops_agent.identity.keystore import KeyPair, parse_pem, to_pem
+from ct_ops_agent.secret import Secret
+from ct_ops_proto.carried_enrolment import CarriedReply, CarriedRequest, CarriedTag
+
+_SHORTEST_PIN = 32
+"""Hex digits: 128 bits of the digest are as many as anybody can be expected to type."""
+
+_PIN = re.compile(rf"[0-9a-f]{{{_SHORTEST_PIN},64}}")
+_MOST_ADDRESSES = 256
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """What this host knows of the server that it shall believe; empty: nothing."""
+
+    pin: str = ""
+    """Typed: the first hex digits of the SHA-256 of the server's CA."""
+
+    hint: bytes = b""
+    """SHA-256 of the CA that the enrolment token names."""
+
+    configured_pem: str = ""
+    """``ingest.ca_cert_file``."""
+
+    known_pem: str = ""
+    """The trust bundle of an earlier enrolment."""
+
+
+@dataclass(frozen=True)
+class CarriedAdmission:
+    """What a reply gives this host."""
+
+    identity: Identity
+    route: StoredRoute
+    is_anchored: bool
+    """The server was known; ``False``: its fingerprint has to be compared by eye."""
+
+
+def make_request(
+    keys: KeyPair,
+    facts: HostFacts,
+    addresses: tuple[str, ...],
+    tags: tuple[Tag, ...],
+    *,
+    agent_version: str,
+    request_id: bytes,
+    now_unix: float,
+) -> CarriedRequest:
+    """Return what is carried to the server, signed.
+
+    Args:
+        keys: of this agent.
+        facts: what this host is.
+        addresses: of its interfaces.
+        tags: what it claims for itself.
+        agent_version: of this agent.
+        request_id: 16 random bytes.
+        now_unix: this host's clock.
+    """
+    unsigned = CarriedRequest(
+        request_id=request_id.hex(),
+        made_at_unix=int(now_unix),
+        public_key_pem=keys.public_pem,
+        csr_der=make_csr(keys),
+        agent_version=agent_version,
+        hostname=_text(facts.hostname),
+        os=_text(facts.os),
+        os_version=_text(facts.os_version),
+        arch=_text(facts.arch),
+        ip_addresses=tuple(map(_text, addresses[:_MOST_ADDRESSES])),
+        tags=tuple(CarriedTag(_text(tag.key), _text(tag.value)) for tag in tags),
+        machine_id=facts.machine_id,
+    )
+    return replace(unsigned, signature=sign(keys, unsigned.signed_text()))
+
+
+def judge_reply(
+    reply: CarriedReply, keys: KeyPair | None, waiting: OpenRequests, anchors: Anchors, *, now_unix: float
+) -> CarriedAdmission:
+    """Decide what a reply means.
+
+    Args:
+        reply: as it was carried here.
+        keys: this agent's key pair; ``None``: it has none.
+        waiting: the requests that wait for a reply.
+        anchors: what is known of the server.
+        now_unix: this host's clock.
+
+    Raises:
+        EnrolmentRefusedError: it is not for this host, or not now, or not of the server that is known.
+    """
+    if keys is None or reply.request_id not in waiting.ids:
+        raise _refused("reply_not_awaited", _NOT_AWAITED)
+    if waiting.key_id != keys.key_id:
+        raise _refused("reply_for_another_key", _ANOTHER_KEY)
+    try:
+        life = leaf_life(reply.leaf_pem, keys)
+    except ValueError as error:
+        raise _refused("reply_for_another_key", _ANOTHER_KEY) from error
+    if life.not_after_unix <= now_unix:
+        raise _refused("reply_expired", _expired(life.not_after_unix, now_unix))
+    roots, is_anchored = _believable(reply, anchors)
+    identity = Identity(
+        agent_id=reply.agent_id,
+        agent_token=Secret(reply.agent_token),
+        keys=keys,
+        leaf_pem=reply.leaf_pem,
+        agent_ca_pem=reply.agent_ca_pem,
+        leaf_not_after_unix=life.not_after_unix,
+        leaf_not_before_unix=life.not_before_unix,
+    )
+    return CarriedAdmission(identity, StoredRoute(reply.addresses, "", roots), is_anchored)
+
+
+def parse_pin(text: str) -> str:
+    """Return a typed pin as hex digits; spaces, colons and dashes between them do not matter.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    pin = re.sub(r"[\s:-]", "", text).lower()
+    if not _PIN.fullmatch(pin):
+        what = f"a pin is the SHA-256 of the server's CA, at least its first {_SHORTEST_PIN} hex digits"
+        raise ConfigError([Problem("--pin", f"{what}; ct-ops-server enrol sign prints it")])
+    return pin
+
+
+def ca_digests(pem: str) -> tuple[bytes, ...]:
+    """Return the SHA-256 of every certificate in a PEM text."""
+    return tuple(hashlib.sha256(der).digest() for der in _certificates(pem))
+
+
+def _believable(reply: CarriedReply, anchors: Anchors) -> tuple[str, bool]:
+    """Return the roots that are believed from now on, and whether they were known.
+
+    Of several only those that are known: whoever could add one to the reply could stand in for the server.
+    """
+    offered = _certificates(reply.server_ca_pem)
+    pin = anchors.pin or anchors.hint.hex()
+    if pin:
+        return _roots(
+            [der for der in offered if hashlib.sha256(der).hexdigest().startswith(pin)], _PIN_DIFFERS
+        ), True
+    known, sentence = _known(anchors)
+    if known:
+        return _roots([der for der in offered if der in known], sentence), True
+    return _roots(offered, _NO_CA), False
+
+
+def _known(anchors: Anchors) -> tuple[list[bytes], str]:
+    if anchors.configured_pem:
+        return _certificates(anchors.configured_pem), _CONFIGURED_DIFFERS
+    return _certificates(anchors.known_pem), _KNOWN_DIFFERS
+
+
+def _roots(chosen: list[bytes], sentence: str) -> str:
+    if not chosen:
+        raise _refused("reply_of_another_server", sentence)
+    return "".join(to_pem("CERTIFICATE", der) for der in chosen)
+
+
+def _certificates(pem: str) -> list[bytes]:
+    return [der for label, der in parse_pem(pem) if label == "CERTIFICATE"]
+
+
+def _text(text: str) -> str:
+    """Return text that JSON and UTF-8 can carry: names on a host may be bytes that are neither."""
+    return text.encode(errors="replace").decode()
+
+
+def _refused(reason: str, sentence: str) -> EnrolmentRefusedError:
+    return EnrolmentRefusedError(sentence, Refusal("", reason, ""))
+
+
+def _expired(end_unix: int, now_unix: float) -> str:
+    end, now = (
+        f"{datetime.fromtimestamp(moment, UTC):%Y-%m-%d %H:%M} UTC" for moment in (end_unix, now_unix)
+    )
+    return (
+        f"the certificate in this reply ended on {end}, and this host's clock says {now}: set the clock if it is wrong, "
+        "else make a new request (ct-ops-agent enrol --request FILE)"
+    )
+
+
+_NOT_AWAITED = (
+    "this reply answers no request of this host that waits for one: it is for another host, or it was installed "
+    "before, or a later request replaced its own; if this host is not enrolled, make a new request "
+    "(ct-ops-agent enrol --request FILE)"
+)
+_ANOTHER_KEY = (
+    "the certificate in this reply is not about this host's key: it is for another host, or this host has another "
+    "key by now; make a new request (ct-ops-agent enrol --request FILE)"
+)
+_PIN_DIFFERS = (
+    "the server in this reply is not the one that the pin names; nothing was installed: compare the pin with what "
+    "ct-ops-server enrol sign printed, and find out who had the stick"
+)
+_CONFIGURED_DIFFERS = (
+    "the server in this reply is not of the authority in ingest.ca_cert_file; nothing was installed: remove that "
+    "key if it is out of date, or give --pin"
+)
+_KNOWN_DIFFERS = (
+    "the server in this reply is another one than this host was enrolled with before; nothing was installed: "
+    "give --pin, as ct-ops-server enrol sign printed it, if that is meant"
+)
+_NO_CA = "this reply names no authority of the server; have the request signed again"

@@ -1,0 +1,205 @@
+"""``ct-ops-agent enrol``: enrolment of a host that cannot reach its server, by two files on a stick.
+
+The data directory is worked in as the user it belongs to, and held meanwhile: an agent that runs there has to be
+stopped first.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ct_ops_agent import __version__
+from ct_ops_agent.cli.configuration import config_option, load
+from ct_ops_agent.cli.exits import errors_as_exits
+from ct_ops_agent.config.load import Flags
+from ct_ops_agent.config.schema import AgentConfig
+from ct_ops_agent.errors import DataDirectoryError, EnrolmentRefusedError, Refusal
+from ct_ops_agent.identity.carried_request import (
+    forget_open_requests,
+    keep_open_request,
+    load_open_requests,
+)
+from ct_ops_agent.identity.credentials import CredentialStore
+from ct_ops_agent.identity.files import locked_directory
+from ct_ops_agent.identity.keystore import KeyPair, keep_key_pair, load_key_pair
+from ct_ops_agent.identity.owner import acting_as_owner
+from ct_ops_proto.carried_enrolment import (
+    LARGEST_BYTES,
+    REQUEST_ID_BYTES,
+    CarriedFormError,
+    CarriedReply,
+    fingerprint,
+    parse_reply,
+    request_text,
+)
+from ct_ops_proto.carried_files import CarriedFileError, read_carried, write_carried
+
+if TYPE_CHECKING:
+    from ct_ops_agent.carried import CarriedAdmission
+    from ct_ops_proto.carried_enrolment import CarriedRequest
+
+_SKEW_WORTH_TELLING_S = 60.0
+
+
+@click.command(short_help="Enrol without a network, by files that are carried.")
+@config_option
+@click.option(
+    "-request",
+    "--request",
+    "request_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write a request, to be carried to the server.",
+)
+@click.option(
+    "-reply",
+    "--reply",
+    "reply_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Install the reply that was carried back.",
+)
+@click.option(
+    "-pin",
+    "--pin",
+    metavar="HEX",
+    help="With --reply: only of the server whose CA has this SHA-256; 32 digits will do.",
+)
+def enrol(
+    *, config_file: Path | None, request_file: Path | None, reply_file: Path | None, pin: str | None
+) -> None:
+    """Enrol this host with a server that it cannot reach now.
+
+    Write a request here, have it signed there (ct-ops-server enrol sign FILE -o REPLY), install the reply here.
+    """
+    if (request_file is None) == (reply_file is None):
+        raise click.UsageError("give --request FILE or --reply FILE")
+    if pin is not None and reply_file is None:
+        raise click.UsageError("--pin goes with --reply")
+    config = load(Flags(config_file=config_file))
+    with errors_as_exits():
+        if request_file is not None:
+            _say_request(request_file, *write_request(config, request_file))
+        elif reply_file is not None:
+            _say_reply(*install_reply(config, reply_file, pin or ""))
+
+
+def write_request(config: AgentConfig, file: Path) -> tuple[CarriedRequest, bool]:
+    """Write a request; return it, and whether others can read the file.
+
+    Raises:
+        DataDirectoryError: the data directory, or the file, cannot be used.
+    """
+    from ct_ops_agent.carried import make_request  # noqa: PLC0415 - loads cryptography
+    from ct_ops_agent.host import read_host_facts  # noqa: PLC0415 - as above: --help needs none of it
+    from ct_ops_agent.vitals import addresses_of, read_interfaces  # noqa: PLC0415 - as above
+
+    with acting_as_owner(config.data_dir), locked_directory(config.data_dir):
+        keys = load_key_pair(config.data_dir) or _make_keys(config.data_dir)
+        request = make_request(
+            keys,
+            read_host_facts(hostname=config.hostname),
+            addresses_of(read_interfaces()),
+            config.tags,
+            agent_version=__version__,
+            request_id=secrets.token_bytes(REQUEST_ID_BYTES),
+            now_unix=time.time(),
+        )
+        keep_open_request(config.data_dir, keys.key_id, request.request_id)
+    try:
+        return request, write_carried(file, request_text(request)).is_open_to_others
+    except CarriedFileError as error:
+        raise DataDirectoryError(str(error)) from error
+
+
+def install_reply(config: AgentConfig, file: Path, pin: str) -> tuple[CarriedReply, CarriedAdmission]:
+    """Install a reply; return it, and what it gave.
+
+    Raises:
+        ConfigError: the pin is none.
+        EnrolmentRefusedError: it is no reply, or not one for this host; nothing was changed.
+        DataDirectoryError: the file or the data directory cannot be used.
+    """
+    from ct_ops_agent.carried import Anchors, judge_reply, parse_pin  # noqa: PLC0415 - loads cryptography
+
+    typed = parse_pin(pin) if pin else ""
+    reply = _read_reply(file)
+    directory = config.data_dir
+    configured = config.ca_cert_file.read_text(encoding="utf-8") if config.ca_cert_file else ""
+    with acting_as_owner(directory), locked_directory(directory):
+        keys, store = load_key_pair(directory), CredentialStore(directory)
+        hint = config.enrolment_token.hint if config.enrolment_token else None
+        anchors = Anchors(
+            pin=typed,
+            hint=hint.ca_sha256 if hint else b"",
+            configured_pem=configured,
+            known_pem=store.load(keys).route.trust_bundle_pem,
+        )
+        waiting = load_open_requests(directory)
+        admission = judge_reply(reply, keys, waiting, anchors, now_unix=time.time())
+        store.keep_admission(admission.identity, admission.route)
+        forget_open_requests(directory)
+    return reply, admission
+
+
+def _read_reply(file: Path) -> CarriedReply:
+    try:
+        return parse_reply(read_carried(file, at_most=LARGEST_BYTES))
+    except CarriedFileError as error:
+        raise DataDirectoryError(str(error)) from error
+    except CarriedFormError as error:
+        raise EnrolmentRefusedError(f"{file}: {error}", Refusal("", error.fault.value, "")) from error
+
+
+def _make_keys(directory: Path) -> KeyPair:
+    from ct_ops_agent.identity.certificates import make_key_pair  # noqa: PLC0415 - loads cryptography
+
+    keys = make_key_pair()
+    keep_key_pair(directory, keys)
+    return keys
+
+
+def _say_request(file: Path, request: CarriedRequest, is_open: bool) -> None:  # noqa: FBT001 - as it came
+    del is_open  # nothing in a request is secret
+    key = load_fingerprint(request)
+    click.echo(f"{file}: the request of {request.hostname}")
+    click.echo(f"  key            {key}")
+    click.echo("Carry it to the server, and type there:")
+    click.echo(f"  ct-ops-server enrol sign {file.name} -o {file.name.removesuffix('.json')}.reply.json")
+    click.echo("It has to be signed within 30 days. Then carry the reply back, and type here:")
+    click.echo("  ct-ops-agent enrol --reply REPLY --pin HEX")
+
+
+def load_fingerprint(request: CarriedRequest) -> str:
+    """Return the fingerprint of the key that made a request."""
+    from ct_ops_agent.identity.keystore import KeyPair, parse_public_key  # noqa: PLC0415
+
+    public = parse_public_key(request.public_key_pem) or b""
+    return fingerprint(bytes.fromhex(KeyPair(b"", public).key_id))
+
+
+def _say_reply(reply: CarriedReply, admission: CarriedAdmission) -> None:
+    from ct_ops_agent.carried import ca_digests  # noqa: PLC0415 - loads cryptography
+
+    identity, route = admission.identity, admission.route
+    click.echo(f"Enrolled as agent {identity.agent_id} ({reply.hostname}), at {' '.join(route.addresses)}")
+    click.echo(f"  key            {fingerprint(bytes.fromhex(identity.keys.key_id))}")
+    for digest in ca_digests(route.trust_bundle_pem):
+        click.echo(f"  server's CA    {fingerprint(digest)}")
+    if not admission.is_anchored:
+        click.echo(
+            "Nothing on this host vouches for that server: compare its fingerprint with what ct-ops-server enrol sign "
+            "printed. If it is another one, do not start the agent; make a new request, and give --pin with its reply.",
+            err=True,
+        )
+    behind_s = reply.made_at_unix - time.time()
+    if behind_s > _SKEW_WORTH_TELLING_S:
+        click.echo(
+            f"warning: this host's clock is at least {behind_s:.0f} s behind the server's: set it", err=True
+        )
+    click.echo("Start the agent: systemctl start ct-ops-agent")
