@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import stat
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,6 @@ import pytest
 from agent_world import live
 from ct_ops_agent.cli.enrol import install_reply, write_request
 from ct_ops_agent.config.schema import AgentConfig
-from ct_ops_agent.identity.credentials import CredentialStore
-from ct_ops_agent.identity.keystore import load_key_pair
 from real_server import RealServer
 
 
