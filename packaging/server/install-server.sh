@@ -271,7 +271,9 @@ purge_data() {
 			for file in $1; do
 				if [ -f "$file" ] || [ -L "$file" ] || [ -S "$file" ]; then rm -f -- "$file"; fi
 			done
-			if [ -d backups ]; then rmdir --ignore-fail-on-non-empty backups; fi
+			for folder in backups replaced-* .backup-*; do
+				if [ -d "$folder" ]; then rmdir --ignore-fail-on-non-empty "$folder"; fi
+			done
 		)
 		rmdir --ignore-fail-on-non-empty "$data"
 	fi

@@ -36,6 +36,7 @@ from ct_ops_server.authority.served_tls import ServedTls
 from ct_ops_server.authority.server_certificate import ServerTls, load_configured_tls, load_or_create_tls
 from ct_ops_server.authority.text_seal import TextSeal
 from ct_ops_server.authority.web_certificate import WebCertificateFile
+from ct_ops_server.backup.belongings import RESTORE_MARK
 from ct_ops_server.config.schema import Settings
 from ct_ops_server.edge.admin_app import AdminParts, build_admin_app
 from ct_ops_server.enrolment.bundles import BundleDesk, Surroundings
@@ -233,6 +234,7 @@ async def open_core(
         AuthorityError, DatabaseUrlError, SchemaNewerError: something must be put right first.
         StoreError: the database does not answer.
     """
+    _refuse_half_a_restore(settings)
     keys = open_keys(settings, now=now())
     for sentence in keys.made:
         announce(f"made {sentence}")
@@ -280,6 +282,14 @@ async def _assemble(settings: Settings, store: Store, keys: Keys, now: Callable[
         whereabouts=Whereabouts(settings, keys.tls, keys.web_certificate, grpc_port=settings.grpc_port),
         now=now,
     )
+
+
+def _refuse_half_a_restore(settings: Settings) -> None:
+    mark = settings.data_dir / RESTORE_MARK
+    if mark.exists():
+        raise AuthorityError(
+            mark, "marks a restore that did not finish. Run `ct-ops-server db restore FILE --replace` again."
+        )
 
 
 async def _refuse_a_second_authority(store: Store, ours: Authority, settings: Settings) -> None:

@@ -45,18 +45,26 @@ def become_owner(data_dir: Path) -> None:
     Raises:
         DataDirForbiddenError: we are neither root nor its owner.
     """
+    refuse_strangers(data_dir)
     if not data_dir.exists():
         return
     owner = data_dir.stat()
     if os.geteuid() == owner.st_uid:
         return
-    if os.geteuid() != 0:
-        raise DataDirForbiddenError(
-            f"{data_dir} belongs to {_user_name(owner.st_uid)}: run this as root or as that user"
-        )
     os.setgroups([])
     os.setgid(owner.st_gid)
     os.setuid(owner.st_uid)
+
+
+def refuse_strangers(data_dir: Path) -> None:
+    """Refuse who is neither root nor the owner of the data directory.
+
+    Raises:
+        DataDirForbiddenError: we are neither.
+    """
+    if data_dir.exists() and os.geteuid() not in {0, data_dir.stat().st_uid}:
+        owner = _user_name(data_dir.stat().st_uid)
+        raise DataDirForbiddenError(f"{data_dir} belongs to {owner}: run this as root or as that user")
 
 
 @contextmanager

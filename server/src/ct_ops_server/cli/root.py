@@ -10,6 +10,7 @@ from ct_ops_server.cli.bundles import bundle
 from ct_ops_server.cli.checks import check
 from ct_ops_server.cli.database import database
 from ct_ops_server.cli.enrol import enrol
+from ct_ops_server.cli.installation import db
 from ct_ops_server.cli.queries import packages, query
 from ct_ops_server.cli.ready import ready
 from ct_ops_server.cli.releases import release
@@ -47,6 +48,7 @@ for command in (
     release,
     bundle,
     database,
+    db,
     ready,
 ):
     main.add_command(command)

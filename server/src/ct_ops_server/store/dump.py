@@ -33,15 +33,17 @@ _VERSION_TABLE = "alembic_version"
 _A_TABLE = re.compile(r"^\d+; \d+ \d+ TABLE \S+ (\S+) \S+$", re.MULTILINE)
 
 
-def write_dump(target: PostgresTarget, file: Path) -> None:
-    """Write our tables to ``file``, in pg_dump's custom form.
+def write_dump(target: PostgresTarget, file: Path, *, snapshot: str | None = None) -> None:
+    """Write our tables to ``file``, in pg_dump's custom form; as an exported ``snapshot`` sees them, if there is one.
 
     Raises:
         BackupError: pg_dump is missing or fails, or there are no tables yet.
     """
     _refuse_an_empty_one(target)
     ours = [f"--table={name}" for name in (*our_tables(), *PATTERNS)]
-    _run("pg_dump", target, "--format=custom", "--no-owner", "--no-privileges", f"--file={file}", *ours)
+    moment = [] if snapshot is None else [f"--snapshot={snapshot}"]
+    options = ("--format=custom", "--no-owner", "--no-privileges", f"--file={file}")
+    _run("pg_dump", target, *options, *moment, *ours)
 
 
 def read_dump(target: PostgresTarget, file: Path) -> None:

@@ -20,7 +20,10 @@ from ct_ops_server.store.errors import SchemaNewerError
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = max(file.name[1:5] for file in (Path(__file__).parent / "versions").glob("r[0-9][0-9][0-9][0-9]_*.py"))
+_SCRIPTS = frozenset(
+    file.name[1:5] for file in (Path(__file__).parent / "versions").glob("r[0-9][0-9][0-9][0-9]_*.py")
+)
+HEAD = max(_SCRIPTS)
 """The revision this code was written for: the newest there is a script for."""
 
 _VERSION = sa.table("alembic_version", sa.column("version_num", sa.String))
@@ -32,6 +35,11 @@ def stored_revision(connection: sa.Connection) -> str | None:
     if not sa.inspect(connection).has_table(_VERSION.name):
         return None
     return connection.scalar(sa.select(_VERSION.c.version_num))
+
+
+def is_known(revision: str) -> bool:
+    """Return whether this code can bring a database of this revision to its own; a newer one it cannot."""
+    return revision in _SCRIPTS
 
 
 def upgrade(connection: sa.Connection) -> None:

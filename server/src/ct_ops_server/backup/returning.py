@@ -1,0 +1,246 @@
+"""An unpacked backup into the place of an installation.
+
+In this order, so that a server finds what was there, or all of the backup, or a mark that it may not start:
+
+1. Unpack, compare every digest, and refuse what this version cannot read. Nothing was touched.
+2. Look at what is there. Something is: refused, unless it is to be replaced, and then it is kept aside.
+3. Settle the copy of a SQLite database (``store.settling``) where it lies.
+4. Put the mark; keep aside what is there; put the files and the database in place; settle one of PostgreSQL;
+   remove the mark.
+
+Whoever calls holds the data directory, so no server of this host runs; that none of another host does, its lease in
+the database says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import BinaryIO
+
+from ct_ops_server.backup import belongings
+from ct_ops_server.backup.contents import About
+from ct_ops_server.backup.errors import BackupError, NewerBackupError, OccupiedError
+from ct_ops_server.backup.scratch import scratch_folder
+from ct_ops_server.backup.unpacking import Unpacked, unpack
+from ct_ops_server.config.schema import Settings
+from ct_ops_server.store.database_url import PostgresTarget, SqliteTarget, Target, parse_database_url
+from ct_ops_server.store.dump import read_dump, write_dump
+from ct_ops_server.store.migrations import is_known
+from ct_ops_server.store.occupancy import Occupancy, occupancy_of
+from ct_ops_server.store.settling import Settled, Terms, settle
+
+_WOULD_RESURRECT = (
+    "nothing tells what was revoked or deleted since the backup, and a restore would let those hosts in again: "
+    "--forget-revocations restores all the same; revoke them again before the server starts"
+)
+_COMPANIONS = ("-wal", "-shm", "-journal")
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What an operator decided about a restore."""
+
+    replace: bool = False
+    """Keep aside what is there."""
+    keep_tokens: bool = False
+    forget_revocations: bool = False
+    """Restore although nothing tells what was revoked since."""
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """What a restore did."""
+
+    about: About
+    settled: Settled
+    kept: Path | None
+    """The folder that holds what was there; None when nothing was."""
+    left_alone: tuple[Path, ...]
+    """Files of the operator that were there already."""
+
+
+def return_backup(
+    settings: Settings, backup: BinaryIO, passphrase: bytes, choices: Choices, *, now: datetime
+) -> Returned:
+    """Make this installation the one of a backup.
+
+    Raises:
+        BackupError: it was refused, see ``errors``; nothing was changed.
+        SchemaNewerError: a newer version of CT-Ops made the backup.
+        StoreError: the database does not answer.
+    """
+    with scratch_folder(settings.data_dir) as scratch:
+        unpacked = unpack(backup, passphrase, scratch)
+        target = parse_database_url(settings.database_url)
+        refuse_what_cannot_be_read(unpacked.about, target)
+        if not choices.forget_revocations:
+            raise BackupError(_WOULD_RESURRECT)
+        places = {
+            name: belongings.place_of(name, settings)
+            for name in unpacked.about.entries
+            if belongings.is_file(name)
+        }
+        there = _what_is_there(settings, target, places, unpacked)
+        there.refuse_unless(replace=choices.replace)
+        return _put_in_place(_Move(settings, target, unpacked, places, there, choices, now))
+
+
+def refuse_what_cannot_be_read(about: About, target: Target) -> None:
+    """Refuse a copy of another sort of database, or of a schema that is not known here.
+
+    Raises:
+        BackupError, NewerBackupError: it is one.
+    """
+    wanted = "sqlite" if isinstance(target, SqliteTarget) else "postgresql"
+    if about.engine != wanted:
+        raise BackupError(
+            f"the backup is of a {about.engine} database, and DATABASE_URL names a {wanted} one: set DATABASE_URL to "
+            f"a {about.engine} database"
+        )
+    if not is_known(about.schema):
+        raise NewerBackupError(f"the backup has schema {about.schema}")
+
+
+@dataclass(frozen=True, slots=True)
+class _There:
+    """What is where the backup is to go."""
+
+    files: tuple[Path, ...]
+    left_alone: tuple[str, ...]
+    database: Occupancy
+
+    @property
+    def is_anything(self) -> bool:
+        return bool(self.files) or self.database.is_there
+
+    def refuse_unless(self, *, replace: bool) -> None:
+        if self.database.is_served:
+            raise OccupiedError(
+                "a server is running on this database: stop every server first, then wait 15 seconds"
+            )
+        if self.is_anything and not replace:
+            names = [str(path) for path in self.files] + (["the database"] if self.database.is_there else [])
+            raise OccupiedError(
+                f"there is an installation already ({', '.join(names[:3])}{', …' if len(names) > 3 else ''}): "
+                "--replace keeps it aside and restores"
+            )
+
+
+def _what_is_there(settings: Settings, target: Target, places: dict[str, Path], unpacked: Unpacked) -> _There:
+    """Look at every file that the backup brings, and at what of ours would stay beside them."""
+    operators = {name for name, path in places.items() if belongings.is_operators(name) and path.exists()}
+    brought = {path for name, path in places.items() if name not in operators}
+    same = {
+        path
+        for name, path in places.items()
+        if path.exists() and path.read_bytes() == unpacked.files[name].read_bytes()
+    }
+    try:
+        ours = set(belongings.present(settings).values())
+    except BackupError:  # there is no secret, so nothing here was ever a whole installation
+        ours = set()
+    inside = {path for path in ours if path.is_relative_to(settings.data_dir)}
+    files = {path for path in brought | inside if path.exists()} - same
+    return _There(tuple(sorted(files)), tuple(sorted(operators)), asyncio.run(occupancy_of(target)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Move:
+    settings: Settings
+    target: Target
+    unpacked: Unpacked
+    places: dict[str, Path]
+    there: _There
+    choices: Choices
+    now: datetime
+
+    @property
+    def aside(self) -> Path:
+        return self.settings.data_dir / f"replaced-{self.now.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+
+
+def _put_in_place(move: _Move) -> Returned:
+    terms = Terms(copied_at_ms=move.unpacked.about.made_at_ms, keep_tokens=move.choices.keep_tokens)
+    mark = move.settings.data_dir / belongings.RESTORE_MARK
+    settled = None
+    try:
+        if isinstance(move.target, SqliteTarget):
+            settled = asyncio.run(settle(f"sqlite:///{move.unpacked.database}", terms))
+        _write_mark(mark)
+        if move.there.is_anything:
+            _set_aside(move)
+        for name, path in move.places.items():
+            if name not in move.there.left_alone:
+                _put(move.unpacked.files[name], path)
+        if isinstance(move.target, SqliteTarget):
+            _put(move.unpacked.database, move.target.path)
+        else:
+            read_dump(move.target, move.unpacked.database)
+        settled = settled or asyncio.run(settle(move.settings.database_url, terms))
+        mark.unlink()
+        _sync(move.settings.data_dir)
+    except OSError as error:
+        raise BackupError(f"the backup cannot be put in place: {error}") from error
+    kept = move.aside if move.there.is_anything else None
+    left = tuple(move.places[name] for name in move.there.left_alone)
+    return Returned(move.unpacked.about, settled, kept, left)
+
+
+def _set_aside(move: _Move) -> None:
+    """Move what is there into one folder. A file from elsewhere cannot: it stays beside where it was."""
+    move.aside.mkdir(mode=0o700)
+    data_dir = move.settings.data_dir
+    for path in move.there.files:
+        if path.is_relative_to(data_dir):
+            _move(path, move.aside / path.relative_to(data_dir))
+        else:
+            _move(path, path.with_name(f"{path.name}.{move.aside.name}"))
+    if not move.there.database.is_there:
+        return
+    if isinstance(move.target, PostgresTarget):
+        write_dump(move.target, move.aside / "database.dump")
+        return
+    database = move.target.path
+    for companion in ("", *_COMPANIONS):
+        found = database.with_name(database.name + companion)
+        if found.exists():
+            _move(found, move.aside / found.name)
+
+
+def _move(path: Path, to: Path) -> None:
+    to.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    shutil.move(path, to)
+
+
+def _put(unpacked: Path, path: Path) -> None:
+    """Give a file its place, whole or not at all, whatever file system that is on."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        try:
+            os.link(unpacked, unfinished)
+        except OSError:
+            shutil.copyfile(unpacked, unfinished)
+            unfinished.chmod(0o600)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    _sync(path.parent)
+
+
+def _write_mark(mark: Path) -> None:
+    mark.touch(mode=0o600)
+    _sync(mark.parent)
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,97 @@
+"""What a restored database has to forget and to learn before a server may open it (rule 25).
+
+A copy describes a moment that has passed. In one transaction, after the migrations:
+
+* Another store id: agents compare it, and deliver again what they retained since.
+* Nobody is connected: no worker lives, no agent is online. Generations jump by more streams than an agent ever opens,
+  so that a stream which outlived the other database is fenced, and no later one is.
+* The moment of the copy is kept: a leaf that is younger speaks of an agent that was enrolled after it.
+* What was decided since is decided again, as far as the audit log tells (``Since``). Where nothing tells, every
+  enrolment token that could be used is revoked: whether its uses were spent since, nobody knows.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ct_ops_server.store import engines, migrations
+from ct_ops_server.store.database_url import Target, parse_database_url
+from ct_ops_server.store.faults import store_error
+from ct_ops_server.store.schema import agents, counters, installation, now_ms, tokens, workers
+from ct_ops_server.store.upsert import upsert
+
+RESTORED_FROM = "restored_from_ms"
+"""The counter that holds the moment of the copy that a database was restored from."""
+
+_GENERATIONS = 1 << 32
+_ACTOR = "restore"
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How a restored database is settled."""
+
+    copied_at_ms: int
+    keep_tokens: bool
+    """Leave usable enrolment tokens as the copy has them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What was done to a restored database."""
+
+    store_id: bytes
+    schema: str
+    tokens_revoked: int
+
+
+async def settle(
+    url: str, terms: Terms, *, new_store_id: Callable[[], bytes] = lambda: secrets.token_bytes(16)
+) -> Settled:
+    """Make a restored database one that a server may open: all of it, or nothing.
+
+    Raises:
+        SchemaNewerError: a newer version of CT-Ops made the copy.
+        StoreError: the database does not answer, or holds something else.
+    """
+    engine = engines.migration_engine(target := parse_database_url(url))
+    try:
+        async with engine.begin() as connection:
+            await connection.run_sync(migrations.upgrade)
+            return await _settle(connection, target, terms, new_store_id())
+    except (SQLAlchemyError, OSError, TimeoutError) as error:
+        raise store_error(error) from error
+    finally:
+        await engine.dispose()
+
+
+async def _settle(connection: AsyncConnection, _target: Target, terms: Terms, store_id: bytes) -> Settled:
+    await connection.execute(installation.update().values(store_id=store_id))
+    moment = {"name": RESTORED_FROM, "value": terms.copied_at_ms}
+    await connection.execute(upsert(connection, counters, moment, key="name"))
+    await connection.execute(workers.delete())
+    await connection.execute(
+        agents.update().values(online=False, worker_id=None, generation=agents.c.generation + _GENERATIONS)
+    )
+    revoked = 0 if terms.keep_tokens else await _revoke_usable_tokens(connection)
+    return Settled(store_id, migrations.HEAD, revoked)
+
+
+async def _revoke_usable_tokens(connection: AsyncConnection) -> int:
+    usable = (
+        tokens.c.revoked_at.is_(None),
+        sa.or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > now_ms()),
+        sa.or_(tokens.c.max_uses.is_(None), tokens.c.uses < tokens.c.max_uses),
+    )
+    reason = "the database was restored, and what was used of it since the backup is not known"
+    revoking = tokens.update().where(*usable)
+    done = await connection.execute(
+        revoking.values(revoked_at=now_ms(), revoked_by=_ACTOR, revoked_reason=reason)
+    )
+    return done.rowcount

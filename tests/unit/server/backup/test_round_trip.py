@@ -1,0 +1,219 @@
+"""An installation into a file and back, and every reason why not."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from ct_ops_server.backup.envelope import Cost
+from ct_ops_server.backup.errors import (
+    BackupError,
+    DamagedError,
+    NewerBackupError,
+    OccupiedError,
+    WrongPassphraseError,
+)
+from ct_ops_server.backup.making import make_backup
+from ct_ops_server.backup.returning import Choices, Returned, return_backup
+from ct_ops_server.config.load import load_settings
+from ct_ops_server.config.schema import Settings
+from ct_ops_server.core import open_core, open_keys
+from ct_ops_server.enrolment.model import TokenTerms
+from ct_ops_server.store.installation import Installation
+from ct_ops_server.store.opening import open_store
+
+CHEAP = Cost(log_n=4)
+PASSPHRASE = b"correct horse battery"
+NOON = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
+FORGETTING = Choices(forget_revocations=True)
+
+
+def settings_in(folder: Path, **environ: str) -> Settings:
+    said = {"INGEST_DATA_DIR": str(folder), "AGENT_DIST_DIR": str(folder / "agent-dist"), **environ}
+    return load_settings(said, env_file=folder / "no-such-file")
+
+
+async def _fill(settings: Settings) -> Installation:
+    async with open_core(settings, now=lambda: NOON) as core:
+        await core.store.tokens.create_token("t1", b"d" * 32, TokenTerms("web"), actor="test")
+        return core.installation
+
+
+async def _read(settings: Settings) -> tuple[Installation, list[str]]:
+    async with open_store(settings.database_url) as store:
+        tokens = await store.tokens.list_tokens()
+        return await store.installation.open(), [f"{token.id} {token.state(NOON)}" for token in tokens]
+
+
+def back_up(settings: Settings, file: Path) -> None:
+    make_backup(settings, file, PASSPHRASE, now=NOON, cost=CHEAP)
+
+
+def restore(
+    settings: Settings, file: Path, choices: Choices = FORGETTING, passphrase: bytes = PASSPHRASE
+) -> Returned:
+    settings.data_dir.mkdir(mode=0o700, exist_ok=True)
+    with file.open("rb") as opened:
+        return return_backup(settings, opened, passphrase, choices, now=NOON)
+
+
+def _left(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def first(tmp_path: Path) -> Settings:
+    """An installation with a token."""
+    settings = settings_in(tmp_path / "first")
+    settings.data_dir.mkdir(mode=0o700)
+    asyncio.run(_fill(settings))
+    return settings
+
+
+@pytest.fixture
+def backup(first: Settings, tmp_path: Path) -> Path:
+    file = tmp_path / "backup"
+    back_up(first, file)
+    return file
+
+
+@pytest.fixture
+def second(tmp_path: Path) -> Settings:
+    """Somewhere else."""
+    return settings_in(tmp_path / "second")
+
+
+def test_a_restored_installation_is_the_same_one_with_another_store(
+    first: Settings, second: Settings, backup: Path
+) -> None:
+    """Agents know the one by its authorities, and deliver again because of the other."""
+    before = open_keys(first, now=NOON)
+    shutil.rmtree(first.data_dir)
+    restore(second, backup)
+    after = open_keys(second, now=NOON)
+    installation, _ = asyncio.run(_read(second))
+
+    assert after.made == ()
+    assert (before.authority.pem, before.tls.current.pin) == (after.authority.pem, after.tls.current.pin)
+    assert before.signing.key.private_numbers() == after.signing.key.private_numbers()
+    assert len(installation.store_id) == 16
+
+
+def test_every_restore_makes_another_store_id(first: Settings, second: Settings, backup: Path) -> None:
+    """Two restores of one backup are two stores."""
+    ids = {asyncio.run(_read(first))[0].store_id, restore(second, backup).settled.store_id}
+    ids.add(restore(second, backup, Choices(replace=True, forget_revocations=True)).settled.store_id)
+
+    assert len(ids) == 3
+
+
+def test_usable_tokens_are_revoked_unless_they_are_to_be_kept(second: Settings, backup: Path) -> None:
+    """A use since the backup would be there again."""
+    assert restore(second, backup).settled.tokens_revoked == 1
+    assert asyncio.run(_read(second))[1] == ["t1 revoked"]
+
+    restore(second, backup, Choices(replace=True, keep_tokens=True, forget_revocations=True))
+    assert asyncio.run(_read(second))[1] == ["t1 active"]
+
+
+def test_a_restore_that_would_resurrect_is_refused(second: Settings, backup: Path) -> None:
+    """Nothing tells what was revoked since."""
+    with pytest.raises(BackupError, match="--forget-revocations"):
+        restore(second, backup, Choices())
+
+    assert _left(second.data_dir) == []
+
+
+def test_another_passphrase_opens_nothing_and_changes_nothing(second: Settings, backup: Path) -> None:
+    """And says that it is the passphrase."""
+    with pytest.raises(WrongPassphraseError, match="not the passphrase"):
+        restore(second, backup, passphrase=b"another passphrase")
+
+    assert _left(second.data_dir) == []
+
+
+def test_a_file_that_was_cut_off_or_changed_changes_nothing(second: Settings, backup: Path) -> None:
+    """Wherever it happened: nothing of it is used before all of it was seen."""
+    whole = backup.read_bytes()
+    for damaged in (whole[:-1], whole[: len(whole) // 2], whole[:-9] + b"x" + whole[-8:], b"", b"x" * 5000):
+        backup.write_bytes(damaged)
+        with pytest.raises(DamagedError):
+            restore(second, backup)
+
+    assert _left(second.data_dir) == []
+
+
+def test_an_installation_is_not_restored_over_and_is_kept_when_it_is_to_be_replaced(
+    first: Settings, backup: Path
+) -> None:
+    """Whoever is wrong about the host loses nothing."""
+    (first.data_dir / "agent-ca.crt").write_text("another one")
+    with pytest.raises(OccupiedError, match="--replace"):
+        restore(first, backup)
+    done = restore(first, backup, Choices(replace=True, forget_revocations=True))
+
+    assert done.kept is not None
+    assert _left(done.kept) == ["agent-ca.crt", "ct-ops.db"]
+    assert (done.kept / "agent-ca.crt").read_text() == "another one"
+    assert open_keys(first, now=NOON).made == ()
+
+
+def test_a_schema_that_is_newer_than_this_program_is_named(first: Settings, second: Settings) -> None:
+    """The program of then can read it."""
+    engine = sa.create_engine(f"sqlite:///{first.data_dir}/ct-ops.db")
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    engine.dispose()
+    file = first.data_dir.parent / "newer"
+    back_up(first, file)
+
+    with pytest.raises(NewerBackupError, match="9999"):
+        restore(second, file)
+
+
+def test_a_backup_is_its_owners_and_never_takes_anothers_name(first: Settings, backup: Path) -> None:
+    """It holds every key."""
+    assert backup.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(BackupError, match="name another file"):
+        back_up(first, backup)
+
+
+def test_a_backup_that_cannot_be_finished_leaves_nothing(first: Settings, tmp_path: Path) -> None:
+    """Neither a file with half of it, nor the copy of the database that it was made of."""
+    (first.data_dir / "core").write_bytes(b"x" * 2_000_000)
+    with pytest.raises(BackupError, match="larger than any file"):
+        back_up(first, tmp_path / "unfinished")
+
+    assert _left(tmp_path) == ["first"]
+    assert not [path for path in first.data_dir.iterdir() if path.name.startswith(".")]
+
+
+def test_the_private_half_of_the_release_key_stays_where_it_is(
+    first: Settings, second: Settings, tmp_path: Path
+) -> None:
+    """Whoever has it is the author of what the hosts run."""
+    (first.data_dir / "release-key.pub").write_text("public")
+    (first.data_dir / "release-key.pem").write_text("private")
+    back_up(first, tmp_path / "keys")
+    restore(second, tmp_path / "keys")
+
+    assert (second.data_dir / "release-key.pub").read_text() == "public"
+    assert not (second.data_dir / "release-key.pem").exists()
+
+
+def test_keys_kept_elsewhere_go_back_to_where_the_settings_of_then_say(tmp_path: Path) -> None:
+    """The secret, and the key of agent tokens."""
+    old = settings_in(tmp_path / "first", INGEST_JWT_KEY_FILE=str(tmp_path / "old.pem"))
+    old.data_dir.mkdir(mode=0o700)
+    asyncio.run(_fill(old))
+    back_up(old, tmp_path / "backup")
+    new = settings_in(tmp_path / "second", INGEST_JWT_KEY_FILE=str(tmp_path / "new.pem"))
+    restore(new, tmp_path / "backup")
+
+    assert (tmp_path / "new.pem").read_bytes() == (tmp_path / "old.pem").read_bytes()
+    assert open_keys(new, now=NOON).made == ()
