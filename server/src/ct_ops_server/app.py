@@ -22,7 +22,9 @@ from pathlib import Path
 import grpc
 from prometheus_client import CollectorRegistry
 
+from ct_ops_server.authority.leaf_identity import LeafOfAgent
 from ct_ops_server.authority.server_certificate import ServerTls
+from ct_ops_server.authority.trust import Trust
 from ct_ops_server.background import (
     beside,
     figures_kept,
@@ -34,7 +36,7 @@ from ct_ops_server.background import (
 from ct_ops_server.config.schema import Settings
 from ct_ops_server.core import Core, open_core, utc_now
 from ct_ops_server.edge.budget import Budget
-from ct_ops_server.edge.callers import Callers
+from ct_ops_server.edge.callers import Caller, Callers
 from ct_ops_server.edge.certificates import CertificateFollower
 from ct_ops_server.edge.front_door import FrontDoor, Upstreams
 from ct_ops_server.edge.grpc_servers import start_agents, start_lobby
@@ -118,7 +120,7 @@ async def running_server(
             core, callers, metrics, limits, worker_id=worker_id, refusal_log=refusals, bus=bus
         )
         await stack.enter_async_context(presence_kept(core, worker_id, presence or PresencePolicy()))
-        await stack.enter_async_context(push_bus(core, bus, parts))
+        await stack.enter_async_context(push_bus(core, bus, parts, worker_id))
         await stack.enter_async_context(samples_looked_after(core, metrics.delivery))
         upstreams = stack.enter_context(_private_sockets())
         http_port = await stack.enter_async_context(
@@ -133,6 +135,7 @@ async def running_server(
             )
         )
         door = _front_door(core, parts, upstreams)
+        _follow_trust(core, door, callers)
         grpc_port = await stack.enter_async_context(_agent_port(core, parts, upstreams, door, place))
         core.whereabouts.listening_on(grpc_port)
         await stack.enter_async_context(_certificates_followed(core, door))
@@ -168,7 +171,9 @@ def _service_parts(
         departures=Departures(core.store.enrolment, core.store.agents, hint=bus.hint),
         served_tls=core.keys.tls,
         web_certificate=core.keys.web_certificate,
-        sessions=Sessions(core.store.streams, verifier=core.verifier, worker_id=worker_id, now=core.now),
+        sessions=Sessions(
+            core.store.streams, verifier=core.trust.verifier, worker_id=worker_id, now=core.now
+        ),
         deliveries=core.store.deliveries,
         dispatch=Dispatch(
             hint=bus.hint,
@@ -206,7 +211,7 @@ def _private_sockets() -> Iterator[Upstreams]:
 
 def _front_door(core: Core, parts: ServiceParts, upstreams: Upstreams) -> FrontDoor:
     return FrontDoor(
-        contexts=_contexts(core, core.keys.tls.current),
+        contexts=_contexts(core.trust.current, core.keys.tls.current),
         identify=core.identify,
         upstreams=upstreams,
         callers=parts.callers,
@@ -216,8 +221,23 @@ def _front_door(core: Core, parts: ServiceParts, upstreams: Upstreams) -> FrontD
     )
 
 
-def _contexts(core: Core, tls: ServerTls) -> TlsContexts:
-    return build_contexts(chain=tls.cert_file, key=tls.key_file, authorities_pem=core.authorities_pem)
+def _contexts(trust: Trust, tls: ServerTls) -> TlsContexts:
+    return build_contexts(chain=tls.cert_file, key=tls.key_file, authorities_pem=trust.authorities_pem)
+
+
+def _follow_trust(core: Core, door: FrontDoor, callers: Callers) -> None:
+    """Know every agent CA at handshakes before it signs, and let nobody stay by a leaf of one that is retired."""
+
+    def end_retired(trust: Trust) -> None:
+        def is_of_them(caller: Caller) -> bool:
+            leaf = caller.identity
+            return isinstance(leaf, LeafOfAgent) and leaf.authority_sha256 in trust.retired
+
+        if count := callers.end_where(is_of_them, "authority_retired"):
+            _log.warning("%d connections of agents ended: the agent CA of their leaves is retired", count)
+
+    core.trust.before_change(lambda trust: door.present(_contexts(trust, core.keys.tls.current)))
+    core.trust.after_change(end_retired)
 
 
 @asynccontextmanager
@@ -225,7 +245,7 @@ async def _certificates_followed(core: Core, door: FrontDoor) -> AsyncIterator[N
     """Serve certificates that change on the disk, or that are due for renewal, without a restart."""
 
     def present(tls: ServerTls) -> None:
-        door.present(_contexts(core, tls))
+        door.present(_contexts(core.trust.current, tls))
 
     follower = CertificateFollower(core.keys.tls, core.keys.web_certificate, present=present, now=core.now)
     async with beside(follower.run):

@@ -7,11 +7,14 @@ look alive.
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
+from ct_ops_server.authority import ports
+from ct_ops_server.authority.trust_watch import CATCH_UP_EVERY, TrustWatch
 from ct_ops_server.core import Core, keeping_of
 from ct_ops_server.edge.delivery_metrics import DeliveryMetrics
 from ct_ops_server.edge.metrics import EdgeMetrics, StoreMetrics
@@ -89,7 +92,7 @@ async def refusals_recorded(core: Core, metrics: EdgeMetrics) -> AsyncIterator[R
 
 
 @asynccontextmanager
-async def push_bus(core: Core, bus: Bus, parts: ServiceParts) -> AsyncIterator[None]:
+async def push_bus(core: Core, bus: Bus, parts: ServiceParts, worker_id: str) -> AsyncIterator[None]:
     """Serve what commands of any process leave for this one to do."""
     watch = EndingWatch(
         core.store.endings,
@@ -98,6 +101,14 @@ async def push_bus(core: Core, bus: Bus, parts: ServiceParts) -> AsyncIterator[N
     )
     await watch.start()
     bus.subscribe(endings.TOPIC, watch.catch_up, every=endings.CATCH_UP_EVERY)
+    trust = TrustWatch(
+        core.trust,
+        core.store.trust,
+        read=core.keyring.read,
+        worker_id=worker_id,
+        node=socket.gethostname(),
+    )
+    bus.subscribe(ports.TOPIC, trust.catch_up, every=CATCH_UP_EVERY)
     parts.dispatch.serve(bus, providers(core))
     pruning = ResultPruning(core.store.checks)
     bus.subscribe(check_retention.TOPIC, pruning.catch_up, every=check_retention.PRUNE_EVERY)

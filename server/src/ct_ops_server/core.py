@@ -13,28 +13,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives import serialization
 from fastapi import FastAPI
 
 from ct_ops_proto.enrolment_token import ServerHint
-from ct_ops_server.authority.agent_token import TokenSigner, TokenVerifier
-from ct_ops_server.authority.ca import Authority, load_or_create_authority
+from ct_ops_server.authority.agent_token import TokenSigner
 from ct_ops_server.authority.errors import AuthorityError
 from ct_ops_server.authority.host_names import local_names
-from ct_ops_server.authority.jwks import (
-    EXISTING_FILE,
-    SigningKey,
-    jwks,
-    key_name,
-    load_or_create_signing_key,
-    parse_public_keys,
-)
-from ct_ops_server.authority.leaf_identity import AuthorityState, KnownAuthority, LeafIdentity, identify
+from ct_ops_server.authority.leaf_identity import LeafIdentity, identify
+from ct_ops_server.authority.rotation import AuthorityDesk
 from ct_ops_server.authority.sealing import SealingSecret, load_or_create_secret
 from ct_ops_server.authority.served_tls import ServedTls
 from ct_ops_server.authority.server_certificate import ServerTls, load_configured_tls, load_or_create_tls
 from ct_ops_server.authority.text_seal import TextSeal
+from ct_ops_server.authority.trust import LiveTrust
 from ct_ops_server.authority.web_certificate import WebCertificateFile
 from ct_ops_server.backup.belongings import RESTORE_MARK
 from ct_ops_server.config.schema import Settings
@@ -49,13 +40,14 @@ from ct_ops_server.fleet.health import HealthDesk
 from ct_ops_server.fleet.resolutions import Keeping
 from ct_ops_server.fleet.samples import SampleDesk
 from ct_ops_server.fleet.work_desk import WorkDesk
+from ct_ops_server.keyring import Keyring
 from ct_ops_server.ownership import one_at_a_time
 from ct_ops_server.public_address import Whereabouts, host_of
 from ct_ops_server.releases.install_script import install_offer
 from ct_ops_server.releases.release_key import load_signing_key, release_key_text
 from ct_ops_server.releases.shelf import Shelf
 from ct_ops_server.store.grouping import WriterLimits
-from ct_ops_server.store.installation import Installation, TrustState
+from ct_ops_server.store.installation import Installation
 from ct_ops_server.store.opening import Store, open_store
 from ct_ops_server.store.writer import WriterObserver
 
@@ -82,10 +74,9 @@ def utc_now() -> datetime:
 
 @dataclass(frozen=True)
 class Keys:
-    """Everything of the authority, and what of it was made just now."""
+    """What the server shows and seals with, and what of it was made just now. Whom it trusts is the keyring's."""
 
-    authority: Authority
-    signing: SigningKey
+    secret: SealingSecret
     tls: ServedTls
     web_certificate: WebCertificateFile
     text_seal: TextSeal
@@ -93,16 +84,12 @@ class Keys:
 
 
 def open_keys(settings: Settings, *, now: datetime) -> Keys:
-    """Load the authority's keys, making for a newcomer what is missing.
+    """Load the secret and the server's certificate, making for a newcomer what is missing.
 
     Raises:
         AuthorityError: something is there and cannot be used.
     """
     secret = load_or_create_secret(settings.secret_file)
-    authority = load_or_create_authority(settings.data_dir, secret, now=now)
-    signing = load_or_create_signing_key(
-        configured=settings.jwt_key_file, existing=EXISTING_FILE, data_dir=settings.data_dir, secret=secret
-    )
     is_our_own = settings.tls_cert is None
     tls = _load_tls(settings, secret, now)
     served = ServedTls(
@@ -112,8 +99,7 @@ def open_keys(settings: Settings, *, now: datetime) -> Keys:
         is_our_own=is_our_own,
     )
     web_certificate = WebCertificateFile(settings.web_server_cert)
-    made = (*secret.made, *authority.made, *signing.made, *tls.made)
-    return Keys(authority, signing, served, web_certificate, TextSeal(secret), made)
+    return Keys(secret, served, web_certificate, TextSeal(secret), (*secret.made, *tls.made))
 
 
 def _load_tls(settings: Settings, secret: SealingSecret, now: datetime) -> ServerTls:
@@ -134,11 +120,9 @@ class Core:
     store: Store
     installation: Installation
     keys: Keys
-    authorities: tuple[KnownAuthority, ...]
-    authorities_pem: tuple[str, ...]
-    """Every agent authority ever used, for the handshake."""
-    verifier: TokenVerifier
-    jwks: Mapping[str, Any]
+    keyring: Keyring
+    trust: LiveTrust
+    """Whom this process trusts and what it signs with; changes while it runs."""
     enrolment: Enrolment
     shelf: Shelf
     whereabouts: Whereabouts
@@ -147,8 +131,15 @@ class Core:
     def identify(self, leaf_der: bytes | None) -> LeafIdentity:
         """Decide what a presented leaf makes of its bearer, now."""
         return identify(
-            leaf_der, authorities=self.authorities, installation_id=self.installation.id, now=self.now()
+            leaf_der,
+            authorities=self.trust.current.authorities,
+            installation_id=self.installation.id,
+            now=self.now(),
         )
+
+    def jwks(self) -> Mapping[str, Any]:
+        """Return the public keys of agent tokens that may be good."""
+        return self.trust.jwks(self.now())
 
     def admin_app(self, *, hint: Callable[[str], None]) -> FastAPI:
         """Return the admin API; ``hint`` tells the push bus of this process what was decided."""
@@ -194,6 +185,7 @@ class Core:
             install_offer=lambda token: install_offer(
                 self.whereabouts.install_source(), self.shelf.everything(), token
             ),
+            authority=AuthorityDesk(self.store.trust, self.trust, self.keys.secret, now=self.now),
             now=self.now,
             token_warnings=lambda: (_PIN_IS_LEAF,) if tls.current.pin_is_leaf else (),
         )
@@ -245,39 +237,33 @@ async def open_core(
         series_of_an_agent=settings.series_per_agent,
         pending_of_a_token=settings.pending_per_token,
     ) as store:
-        yield await _assemble(settings, store, keys, now)
+        core = await _assemble(settings, store, keys, now)
+        for sentence in core.keyring.made:
+            announce(f"made {sentence}")
+        yield core
 
 
 async def _assemble(settings: Settings, store: Store, keys: Keys, now: Callable[[], datetime]) -> Core:
-    rows = store.installation
-    installation = await rows.open()
-    await _refuse_a_second_authority(store, keys.authority, settings)
-    await rows.remember_authority(keys.authority.sha256, keys.authority.pem)
-    await rows.remember_signing_key(key_name(keys.signing.public_key), _public_pem(keys.signing))
-    authorities = await rows.authorities()
-    public_keys = parse_public_keys([key.public_pem for key in await rows.signing_keys()])
+    installation = await store.installation.open()
+    keyring = Keyring(settings, keys.secret, store.trust, brought=None, now=now)
+    trust = await keyring.open()
+    enrolment = Enrolment(
+        store.enrolment,
+        authority=trust.current.authority,
+        signer=TokenSigner(trust.current.signing),
+        installation_id=installation.id,
+        now=now,
+        new_agent_id=lambda: secrets.token_hex(_AGENT_ID_BYTES),
+    )
+    trust.after_change(lambda later: enrolment.sign_with(later.authority, TokenSigner(later.signing)))
     return Core(
         settings=settings,
         store=store,
         installation=installation,
         keys=keys,
-        authorities=tuple(
-            KnownAuthority(
-                x509.load_pem_x509_certificate(stored.certificate_pem.encode()), AuthorityState(stored.state)
-            )
-            for stored in authorities
-        ),
-        authorities_pem=tuple(stored.certificate_pem for stored in authorities),
-        verifier=TokenVerifier(public_keys),
-        jwks=jwks(public_keys),
-        enrolment=Enrolment(
-            store.enrolment,
-            authority=keys.authority,
-            signer=TokenSigner(keys.signing),
-            installation_id=installation.id,
-            now=now,
-            new_agent_id=lambda: secrets.token_hex(_AGENT_ID_BYTES),
-        ),
+        keyring=keyring,
+        trust=trust,
+        enrolment=enrolment,
         shelf=Shelf(settings.agent_dist_dir),
         whereabouts=Whereabouts(settings, keys.tls, keys.web_certificate, grpc_port=settings.grpc_port),
         now=now,
@@ -290,25 +276,3 @@ def _refuse_half_a_restore(settings: Settings) -> None:
         raise AuthorityError(
             mark, "marks a restore that did not finish. Run `ct-ops-server db restore FILE --replace` again."
         )
-
-
-async def _refuse_a_second_authority(store: Store, ours: Authority, settings: Settings) -> None:
-    """Keep two servers with different agent CAs from retiring each other's for ever.
-
-    With nobody else running, another CA is a replacement: agents of the old one prove their keys and get
-    new leaves from this one.
-    """
-    known = await store.installation.authorities()
-    active = [stored.sha256 for stored in known if stored.state is TrustState.ACTIVE]
-    if active and active != [ours.sha256] and await store.presence.some_worker_lives():
-        raise AuthorityError(
-            settings.data_dir / "agent-ca.crt",
-            "is not the agent CA of the server that is running on this database. Copy agent-ca.crt, agent-ca.key "
-            "and the secret from that server's data directory into this one.",
-        )
-
-
-def _public_pem(signing: SigningKey) -> str:
-    return signing.public_key.public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    ).decode()

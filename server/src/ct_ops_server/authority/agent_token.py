@@ -118,9 +118,15 @@ class TokenSigner:
 
 
 class TokenVerifier:
-    """Verifies agent tokens with the present key and retired ones."""
+    """Verifies agent tokens with the key that signs, the one prepared, and all before."""
 
     def __init__(self, keys: Sequence[rsa.RSAPublicKey]) -> None:
+        self._keys: tuple[rsa.RSAPublicKey, ...] = ()
+        self._by_name: dict[str, rsa.RSAPublicKey] = {}
+        self.trust(keys)
+
+    def trust(self, keys: Sequence[rsa.RSAPublicKey]) -> None:
+        """Verify with these from now on."""
         self._keys = tuple(keys)
         self._by_name = {key_name(key): key for key in keys}
 

@@ -18,17 +18,21 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from ct_ops_server.authority import files
+from ct_ops_server.authority.errors import AuthorityError
+from ct_ops_server.authority.issuer import Issuer, dates_of, sha256_of
 from ct_ops_server.authority.public_key import PublicKey
-from ct_ops_server.authority.root import BACKDATED, Root, RootName, load_or_create_root
+from ct_ops_server.authority.root import BACKDATED, RootName, load_or_create_root, make_root_certificate
 from ct_ops_server.authority.sealing import SealingSecret
 from ct_ops_server.authority.spiffe import SpiffeName, format_uri
 
 LEAF_LIFETIME = timedelta(days=90)
 
 _NAME = RootName("agent-ca", "CT-Ops Agent CA", "the agent CA, which signs the agents' leaves for ten years")
+_IssuingKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519PublicKey
 _CLIENT_ONLY = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
 _SIGNS_ONLY = x509.KeyUsage(
     digital_signature=True,
@@ -60,17 +64,20 @@ class IssuedLeaf:
 class Authority:
     """The agent CA of this installation, able to sign."""
 
-    def __init__(self, root: Root, *, new_serial: Callable[[], int] = x509.random_serial_number) -> None:
-        self._root = root
+    def __init__(self, issuer: Issuer, *, new_serial: Callable[[], int] = x509.random_serial_number) -> None:
         self._new_serial = new_serial
         # What is the same in every leaf is made once.
-        ski = root.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-        self._issuer_key = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ski)
-        self.certificate = root.certificate
-        self.pem = root.pem
-        self.sha256 = hashlib.sha256(root.der).digest()
+        self._issuer_key = _key_identifier(issuer.certificate)
+        self._digest = None if isinstance(issuer.key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+        self.issuer = issuer
+        self.certificate = issuer.certificate
+        self.pem = issuer.pem
+        """The certificate that signs, then the chain above it."""
+        self.sha256 = issuer.sha256
         """SHA-256 of the CA certificate's DER form, 32 bytes."""
-        self.made = root.made
+        self.not_after = dates_of(issuer.chain)[1]
+        """When the first certificate of the chain ends."""
+        self.made = issuer.made
 
     def issue_leaf(
         self,
@@ -87,10 +94,10 @@ class Authority:
             ValueError: an id cannot be part of a SPIFFE name.
             AuthorityError: the CA itself is not valid now, so no leaf of it would be.
         """
-        self._root.check_dates(now)
+        self.issuer.check_dates(now)
         uri = format_uri(SpiffeName(installation_id, agent_id))
         second = now.astimezone(UTC).replace(microsecond=0)  # X.509 knows no fractions
-        end = min(second + lifetime, self.certificate.not_valid_after_utc)
+        end = min(second + lifetime, self.not_after)
         leaf = self._template(public_key, agent_id, uri, second - BACKDATED, end)
         der = leaf.public_bytes(serialization.Encoding.DER)
         return IssuedLeaf(
@@ -120,7 +127,7 @@ class Authority:
             .add_extension(x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri)]), critical=False)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
             .add_extension(self._issuer_key, critical=False)
-            .sign(self._root.key, hashes.SHA256())
+            .sign(self.issuer.key, self._digest)
         )
 
 
@@ -133,7 +140,55 @@ def load_or_create_authority(data_dir: Path, secret: SealingSecret, *, now: date
         WrongSecretError: the key is sealed with another secret.
         AuthorityError: a file is damaged or unreadable, or the two do not belong together.
     """
-    return Authority(load_or_create_root(data_dir, _NAME, secret, now=now))
+    root = load_or_create_root(data_dir, _NAME, secret, now=now)
+    return Authority(Issuer(root.file, (root.certificate,), root.key, root.made))
+
+
+def name_on_disk(data_dir: Path) -> str | None:
+    """Return which agent CA's certificate is kept in ``data_dir``: its SHA-256 in hex.
+
+    Raises:
+        AuthorityError: the file is unreadable or holds no certificate.
+    """
+    file = data_dir / f"{_NAME.stem}.crt"
+    if (pem := files.load_private(file)) is None:
+        return None
+    try:
+        return sha256_of(x509.load_pem_x509_certificate(pem)).hex()
+    except ValueError as error:
+        raise AuthorityError(file, "holds no certificate in PEM form. Restore it from a backup.") from error
+
+
+def erase_authority(data_dir: Path) -> None:
+    """Remove the agent CA kept in ``data_dir``, its private key first.
+
+    Raises:
+        AuthorityError: it cannot be removed.
+    """
+    for suffix in ("key", "crt"):
+        files.erase(data_dir / f"{_NAME.stem}.{suffix}")
+
+
+def make_authority(*, now: datetime) -> Authority:
+    """Return a new agent CA that is kept nowhere yet. Its name says when it was made, to tell it from others."""
+    name = RootName(_NAME.stem, f"{_NAME.common_name} {now:%Y-%m-%d}", _NAME.purpose, key_in_name=True)
+    key = ec.generate_private_key(ec.SECP256R1())
+    return Authority(Issuer(Path("the new agent CA"), (make_root_certificate(key, name, now=now),), key))
+
+
+def _key_identifier(certificate: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    try:
+        ski = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    except x509.ExtensionNotFound:
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(_issuing_key(certificate))
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(ski)
+
+
+def _issuing_key(certificate: x509.Certificate) -> _IssuingKey:
+    key = certificate.public_key()
+    if not isinstance(key, _IssuingKey):
+        raise TypeError("an agent CA's key is RSA or elliptic")  # issuer.py lets no other through
+    return key
 
 
 def _library_key(public_key: PublicKey) -> ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey:

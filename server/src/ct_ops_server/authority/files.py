@@ -106,6 +106,21 @@ def create_private(path: Path, content: bytes) -> bool:
         return True
 
 
+def erase(path: Path) -> None:
+    """Remove a file of ours, durably; it may be gone already.
+
+    Its content was encrypted. Where a disk keeps old blocks, and in backups, it stays what it was there.
+
+    Raises:
+        AuthorityError: it cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+        _sync_directory(path.parent)
+    except OSError as error:
+        raise AuthorityError(path, f"cannot be removed ({error.strerror}).") from error
+
+
 @contextmanager
 def _durable_temporary(path: Path, content: bytes) -> Iterator[Path]:
     """A synced temporary file beside ``path``; removed at the end unless it was renamed."""

@@ -22,9 +22,10 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 from ct_ops_server.authority.errors import AuthorityError
-from ct_ops_server.authority.sealing import SealingSecret, load_or_create_key
+from ct_ops_server.authority.sealing import SealingSecret, load_key, load_or_create_key, parse_key, seal
 
 EXISTING_FILE = Path("/var/lib/ct-ops/jwt_key.pem")
 """Where existing servers keep their key unless told otherwise."""
@@ -64,12 +65,58 @@ def load_or_create_signing_key(
         WrongSecretError: it is sealed with another secret.
         AuthorityError: it is unreadable or no RSA key of at least 2,048 bits.
     """
-    path = configured or (existing if _is_there(existing) else data_dir / _FILE_NAME)
+    path = signing_key_file(configured=configured, existing=existing, data_dir=data_dir)
     stored = load_or_create_key(path, secret, _generate, named=path.parent != data_dir)
-    key = stored.key
+    made = (f"{path}: the key that signs agent tokens. Back it up.",) if stored.made else ()
+    return _usable(path, stored.key, made)
+
+
+def load_signing_key(path: Path, data_dir: Path, secret: SealingSecret) -> SigningKey | None:
+    """Return the signing key in ``path``, None when there is none.
+
+    Raises:
+        WrongSecretError, AuthorityError: as ``load_or_create_signing_key``.
+    """
+    key = load_key(path, secret, named=path.parent != data_dir)
+    return None if key is None else _usable(path, key)
+
+
+def signing_key_file(*, configured: Path | None, existing: Path, data_dir: Path) -> Path:
+    """Return where the first signing key lies, or would be made."""
+    return configured or (existing if _is_there(existing) else data_dir / _FILE_NAME)
+
+
+def make_signing_key() -> SigningKey:
+    """Return a new key that is kept nowhere yet."""
+    return SigningKey(Path("the new key of agent tokens"), _generate())
+
+
+def sealed_signing_key(signing: SigningKey, secret: SealingSecret) -> str:
+    """Return the private key sealed, to be stored."""
+    return seal(signing.key, secret).decode()
+
+
+def open_stored_key(name: str, sealed_key: str, secret: SealingSecret) -> SigningKey:
+    """Return a signing key as it was stored.
+
+    Raises:
+        WrongSecretError: it is sealed with another secret.
+        AuthorityError: it is damaged.
+    """
+    origin = Path(f"key of agent tokens {name[:16]} in the database")
+    return _usable(origin, parse_key(origin, sealed_key.encode(), secret))
+
+
+def public_pem(signing: SigningKey) -> str:
+    """Return the public half as PEM, to be stored."""
+    return signing.public_key.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    ).decode()
+
+
+def _usable(path: Path, key: PrivateKeyTypes, made: tuple[str, ...] = ()) -> SigningKey:
     if not isinstance(key, rsa.RSAPrivateKey) or key.key_size < MIN_BITS:
         raise AuthorityError(path, f"is no RSA key of at least {MIN_BITS} bits, which agent tokens need.")
-    made = (f"{path}: the key that signs agent tokens. Back it up.",) if stored.made else ()
     return SigningKey(path, key, made)
 
 

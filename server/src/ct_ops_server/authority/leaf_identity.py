@@ -4,7 +4,7 @@ OpenSSL has decided only that the handshake completes, with every authority ever
 and without looking at dates. What it has proven is that the peer holds the private key of the leaf.
 The rest is decided here, as a table of three results:
 
-* ``LeafOfAgent``  signed by an *active* authority inside its own dates, the leaf inside its dates,
+* ``LeafOfAgent``  signed by an authority that is trusted (``life_cycle``) and inside its own dates, the leaf inside its dates,
   named as exactly one agent of this installation. The caller still looks up revocation.
 * ``KeyProven``    signed by an authority we know, and the key is proven; something else is not in
   order, and ``reason`` says what. Enough to recognise a known key on Register (rule 12), never
@@ -31,6 +31,8 @@ from enum import StrEnum
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
+from ct_ops_server.authority.issuer import dates_of, sha256_of
+from ct_ops_server.authority.life_cycle import TRUSTED, TrustState
 from ct_ops_server.authority.public_key import KeyRefusedError, PublicKey, canonical_public_key
 from ct_ops_server.authority.spiffe import SpiffeName, parse_uri
 
@@ -46,13 +48,6 @@ _UNREADABLE = (
     x509.UnsupportedGeneralNameType,
 )
 """What the library raises for a certificate that is damaged or absurd."""
-
-
-class AuthorityState(StrEnum):
-    """What an authority's signature is worth."""
-
-    ACTIVE = "active"
-    RETIRED = "retired"
 
 
 class KeyProvenReason(StrEnum):
@@ -79,7 +74,14 @@ class KnownAuthority:
     """An agent CA that we use, have used, or were told to recognise."""
 
     certificate: x509.Certificate
-    state: AuthorityState
+    state: TrustState
+    above: tuple[x509.Certificate, ...] = ()
+    """The chain that it belongs to, up to its root; empty for a root."""
+
+    @property
+    def sha256(self) -> bytes:
+        """What it is known by."""
+        return sha256_of(self.certificate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +94,8 @@ class LeafOfAgent:
     sha256: bytes
     """SHA-256 of the leaf's DER form, 32 bytes."""
     not_after: datetime
+    authority_sha256: bytes
+    """Of the agent CA that signed it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +145,7 @@ def identify(
         serial_hex=f"{leaf.certificate.serial_number:x}",
         sha256=leaf.sha256,
         not_after=leaf.certificate.not_valid_after_utc,
+        authority_sha256=authority.sha256,
     )
 
 
@@ -167,8 +172,8 @@ def _parse(der: bytes | None) -> _Leaf | AnonymousReason:
 
 
 def _signer(leaf: x509.Certificate, authorities: Sequence[KnownAuthority]) -> KnownAuthority | None:
-    """Return the authority whose key signed the leaf; an active one before a retired one."""
-    for authority in sorted(authorities, key=lambda known: known.state is AuthorityState.RETIRED):
+    """Return the authority whose key signed the leaf; a trusted one before a retired one."""
+    for authority in sorted(authorities, key=lambda known: known.state not in TRUSTED):
         try:
             leaf.verify_directly_issued_by(authority.certificate)
         except (InvalidSignature, ValueError, TypeError, UnsupportedAlgorithm):
@@ -190,10 +195,10 @@ def _only_name(leaf: x509.Certificate) -> SpiffeName | None:
 
 def _out_of_order(leaf: x509.Certificate, authority: KnownAuthority, now: datetime) -> KeyProvenReason | None:
     """Return what is wrong with state and dates, the authority's first; None when all is in order."""
-    signer = authority.certificate
-    if authority.state is AuthorityState.RETIRED:
+    if authority.state not in TRUSTED:
         return KeyProvenReason.AUTHORITY_RETIRED
-    if not signer.not_valid_before_utc - SKEW_TOLERANCE <= now <= signer.not_valid_after_utc + SKEW_TOLERANCE:
+    start, end = dates_of((authority.certificate, *authority.above))
+    if not start - SKEW_TOLERANCE <= now <= end + SKEW_TOLERANCE:
         return KeyProvenReason.AUTHORITY_EXPIRED
     if now > leaf.not_valid_after_utc + SKEW_TOLERANCE:
         return KeyProvenReason.LEAF_EXPIRED

@@ -84,7 +84,7 @@ def load_key(path: Path, secret: SealingSecret, *, named: bool = False) -> Priva
         AuthorityError: it is unreadable or holds no private key.
     """
     content = files.load_named(path) if named else files.load_private(path)
-    return None if content is None else _parse_key(path, content, secret)
+    return None if content is None else parse_key(path, content, secret)
 
 
 def load_or_create_key(
@@ -113,7 +113,13 @@ def seal(key: PrivateKeyTypes, secret: SealingSecret) -> bytes:
     )
 
 
-def _parse_key(path: Path, pem: bytes, secret: SealingSecret) -> PrivateKeyTypes:
+def parse_key(path: Path, pem: bytes, secret: SealingSecret) -> PrivateKeyTypes:
+    """Return the private key in ``pem``, sealed or not; ``path`` is what errors call it.
+
+    Raises:
+        WrongSecretError: it is sealed with another secret.
+        AuthorityError: it is no private key.
+    """
     sealed = any(mark in pem for mark in _SEALED_MARKS)
     try:
         return serialization.load_pem_private_key(pem, secret.passphrase if sealed else None)

@@ -6,6 +6,7 @@ import click
 
 from ct_ops_server import __version__
 from ct_ops_server.cli.agents import agent
+from ct_ops_server.cli.authority import ca
 from ct_ops_server.cli.bundles import bundle
 from ct_ops_server.cli.checks import check
 from ct_ops_server.cli.database import database
@@ -47,6 +48,7 @@ for command in (
     packages,
     release,
     bundle,
+    ca,
     database,
     db,
     ready,

@@ -21,7 +21,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from ct_ops_server.authority.rotation import AuthorityDesk
 from ct_ops_server.config.duration import LONGEST
+from ct_ops_server.edge.admin_authority import add_authority
 from ct_ops_server.edge.admin_bundles import add_bundles
 from ct_ops_server.edge.admin_carried import add_carried
 from ct_ops_server.edge.admin_checks import add_checks
@@ -107,6 +109,7 @@ class AdminParts:
     work: WorkDesk
     bundles: BundleDesk
     carried: CarriedDesk
+    authority: AuthorityDesk
     install_offer: Callable[[str], InstallOffer]
     """What to run on a host that shall enrol with a token; blocks, reading the shelf."""
     now: Callable[[], datetime]
@@ -124,6 +127,7 @@ def build_admin_app(parts: AdminParts) -> FastAPI:
     add_work(app, parts.work)
     add_bundles(app, parts.bundles, parts.now)
     add_carried(app, parts.carried, parts.agents, parts.token_warnings)
+    add_authority(app, parts.authority)
     return app
 
 

@@ -145,6 +145,13 @@ class Callers:
         for agent_id in tuple(self._by_agent):
             self.end(agent_id, reason)
 
+    def end_where(self, applies: Callable[[Caller], bool], reason: str) -> int:
+        """End every agent's connection that this applies to; return how many there were."""
+        found = [each for own in self._by_agent.values() for each in own if applies(each)]
+        for caller in found:
+            caller.end(reason, grace_s=self._end_grace_s)
+        return len(found)
+
     def drain(self, reason: str, *, reconnect_within_s: float) -> None:
         """End every RPC of this process once it has stored and answered what it received."""
         self._leaving, self.reconnect_within_s = reason, reconnect_within_s

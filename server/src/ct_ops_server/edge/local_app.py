@@ -28,7 +28,7 @@ Readiness = Callable[[], Awaitable[Mapping[str, str]]]
 
 def build_local_app(
     *,
-    jwks: Mapping[str, Any],
+    jwks: Callable[[], Mapping[str, Any]],
     registry: CollectorRegistry,
     readiness: Readiness,
     for_hosts: Sequence[Route],

@@ -20,19 +20,19 @@ from starlette.routing import Route
 _SHORT_CACHE = {"Cache-Control": "public, max-age=300"}
 
 
-def jwks_route(jwks: Mapping[str, Any]) -> Route:
-    """Return the JWKS as a route (RFC 7517)."""
+def jwks_route(jwks: Callable[[], Mapping[str, Any]]) -> Route:
+    """Return the JWKS as a route (RFC 7517); it is asked each time, since keys come and go."""
 
     async def get(_: Request) -> Response:
-        return JSONResponse(jwks, headers=_SHORT_CACHE)
+        return JSONResponse(jwks(), headers=_SHORT_CACHE)
 
     return Route("/.well-known/jwks.json", get)
 
 
 def build_public_app(
-    *, ca_pem: Callable[[], str], jwks: Mapping[str, Any], for_hosts: Sequence[Route]
+    *, ca_pem: Callable[[], str], jwks: Callable[[], Mapping[str, Any]], for_hosts: Sequence[Route]
 ) -> Starlette:
-    """Return the app; ``ca_pem`` is asked each time."""
+    """Return the app; ``ca_pem`` and ``jwks`` are asked each time."""
 
     async def ca(_: Request) -> Response:
         return Response(ca_pem(), media_type="application/x-pem-file", headers=_SHORT_CACHE)

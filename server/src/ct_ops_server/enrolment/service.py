@@ -95,6 +95,10 @@ class Enrolment:
         self._now = now
         self._new_agent_id = new_agent_id
 
+    def sign_with(self, authority: Authority, signer: TokenSigner) -> None:
+        """Sign with these from now on: a rotation has activated them."""
+        self._authority, self._signer = authority, signer
+
     async def register(self, application: Application, invitation: TokenRecord | None = None) -> Registration:
         """Answer a Register.
 

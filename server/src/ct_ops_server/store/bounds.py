@@ -35,6 +35,7 @@ BOUNDS: Mapping[str, str] = {
     "samples_1h": "`INGEST_SAMPLES_KEEP_1H`, by 28 days",
     "samples_1m": "`INGEST_SAMPLES_KEEP_1M`, by whole days",
     "series": "`INGEST_SERIES_PER_AGENT` live ones an agent; one that nobody delivers, for `INGEST_SERIES_KEEP` more",
+    "sealed_keys": "a few while a rotation needs them; erased when what they sign for is retired",
     "signing_keys": "one row for each key that ever signed agent tokens",
     "software_packages": "what is installed; what is gone, for 400 days",
     "status_history": "`INGEST_HISTORY_KEEP`, and the latest decision on each agent",

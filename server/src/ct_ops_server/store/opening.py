@@ -29,6 +29,7 @@ from ct_ops_server.store.samples import SERIES_OF_AN_AGENT
 from ct_ops_server.store.streams import SqlStreamStore
 from ct_ops_server.store.tasks import SqlTaskStore
 from ct_ops_server.store.tokens import SqlTokenStore
+from ct_ops_server.store.trust import SqlTrustStore
 from ct_ops_server.store.writer import GroupWriter, WriterObserver
 
 
@@ -39,6 +40,7 @@ class Store:
     database: Database
     writer: GroupWriter
     installation: InstallationStore
+    trust: SqlTrustStore
     enrolment: SqlEnrolmentStore
     tokens: SqlTokenStore
     refusals: SqlRefusalStore
@@ -114,6 +116,7 @@ def _assemble(
         database=database,
         writer=writer,
         installation=InstallationStore(database, writer),
+        trust=SqlTrustStore(database, writer),
         enrolment=SqlEnrolmentStore(database, writer, pending_of_a_token=pending_of_a_token),
         tokens=SqlTokenStore(database, writer),
         refusals=SqlRefusalStore(database, writer),

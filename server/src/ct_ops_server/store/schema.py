@@ -194,6 +194,7 @@ authorities = sa.Table(
     sa.Column("certificate_pem", sa.Text, nullable=False),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("recorded_at", Integer64, nullable=False),
+    sa.Column("changed_at", Integer64),
     _one_active(),
     sqlite_strict=True,
 )
@@ -205,7 +206,18 @@ signing_keys = sa.Table(
     sa.Column("public_pem", sa.Text, nullable=False),
     sa.Column("state", sa.Text, nullable=False),
     sa.Column("recorded_at", Integer64, nullable=False),
+    sa.Column("changed_at", Integer64),
     _one_active(),
+    sqlite_strict=True,
+)
+
+sealed_keys = sa.Table(
+    "sealed_keys",
+    metadata,
+    # Private keys that every node needs, encrypted under a secret that is never here.
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("sealed_pem", sa.Text, nullable=False),
+    sa.Column("recorded_at", Integer64, nullable=False),
     sqlite_strict=True,
 )
 
@@ -214,6 +226,9 @@ workers = sa.Table(
     metadata,
     sa.Column("id", sa.Text, primary_key=True),
     sa.Column("lease_at", Integer64, nullable=False),
+    sa.Column("node", sa.Text),
+    # The step of the authority's life that this worker acts by; NULL: it has not said so yet.
+    sa.Column("trust_version", Integer64),
     sqlite_strict=True,
 )
 

@@ -19,7 +19,6 @@ from ct_ops_server.authority.ca import Authority, load_or_create_authority
 from ct_ops_server.authority.leaf_identity import (
     Anonymous,
     AnonymousReason,
-    AuthorityState,
     KeyProven,
     KeyProvenReason,
     KnownAuthority,
@@ -27,6 +26,7 @@ from ct_ops_server.authority.leaf_identity import (
     LeafOfAgent,
     identify,
 )
+from ct_ops_server.authority.life_cycle import TrustState
 from ct_ops_server.authority.public_key import PublicKey
 from ct_ops_server.authority.root import Root, RootName, load_or_create_root, make_root_certificate
 from ct_ops_server.authority.sealing import SealingSecret
@@ -45,7 +45,7 @@ def root(data_dir: Path, secret: SealingSecret, now: datetime, authority: Author
 
 @pytest.fixture
 def active(authority: Authority) -> KnownAuthority:
-    return KnownAuthority(authority.certificate, AuthorityState.ACTIVE)
+    return KnownAuthority(authority.certificate, TrustState.ACTIVE)
 
 
 @pytest.fixture
@@ -91,6 +91,7 @@ def test_a_good_leaf_makes_an_agent(
         serial_hex=issued.serial_hex,
         sha256=hashlib.sha256(issued.der).digest(),
         not_after=issued.not_after,
+        authority_sha256=authority.sha256,
     )
     assert expected == _identify(issued.der, [active], now)
 
@@ -132,7 +133,7 @@ def test_attack_a_fresh_leaf_of_a_retired_authority_is_no_agent(
 ) -> None:
     """Whoever stole a retired CA's key cannot make agents, only prove keys he holds anyway."""
     issued = authority.issue_leaf(public_key, "agent-1", _INSTALLATION, now=now)
-    retired = replace(active, state=AuthorityState.RETIRED)
+    retired = replace(active, state=TrustState.RETIRED)
 
     expected = KeyProven(public_key.key_id, "agent-1", KeyProvenReason.AUTHORITY_RETIRED)
     assert expected == _identify(issued.der, [retired], now)
@@ -209,7 +210,7 @@ def test_of_two_authorities_with_one_name_the_signer_counts(
 ) -> None:
     """After a rotation both authorities' leaves are recognised, each by its own authority's state."""
     other = load_or_create_authority(tmp_path, secret, now=now)
-    retired = KnownAuthority(other.certificate, AuthorityState.RETIRED)
+    retired = KnownAuthority(other.certificate, TrustState.RETIRED)
     new = authority.issue_leaf(public_key, "agent-1", _INSTALLATION, now=now)
     old = other.issue_leaf(public_key, "agent-1", _INSTALLATION, now=now)
 
@@ -222,7 +223,7 @@ def test_an_authority_listed_active_and_retired_is_active(
 ) -> None:
     """The same certificate listed twice does not depend on the order of the list."""
     issued = authority.issue_leaf(public_key, "agent-1", _INSTALLATION, now=now)
-    retired = replace(active, state=AuthorityState.RETIRED)
+    retired = replace(active, state=TrustState.RETIRED)
 
     assert isinstance(_identify(issued.der, [retired, active], now), LeafOfAgent)
 

@@ -1,0 +1,295 @@
+"""The operators' desk of the authority: what there is, the one step that can follow, and taking it.
+
+A step is planned and taken in two requests: ``preview`` says what it would do and what speaks against it, ``take``
+does it, unless another step was taken since. What may follow is ``life_cycle``'s decision; new keys are made or
+looked at here, and stored sealed.
+
+Before the first rotation private keys lie in files alone. ``prepare`` therefore stores the active one too: the way
+back must be open on every node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from cryptography import x509
+
+from ct_ops_server.authority.ca import make_authority
+from ct_ops_server.authority.errors import AuthorityError
+from ct_ops_server.authority.issuer import (
+    Issuer,
+    chain_pem,
+    dates_of,
+    must_be_usable,
+    open_brought,
+    parse_chain,
+    sealed_key_of,
+    sha256_of,
+)
+from ct_ops_server.authority.jwks import key_name, make_signing_key, public_pem, sealed_signing_key
+from ct_ops_server.authority.life_cycle import (
+    Held,
+    Holders,
+    Kind,
+    Objection,
+    Plan,
+    Situation,
+    Step,
+    Straggler,
+    TrustState,
+    active_of,
+    changes,
+    objections,
+    plan_next,
+)
+from ct_ops_server.authority.ports import Change, NewKey, Share, StoredTrust, TrustStore
+from ct_ops_server.authority.sealing import SealingSecret
+from ct_ops_server.authority.trust import LiveTrust
+
+_FIRST_HOLDERS = 5
+_FORWARD_STEPS = (Step.PREPARE, Step.ACTIVATE, Step.RETIRE)
+
+
+class StepRefusedError(Exception):
+    """The step is not taken. ``str()`` says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """A step, and what speaks against it."""
+
+    plan: Plan
+    active: Held | None
+    objections: Sequence[Objection]
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class AuthorityView:
+    """An agent CA as operators see it."""
+
+    name: str
+    state: TrustState
+    since: datetime
+    subject: str
+    not_before: datetime
+    not_after: datetime
+    chain_length: int
+    agents: int
+    """Active agents whose latest leaf is of it."""
+    good: int
+    """Those whose leaf has not ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """Everything at one moment."""
+
+    version: int
+    authorities: Sequence[AuthorityView]
+    signing_keys: Sequence[Held]
+    agents: int
+    """Active agents that have a leaf."""
+    stragglers: Sequence[Straggler]
+
+
+class AuthorityDesk:
+    """What operators ask of the authority."""
+
+    def __init__(
+        self, store: TrustStore, live: LiveTrust, secret: SealingSecret, *, now: Callable[[], datetime]
+    ) -> None:
+        self._store = store
+        self._live = live
+        self._secret = secret
+        self._now = now
+
+    async def overview(self) -> Overview:
+        """Return everything.
+
+        Raises:
+            StoreError: the store did not answer.
+        """
+        stored = await self._store.load()
+        shares = {share.name: share for share in await self._store.shares(self._now())}
+        return Overview(
+            stored.version,
+            [_view(each.held, each.public_pem, shares.get(each.name)) for each in stored.keys[Kind.CA]],
+            stored.held(Kind.JWT),
+            sum(share.agents for share in shares.values()),
+            await self._store.stragglers(stored.version),
+        )
+
+    async def preview(self, kind: Kind, *, back: bool = False) -> Preview:
+        """Return the step that can follow, or undo the latest.
+
+        Raises:
+            NoStepError: nothing can be undone.
+            StoreError: the store did not answer.
+        """
+        stored = await self._store.load()
+        plan = plan_next(kind, stored.held(kind), back=back)
+        against = objections(plan, await self._situation(plan, stored))
+        return Preview(plan, active_of(stored.held(kind)), against, stored.version)
+
+    async def take(
+        self,
+        kind: Kind,
+        step: Step,
+        *,
+        version: int,
+        force: bool = False,
+        brought: tuple[str, str] | None = None,
+    ) -> Preview:
+        """Take a step that was previewed at ``version``.
+
+        Args:
+            kind: of what.
+            step: the one that was previewed.
+            version: as the preview says.
+            force: whatever can be forced.
+            brought: certificates and private key of the operator's own agent CA, in PEM form, to be prepared.
+
+        Raises:
+            StepRefusedError: it does not follow, or something speaks against it.
+            TrustChangedError: another step was taken meanwhile.
+            AuthorityError: what was brought cannot be used.
+            NoStepError, StoreError: as ``preview``.
+        """
+        preview = await self.preview(kind, back=step not in _FORWARD_STEPS)
+        _must_follow(preview, step)
+        _must_be_allowed(preview, force=force)
+        if step is not Step.PREPARE and brought is not None:
+            raise StepRefusedError(
+                f"an agent CA is brought when one is prepared, and the next step is to {step} one"
+            )
+        stored = await self._store.load()
+        change = self._change(preview.plan, stored, version, brought)
+        await self._store.change(change)
+        return preview
+
+    async def recognise(self, pem: str) -> list[str]:
+        """Let leaves of an agent CA prove their keys, and nothing more; return the names of those not known before.
+
+        Raises:
+            StepRefusedError: it is no certificate of a CA.
+            TrustChangedError, StoreError: as ``take``.
+        """
+        stored, added = await self._store.load(), []
+        for certificate in _ca_certificates(pem):
+            name = sha256_of(certificate).hex()
+            if stored.find(Kind.CA, name) is None:
+                await self._store.change(
+                    Change(Kind.CA, new=NewKey(name, chain_pem([certificate]), TrustState.RETIRED))
+                )
+                added.append(name)
+        return added
+
+    async def _situation(self, plan: Plan, stored: StoredTrust) -> Situation:
+        now, subject = self._now(), plan.subject
+        stragglers = await self._store.stragglers(stored.version)
+        if subject is None or plan.kind is Kind.JWT:
+            return Situation(now, stragglers)
+        found = stored.find(Kind.CA, subject.name)
+        assert found is not None
+        start, end = dates_of(parse_chain(found.public_pem))
+        holders = Holders()
+        if plan.step is Step.RETIRE:
+            holders = await self._store.holders(subject.name, now, first=_FIRST_HOLDERS)
+        return Situation(now, stragglers, holders, start, end)
+
+    def _change(
+        self, plan: Plan, stored: StoredTrust, version: int, brought: tuple[str, str] | None
+    ) -> Change:
+        if plan.step is not Step.PREPARE:
+            return Change(plan.kind, changes(plan, stored.held(plan.kind)), expected_version=version)
+        new, sealed = self._new_authority(brought) if plan.kind is Kind.CA else self._new_signing_key()
+        if stored.find(plan.kind, new.name) is not None:
+            raise StepRefusedError("this agent CA is known already: bring one with a new certificate")
+        keys = {new.name: sealed} | self._active_sealed(plan.kind, stored)
+        return Change(plan.kind, new=new, sealed_keys=keys, expected_version=version)
+
+    def _new_authority(self, brought: tuple[str, str] | None) -> tuple[NewKey, str]:
+        issuer = self._brought(*brought) if brought else make_authority(now=self._now()).issuer
+        new = NewKey(issuer.sha256.hex(), issuer.pem, TrustState.PREPARED)
+        return new, sealed_key_of(issuer, self._secret)
+
+    def _brought(self, certificates: str, key: str) -> Issuer:
+        origin = Path("the agent CA that was brought")
+        issuer = open_brought(origin, certificates.encode(), key.encode(), self._secret)
+        must_be_usable(issuer, self._now())
+        return issuer
+
+    def _new_signing_key(self) -> tuple[NewKey, str]:
+        signing = make_signing_key()
+        new = NewKey(key_name(signing.public_key), public_pem(signing), TrustState.PREPARED)
+        return new, sealed_signing_key(signing, self._secret)
+
+    def _active_sealed(self, kind: Kind, stored: StoredTrust) -> dict[str, str]:
+        """Return the active one's private key, sealed, when it is only in this host's files until now."""
+        active, trust = stored.active(kind), self._live.current
+        if active is None or active.sealed_key is not None:
+            return {}
+        if kind is Kind.CA:
+            name, sealed = trust.authority.sha256.hex(), sealed_key_of(trust.authority.issuer, self._secret)
+        else:
+            name, sealed = key_name(trust.signing.public_key), sealed_signing_key(trust.signing, self._secret)
+        if name != active.name:
+            raise AuthorityError(
+                Path(f"key {active.name[:16]}"),
+                "signs, and this server does not have it yet. Ask again in a second.",
+            )
+        return {name: sealed}
+
+
+def _must_follow(preview: Preview, step: Step) -> None:
+    expected = preview.plan.step
+    if step is not expected:
+        raise StepRefusedError(
+            f"the step that can be taken now is to {expected}, not to {step}: look at `ca status`"
+        )
+
+
+def _must_be_allowed(preview: Preview, *, force: bool) -> None:
+    against = [each for each in preview.objections if not (force and each.can_be_forced)]
+    if against:
+        way_out = "" if any(not each.can_be_forced for each in against) else ", or --force it"
+        reasons = "; ".join(each.sentence for each in against)
+        raise StepRefusedError(f"not done: {reasons}. Wait and ask again{way_out}")
+
+
+def _view(held: Held, pem: str, share: Share | None) -> AuthorityView:
+    chain = parse_chain(pem)
+    start, end = dates_of(chain)
+    return AuthorityView(
+        name=held.name,
+        state=held.state,
+        since=held.since,
+        subject=chain[0].subject.rfc4514_string(),
+        not_before=start,
+        not_after=end,
+        chain_length=len(chain),
+        agents=0 if share is None else share.agents,
+        good=0 if share is None else share.good,
+    )
+
+
+def _ca_certificates(pem: str) -> Sequence[x509.Certificate]:
+    try:
+        certificates = x509.load_pem_x509_certificates(pem.encode())
+    except ValueError:
+        raise StepRefusedError(
+            "the file holds no certificate in PEM form: name an agent's agent_ca.pem"
+        ) from None
+    for certificate in certificates:
+        try:
+            is_ca = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+        except x509.ExtensionNotFound:
+            is_ca = False
+        if not is_ca:
+            subject = certificate.subject.rfc4514_string()
+            raise StepRefusedError(f"{subject} is no CA's certificate: name an agent's agent_ca.pem")
+    return certificates

@@ -1,0 +1,127 @@
+"""``ct-ops-server ca``: which agent CAs and token keys there are, the next step of a rotation, foreign agent CAs.
+
+There is one step that can follow, and one that undoes the latest, so a rotation is the same command three times.
+Each time it says what it is about to do and asks.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ct_ops_server.cli.asking import ask, path_of, signed
+from ct_ops_server.cli.authority_output import overview_text, plan_text
+from ct_ops_server.cli.exits import Exit, Stop
+from ct_ops_server.cli.output import print_json
+
+_STEPS = (
+    "prepare",
+    "activate",
+    "retire",
+    "discard",
+    "go-back",
+)  # authority.life_cycle.Step, which is heavy here
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
+
+
+@click.group()
+def ca() -> None:
+    """Look after the agent CA, which signs agents' certificates, and the key of agent tokens."""
+
+
+@ca.command()
+@_json
+def status(*, as_json: bool) -> None:
+    """Show every agent CA and token key: its state, its dates, and how many agents have a leaf of it."""
+    found = ask("GET", path_of("authority"))
+    print_json(found) if as_json else click.echo(overview_text(found))
+
+
+@ca.command()
+@click.option("--jwt", is_flag=True, help="The key of agent tokens instead of the agent CA.")
+@click.option("--back", is_flag=True, help="Undo the latest step instead of taking the next.")
+@click.option("--step", type=click.Choice(_STEPS), help="Only if it is this one that can be taken now.")
+@click.option(
+    "--cert", type=_FILE, help="When one is prepared: your own CA, with its chain up to the root (PEM)."
+)
+@click.option("--key", type=_FILE, help="The private key of --cert (PEM).")
+@click.option(
+    "--force", is_flag=True, help="Although something speaks against it, as far as that is possible."
+)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_json
+def rotate(
+    *,
+    jwt: bool,
+    back: bool,
+    step: str | None,
+    cert: Path | None,
+    key: Path | None,
+    force: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Take the next step of a rotation: prepare the next agent CA, activate it, retire the one before.
+
+    Says what it will do and asks. Between activating and retiring leave agents the time to renew, a hundred days
+    at most: `ca status` shows how many have. Until then `--back` undoes a step.
+    """
+    brought = _brought(cert, key)
+    kind = "jwt" if jwt else "ca"
+    plan = ask("GET", path_of("authority", kind, "next", back="true" if back else None))
+    if step not in {None, plan["step"]}:
+        raise Stop(Exit.FAILED, f"the step that can be taken now is to {plan['step']}, not to {step}")
+    if not as_json:
+        click.echo(plan_text(plan), err=True)
+    _must_be_allowed(plan, force=force)
+    if not yes:
+        click.confirm("Go on?", abort=True, err=True)
+    body = signed({"version": plan["version"], "force": force, **brought})
+    done = ask("POST", path_of("authority", kind, plan["step"]), body)
+    print_json(done) if as_json else click.echo(f"done: {done['step']}; see `ct-ops-server ca status`")
+
+
+@ca.command()
+@click.argument("file", type=_FILE)
+@_json
+def recognise(*, file: Path, as_json: bool) -> None:
+    """Let leaves of a foreign agent CA prove their agents' keys: FILE is its certificate (an agent's agent_ca.pem).
+
+    Its agents are not let in by that: they register as anybody does, and are recognised by their keys.
+    """
+    done = ask("POST", path_of("recognised-authorities"), signed({"pem": _text(file)}))
+    if as_json:
+        print_json(done)
+        return
+    names = done["recognised"]
+    for name in names:
+        click.echo(f"agent CA {name[:16]} is recognised")
+    if not names:
+        click.echo("every agent CA in this file is known already")
+
+
+def _brought(cert: Path | None, key: Path | None) -> dict[str, str]:
+    if cert is None and key is None:
+        return {}
+    if cert is None or key is None:
+        raise click.UsageError("--cert and --key belong together")
+    return {"certificates": _text(cert), "private_key": _text(key)}
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text("ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Stop(Exit.USAGE, f"{file} cannot be read as PEM: {error}") from error
+
+
+def _must_be_allowed(plan: dict[str, Any], *, force: bool) -> None:
+    """Stop before asking: the server would refuse it."""
+    against = [each for each in plan["objections"] if not (force and each["can_be_forced"])]
+    if not against:
+        return
+    way_out = ", or --force it" if all(each["can_be_forced"] for each in against) else ""
+    raise Stop(Exit.FAILED, f"not done: wait and ask again{way_out}")
