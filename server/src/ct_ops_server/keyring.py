@@ -2,7 +2,7 @@
 
 The first agent CA and token key lie in files of the data directory, or where the operator names them, and the
 database learns of them here. From the first rotation on private keys come sealed out of the database, so that
-every node has them (ADR 17); a file of one that is retired is erased. What a start decides:
+every node has them (ADR 16); a file of one that is retired is erased. What a start decides:
 
 * the database knows none as active: the one in the files, which are made when there are none;
 * the files hold another than the active one, which a rotation has brought: the active one, the files are stale;

@@ -2,7 +2,7 @@
 
 What is public is kept for good: a leaf of a retired authority must still be recognised (rule 1), a token
 signed with a retired key still be verified (rule 11). A private key is here only while a rotation needs it on
-every node, sealed under the installation's secret, which is never here (ADR 17).
+every node, sealed under the installation's secret, which is never here (ADR 16).
 
 A step is one transaction. It raises the counter ``trust`` first, whose row stays locked until the commit, so
 steps come one after the other on however many nodes, and each knows what it was planned for.
