@@ -15,6 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ct_ops_server.store import engines, migrations
+from ct_ops_server.store.audit import recording
 from ct_ops_server.store.database_url import PostgresTarget, SqliteTarget, Target, parse_database_url
 from ct_ops_server.store.faults import store_error
 
@@ -56,7 +57,7 @@ class Database:
 
         Raises what the driver raises: the writer tells a refusal from an outage by it.
         """
-        async with self._writes.begin() as connection:
+        async with self._writes.begin() as connection, recording(connection):
             yield connection
 
     @asynccontextmanager

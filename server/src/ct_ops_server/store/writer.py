@@ -39,6 +39,7 @@ from typing import Any, Protocol, Self, TypeVar
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ct_ops_server.fleet.ports import StoreUnavailableError
+from ct_ops_server.store.audit import kept_if_done
 from ct_ops_server.store.faults import Fault, fault_of, is_from_driver, store_error
 from ct_ops_server.store.grouping import (
     Entry,
@@ -335,8 +336,9 @@ async def _apply(connection: AsyncConnection, entries: Sequence[Entry]) -> list[
 async def _run_command(connection: AsyncConnection, command: Command[Any]) -> Any | Failed:
     """Run one command in a SAVEPOINT. Outages and conflicts are the whole group's: they are raised."""
     try:
-        async with connection.begin_nested():
-            return await command(connection)
+        with kept_if_done(connection):
+            async with connection.begin_nested():
+                return await command(connection)
     except Exception as error:
         if fault_of(error) is not Fault.REFUSED:
             raise

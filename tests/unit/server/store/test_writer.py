@@ -21,6 +21,9 @@ NO_PAUSES = WriterLimits(commit_share=1.0, free_commits_s=1e9)
 class Savepoints:
     """As much of a connection as commands need."""
 
+    def __init__(self) -> None:
+        self.info: dict[str, Any] = {}
+
     @asynccontextmanager
     async def begin_nested(self) -> AsyncIterator[None]:
         yield

@@ -1,0 +1,71 @@
+"""What is read of the chain: entries in their order, and how far it reaches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from ct_ops_server.audit.decisions import Detail
+from ct_ops_server.audit.entries import Entry, Link
+from ct_ops_server.store.audit_tables import audit_entries, audit_head
+from ct_ops_server.store.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """From where to where the chain is there."""
+
+    anchor: Link
+    """The oldest entry that is there follows this."""
+    head: Link
+
+
+class SqlAuditStore:
+    """The chain, for whoever reads it."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def reach(self) -> Reach:
+        """Return from where to where the chain is there."""
+        async with self._database.reading() as connection:
+            row = (await connection.execute(sa.select(audit_head))).one()
+        return Reach(Link(row.anchor_seq, row.anchor_hash), Link(row.seq, row.hash))
+
+    async def entries_after(self, seq: int, *, limit: int) -> Sequence[Entry]:
+        """Return the entries behind ``seq``, oldest first: none can appear later between two of them."""
+        async with self._database.reading() as connection:
+            rows = (await connection.execute(_AFTER, {"known": seq, "most": limit})).all()
+        return [entry_from(row) for row in rows]
+
+
+_AFTER = (
+    sa.select(audit_entries)
+    .where(audit_entries.c.seq > sa.bindparam("known"))
+    .order_by(audit_entries.c.seq)
+    .limit(sa.bindparam("most"))
+)
+
+
+def entry_from(row: sa.Row[Any]) -> Entry:
+    """Return an entry as it was recorded."""
+    return Entry(
+        seq=row.seq,
+        at_ms=row.at,
+        action=row.action,
+        actor=row.actor,
+        agent=row.agent_id,
+        token=row.token_id,
+        subject=row.subject,
+        details=details_from(json.loads(row.details)),
+        hash=bytes(row.hash),
+    )
+
+
+def details_from(document: dict[str, Any]) -> dict[str, Detail]:
+    """Return details as they were before they became JSON, which has lists only."""
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in document.items()}
