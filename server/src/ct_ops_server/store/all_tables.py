@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ct_ops_server.store import (  # noqa: F401 - they register their tables
-    carried_tables,
     audit_tables,
+    carried_tables,
     check_tables,
     delivery_tables,
     rollup_tables,

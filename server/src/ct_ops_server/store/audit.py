@@ -40,7 +40,8 @@ async def append(connection: AsyncConnection, decisions: Sequence[Decision]) -> 
 @asynccontextmanager
 async def recording(connection: AsyncConnection) -> AsyncIterator[None]:
     """Write what is appended inside the block, at its end; the caller commits next, and does nothing else."""
-    connection.info[_NOTED] = noted = []
+    noted: list[Decision] = []
+    connection.info[_NOTED] = noted
     try:
         yield
         if noted:

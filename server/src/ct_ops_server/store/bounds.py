@@ -11,7 +11,7 @@ BOUNDS: Mapping[str, str] = {
     "agent_facts": "one row an agent",
     "agent_tags": "the tags that operators and tokens give; they go with their agent",
     "agents": "hosts that were admitted, until an operator deletes them; tokens have uses and an end",
-    "audit_entries": "`INGEST_AUDIT_KEEP`; the chain of what is left hangs on the head's anchor",
+    "audit_entries": "one row a decision",
     "audit_head": "one row",
     "authorities": "one row for each agent CA that ever was: leaves of old ones are still told apart",
     "carried_requests": "those that were answered, 32 days: older requests are refused for their age",
