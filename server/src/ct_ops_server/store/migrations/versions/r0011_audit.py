@@ -1,4 +1,4 @@
-"""Revision 0010, the audit log: its entries, and how far the chain reaches.
+"""Revision 0011, the audit log: its entries, and how far the chain reaches.
 
 Columns are spelled out here and not taken from the tables of today: those move on, this one never.
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0010"
-down_revision = "0009"
+revision = "0011"
+down_revision = "0010"
 
 _INTEGER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _GENESIS = bytes(32)
