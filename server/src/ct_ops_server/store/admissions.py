@@ -123,7 +123,8 @@ async def _judge(
     taken = set(await connection.scalars(_TAKEN, _bind_wanted([write.new for write in writes])))
     outcomes = {number: Failed(KeyAlreadyEnrolledError()) for number in taken}
     shown = {write.new.token_id for write in writes} - {None}
-    allowances = await _lock_tokens(connection, shown, pending_of_a_token)
+    waits = any(write.new.status is AgentStatus.PENDING for write in writes)
+    allowances = await _lock_tokens(connection, shown, pending_of_a_token if waits else None)
     for number, write in enumerate(writes):
         if number not in outcomes and write.new.token_id is not None:
             error = _claim(allowances.get(write.new.token_id), write.new.status)
@@ -146,18 +147,24 @@ def _claim(allowance: _Allowance | None, status: AgentStatus) -> Exception | Non
 
 
 async def _lock_tokens(
-    connection: AsyncConnection, ids: set[Any], pending_of_a_token: int
+    connection: AsyncConnection, ids: set[Any], pending_of_a_token: int | None
 ) -> Mapping[str, _Allowance]:
-    """Return what is left of each live token; nobody else spends of it before the commit."""
+    """Return what is left of each live token; nobody else spends of it before the commit.
+
+    ``pending_of_a_token``: None when nobody of the group is to wait, so that nobody need be counted.
+    """
     if not ids:
         return {}
     bound = _bind_spent(dict.fromkeys(ids, 0))
     rows = (await connection.execute(_LOCK_TOKENS, bound)).all()
-    waiting = {row.token_id: row.waiting for row in await connection.execute(_PENDING, bound)}
+    places: Mapping[str, int] = {}
+    if pending_of_a_token is not None:
+        waiting = await connection.execute(_PENDING, bound)
+        places = {row.token_id: pending_of_a_token - row.waiting for row in waiting}
     return {
         row.id: _Allowance(
             None if row.max_uses is None else max(0, row.max_uses - row.uses),
-            pending_of_a_token - waiting.get(row.id, 0),
+            places.get(row.id, pending_of_a_token or 0),
         )
         for row in rows
     }

@@ -62,7 +62,7 @@ class Database:
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction that only reads.
+        """A connection that only reads: on SQLite in one transaction, on PostgreSQL statement by statement.
 
         Raises:
             StoreError: in place of anything the driver raises.

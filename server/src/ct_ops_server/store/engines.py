@@ -7,24 +7,34 @@ updates; a writer starts with ``BEGIN IMMEDIATE`` and so never has to give up ha
 its owner only; SQLite gives its companions (-wal, -shm) the same mode.
 
 PostgreSQL: a statement that is not answered within 15 s is given up with its connection, so that a
-dead network cannot hold the writer for ever. A migration may take as long as it needs.
+dead network cannot hold the writer for ever. A migration may take as long as it needs. Readers open no
+transaction, because each statement of one would see a moment of its own anyway (READ COMMITTED), and
+BEGIN and ROLLBACK are two round trips of nothing. A connection that has rested is asked whether it still
+lives before it is used: a restart of the database may have closed it.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import stat
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import URL, Connection, event
+from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from ct_ops_server.store.database_url import PostgresTarget, SqliteTarget, Target
 
 _BUSY_TIMEOUT_S = 5.0
 _COMMAND_TIMEOUT_S = 15.0
 _READERS = 4
+_RESTED_S = 1.0
+"""A connection that was used less long ago is taken to live: asking takes three round trips."""
+_LAST_USED = "ct_ops_last_used_s"
 
 _WRITER_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
 _READER_PRAGMAS = ("query_only=ON",)
@@ -44,8 +54,9 @@ def read_engine(target: Target) -> AsyncEngine:
     """Return an engine for reading."""
     if isinstance(target, SqliteTarget):
         return _sqlite_engine(target, _READER_PRAGMAS, begin="BEGIN", connections=_READERS)
-    # A read may find a connection that a restart of the database has closed: look before use.
-    return _postgres_engine(target, connections=_READERS, pool_pre_ping=True)
+    engine = _postgres_engine(target, connections=_READERS, isolation_level="AUTOCOMMIT")
+    _look_at_the_rested(engine)
+    return engine
 
 
 def listen_engine(target: PostgresTarget) -> AsyncEngine:
@@ -105,7 +116,7 @@ def _postgres_engine(
     target: PostgresTarget,
     *,
     connections: int,
-    pool_pre_ping: bool = False,
+    isolation_level: Literal["AUTOCOMMIT"] | None = None,
     command_timeout_s: float | None = _COMMAND_TIMEOUT_S,
 ) -> AsyncEngine:
     return create_async_engine(
@@ -113,6 +124,25 @@ def _postgres_engine(
         connect_args={"command_timeout": command_timeout_s, **target.connect_args},
         pool_size=connections,
         max_overflow=0,
-        pool_pre_ping=pool_pre_ping,
         hide_parameters=True,
+        **({"isolation_level": isolation_level} if isolation_level else {}),
     )
+
+
+def _look_at_the_rested(engine: AsyncEngine) -> None:
+    """Let the pool replace a connection that died while it rested."""
+    dialect = engine.dialect
+
+    def look(connection: Any, record: ConnectionPoolEntry, _proxy: object) -> None:
+        if time.monotonic() - record.info.get(_LAST_USED, -math.inf) < _RESTED_S:
+            return
+        try:
+            dialect.do_ping(connection)
+        except dialect.loaded_dbapi.Error as error:
+            raise DisconnectionError from error  # the pool opens another one
+
+    def rest(_connection: object, record: ConnectionPoolEntry) -> None:
+        record.info[_LAST_USED] = time.monotonic()
+
+    event.listen(engine.sync_engine, "checkout", look)
+    event.listen(engine.sync_engine, "checkin", rest)
