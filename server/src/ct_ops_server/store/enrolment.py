@@ -31,9 +31,6 @@ from ct_ops_server.store.writer import GroupWriter
 KEY_ACTOR = "agent"
 """Who changes an agent's key: its holder."""
 
-_PATIENCE_S = 0.05
-"""How long an admission waits for others: a host enrols once, and a site of hosts at the same time."""
-
 
 class SqlEnrolmentStore:
     """``enrolment.ports.EnrolmentStore``."""
@@ -67,8 +64,7 @@ class SqlEnrolmentStore:
             KeyAlreadyEnrolledError: the key, or the agent's id, is taken already.
             TooManyPendingError: the token has as many agents waiting as one may have.
         """
-        admission = Admission(new, leaf)
-        await self._writer.submit(self._admit, admission, key=new.application.key_id, patience_s=_PATIENCE_S)
+        await self._writer.submit(self._admit, Admission(new, leaf), key=new.application.key_id)
 
     async def replace_key(self, agent_id: str, old_key_id: str, key: NewKey, leaf: LeafRecord) -> bool:
         """Let an active agent's key be followed by another, certified by ``leaf``: all or none.

@@ -63,7 +63,7 @@ class WriterLimits:
     """Light writes waiting; more are turned away at once."""
     backlog: int = BACKLOG
     """Weight of the heavy writes waiting, likewise."""
-    gather_s: float = 0.1
+    gather_s: float = 0.05
     """Longest time that a write waits for company, in seconds."""
     commit_share: float = 0.2
     """Share of the time that commits may take before writes are made to wait."""

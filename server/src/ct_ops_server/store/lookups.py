@@ -28,8 +28,8 @@ from ct_ops_server.store.schema import Integer64, agents, leaves, tokens, tombst
 from ct_ops_server.store.values import enrolled_agent_from, token_from
 
 _MOST_AT_ONCE = 500
-_PACE = WriterLimits(gather_s=0.03, free_commits_s=0.02)
-"""Reads of a burst: a fifth of the time, and nobody waits longer than 30 ms for company."""
+_PACE = WriterLimits(gather_s=0.02, free_commits_s=0.02)
+"""Reads of a burst: a fifth of the time, and nobody waits longer than 20 ms for company."""
 _Waiting = tuple[Application, "asyncio.Future[Findings]"]
 
 _applied = row_set(

@@ -1,7 +1,7 @@
 """The group-commit writer: every write of the server goes through here, many to a transaction.
 
 A commit costs the same for one row and for five hundred. So the frames of all streams that arrive
-within at most 100 ms are stored in one transaction, and whoever submitted them hears of it after the
+within at most 50 ms are stored in one transaction, and whoever submitted them hears of it after the
 commit: "stored" means durable. ADR 0003 has the figures and what was rejected. A write that nobody waits
 for (the heartbeat of an agent that sends one in half a minute) may wait longer for company: a fleet at rest
 costs a few commits a second, however many agents it has.
