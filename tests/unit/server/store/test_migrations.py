@@ -134,3 +134,40 @@ def test_a_server_whose_database_is_current_never_loads_alembic(tmp_path: Any) -
     ]
 
     assert ["True", "False"] == [run.stdout.strip() for run in runs]
+
+
+BEFORE_ROLLUPS = "0007"
+NOON_MS = 20_000 * 86_400_000 + 43_200_000
+AGENT = sa.text(
+    "INSERT INTO agents (id, key_id, public_key_der, hostname, status, created_at, observed_address,"
+    " claimed_addresses, claimed_tags, evidence, generation, online, agent_version, os, os_version, arch)"
+    " VALUES ('a', 'k', :der, 'web1', 'active', 1, '192.0.2.1', '[]', '[]', '', 0, :online, '', '', '', '')"
+).bindparams(der=b"key", online=False)
+SERIES = sa.text(
+    "INSERT INTO series (id, agent_id, text, name, unit) VALUES (7, 'a', 'cpu.percent', 'cpu.percent', '%')"
+)
+SAMPLES = sa.text(
+    f"INSERT INTO samples (series_id, ts_ms, value) VALUES (7, {NOON_MS}, 1.5), (7, {NOON_MS + 3_600_000}, 2.5)"
+)
+
+
+async def test_samples_from_before_the_roll_ups_stay_and_are_rolled_up(database_url: str) -> None:
+    """An upgrade in the field: each hour that has samples is due, and new samples find their place beside them."""
+    database = await Database.open(database_url)
+    try:
+        async with database.writing() as connection:
+            await connection.run_sync(lambda sync: command.upgrade(alembic_config(sync), BEFORE_ROLLUPS))
+            for statement in (AGENT, SERIES, SAMPLES):
+                await connection.execute(statement)
+        await database.upgrade()
+        async with database.writing() as connection:
+            await connection.execute(
+                sa.text("INSERT INTO samples (series_id, ts_ms, value) VALUES (7, 4102444800000, 3.5)")
+            )
+            values = await connection.scalars(sa.text("SELECT value FROM samples ORDER BY ts_ms"))
+            due = await connection.scalars(sa.text("SELECT hour_ms FROM rollups_due ORDER BY hour_ms"))
+
+        assert [1.5, 2.5, 3.5] == list(values)
+        assert [NOON_MS, NOON_MS + 3_600_000] == list(due)
+    finally:
+        await database.dispose()

@@ -6,9 +6,13 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ct_ops_server.fleet.ports import StoreUnavailableError
 from ct_ops_server.store.database import Database
-from ct_ops_server.store.upkeep import Upkeep
+from ct_ops_server.store.opening import open_store
+from ct_ops_server.store.upkeep import Upkeep, UpkeepElsewhereError
 from ct_ops_server.store.writer import GroupWriter
 
 
@@ -66,3 +70,34 @@ async def test_it_rests_again_once_it_has_caught_up(rests: list[float]) -> None:
     await upkeep.step(command)
 
     assert [0.005, 4.0] == rests
+
+
+async def test_of_two_processes_on_one_postgresql_one_does_the_upkeep(postgres_url: str) -> None:
+    """The other is told so at once, and takes over when the first one ends or dies."""
+    async with open_store(postgres_url) as first, open_store(postgres_url) as second:
+        mine, theirs = (Upkeep(store.database, store.writer) for store in (first, second))
+        async with mine.alone():
+            with pytest.raises(UpkeepElsewhereError):
+                async with theirs.alone():
+                    raise AssertionError("both are at it")
+        async with theirs.alone():
+            assert 1 == await theirs.run(one)
+
+
+async def test_outage_whoever_did_the_upkeep_was_killed_and_another_takes_over(postgres_url: str) -> None:
+    """The lock goes with the connection: nobody has to take it away."""
+    async with open_store(postgres_url) as first, open_store(postgres_url) as second:
+        mine, theirs = (Upkeep(store.database, store.writer) for store in (first, second))
+        async with mine.alone():
+            with pytest.raises(StoreUnavailableError):
+                await mine.run(die)
+            async with theirs.alone():
+                assert 1 == await theirs.run(one)
+
+
+async def one(connection: AsyncConnection) -> int | None:
+    return await connection.scalar(sa.select(sa.literal(1)))
+
+
+async def die(connection: AsyncConnection) -> None:
+    await connection.execute(sa.text("SELECT pg_terminate_backend(pg_backend_pid())"))
