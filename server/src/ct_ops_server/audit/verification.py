@@ -23,7 +23,9 @@ class Fault(StrEnum):
     REORDERED = "reordered"
     FORKED = "forked"
     TRUNCATED = "truncated"
+    REWRITTEN = "rewritten"
     FORGED_HEAD = "forged head"
+    FOREIGN = "foreign"
     UNREADABLE = "unreadable"
 
 
@@ -31,10 +33,12 @@ SENTENCES = {
     Fault.CHANGED: "was changed: its hash is not that of its contents behind the entry before it",
     Fault.MISSING: "is missing",
     Fault.REORDERED: "is out of order: a later entry stands before it, or it is there twice",
-    Fault.FORKED: "is there in two versions: the database was rolled back, or two chains were mixed",
-    Fault.TRUNCATED: "and everything after it was cut off: a signed head says that the chain reached further",
-    Fault.FORGED_HEAD: "has a signed head that does not fit: its signature or its hash is not the chain's",
-    Fault.UNREADABLE: "cannot be read: the line is not one that was written here",
+    Fault.FORKED: "is there in two versions: the database was rolled back to the entry before it",
+    Fault.TRUNCATED: "was cut off at the end: a signed head says that the chain reached so far",
+    Fault.REWRITTEN: "was rewritten, or one before it: a signed head says that it had another hash",
+    Fault.FORGED_HEAD: "has a head that the key did not sign",
+    Fault.FOREIGN: "belongs to the chain of another installation",
+    Fault.UNREADABLE: "is followed by a line that was not written here",
 }
 
 
@@ -45,7 +49,7 @@ class Break:
     fault: Fault
     seq: int
     last: int = 0
-    """With ``MISSING``: the last one that is missing, when it is more than one."""
+    """With what is missing or cut off: the last one, when it is more than one."""
     where: str = ""
     """File and line, when it is known."""
 

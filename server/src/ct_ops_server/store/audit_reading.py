@@ -9,8 +9,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from ct_ops_server.audit.decisions import Detail
 from ct_ops_server.audit.entries import Entry, Link
+from ct_ops_server.audit.lines import details_from
 from ct_ops_server.store.audit_tables import audit_entries, audit_head
 from ct_ops_server.store.database import Database
 
@@ -64,8 +64,3 @@ def entry_from(row: sa.Row[Any]) -> Entry:
         details=details_from(json.loads(row.details)),
         hash=bytes(row.hash),
     )
-
-
-def details_from(document: dict[str, Any]) -> dict[str, Detail]:
-    """Return details as they were before they became JSON, which has lists only."""
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in document.items()}

@@ -1,0 +1,127 @@
+"""Audit files as they lie there: in one directory, numbered in the order in which they were begun.
+
+``audit-00000001.jsonl``, ``audit-00000002.jsonl`` …: a new file is begun when one is large or old, and when
+the database was rolled back. None is ever written to again afterwards, so they can be copied at any time.
+An exported file has the same lines. The last line of the last file may be torn: a writer was killed in
+the middle of it, and will write it again.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ct_ops_server.audit.entries import Entry, Link
+from ct_ops_server.audit.lines import Anchor, LineError, Record, parse_line
+
+DIRECTORY = "audit"
+"""In the data directory."""
+
+LONGEST_LINE = 512 * 1024
+_NAME = re.compile(r"audit-(\d{8})\.jsonl")
+_TAIL_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A line of a file."""
+
+    record: Record | None
+    """None: the line cannot be read."""
+    where: str
+    """File and line."""
+
+
+def file_name(number: int) -> str:
+    """Return the name of the file with this number."""
+    return f"audit-{number:08}.jsonl"
+
+
+def number_of(path: Path) -> int:
+    """Return the number of an audit file."""
+    matched = _NAME.fullmatch(path.name)
+    assert matched is not None
+    return int(matched[1])
+
+
+def audit_files(directory: Path) -> Sequence[Path]:
+    """Return the files in a directory, in the order in which they were begun; none when it is not there."""
+    if not directory.is_dir():
+        return []
+    return sorted(path for path in directory.iterdir() if _NAME.fullmatch(path.name))
+
+
+def read_lines(path: Path) -> Iterator[Found]:
+    """Yield the lines of one file; a torn last one is left out.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        number = 0
+        while line := file.readline(LONGEST_LINE):
+            number += 1
+            if not line.endswith(b"\n") and len(line) < LONGEST_LINE:
+                return
+            yield Found(_parsed(line), f"{path.name}:{number}")
+
+
+def read_all(paths: Sequence[Path]) -> Iterator[Found]:
+    """Yield the lines of all files."""
+    for path in paths:
+        yield from read_lines(path)
+
+
+def read_entries(paths: Sequence[Path]) -> Iterator[Entry]:
+    """Yield the entries that can be read, without a judgement of them."""
+    for found in read_all(paths):
+        if isinstance(found.record, Entry):
+            yield found.record
+
+
+def last_link(path: Path) -> Link | None:
+    """Return how far one file reaches, read from its end; None when there is no whole line in it."""
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        step = _TAIL_BYTES
+        while True:
+            start = max(0, size - step)
+            file.seek(start)
+            lines = file.read(size - start).split(b"\n")[:-1]  # what is behind the last line's end is torn
+            for line in reversed(lines if start == 0 else lines[1:]):
+                record = _parsed(line)
+                if isinstance(record, Entry | Anchor):
+                    return record.link
+            if start == 0:
+                return None
+            step *= 4
+
+
+def begun_at(path: Path) -> int:
+    """Return when a file was begun, in milliseconds since the epoch; 0 when it does not say."""
+    first = next(read_lines(path), None)
+    return first.record.at_ms if first is not None and isinstance(first.record, Anchor) else 0
+
+
+def hash_at(paths: Sequence[Path], seq: int) -> bytes | None:
+    """Return the hash of an entry, in the latest version that the files have of it."""
+    for path in reversed(paths):
+        hashes = [link.hash for link in _links(path) if link.seq == seq]
+        if hashes:
+            return hashes[-1]
+    return None
+
+
+def _links(path: Path) -> Iterator[Link]:
+    for found in read_lines(path):
+        if isinstance(found.record, Entry | Anchor):
+            yield found.record.link
+
+
+def _parsed(line: bytes) -> Record | None:
+    try:
+        return parse_line(line)
+    except LineError:
+        return None

@@ -1,0 +1,118 @@
+"""What the files know and a database that was restored does not: for ``db restore`` (rule 25).
+
+* ``departures``    who was revoked, rejected or deleted since: must not come back to life
+* ``continuation``  the entries that follow the restored database's head, to be put back into its chain
+* ``entries_after`` every entry behind a number, of every branch
+
+Nothing is verified here but that a continuation is one chain; ``verify`` judges files.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from ct_ops_server.audit.decisions import Action
+from ct_ops_server.audit.entries import Entry, Link, hash_after
+from ct_ops_server.audit.reading import audit_files, read_entries
+
+
+class Departed(StrEnum):
+    """What became of an agent."""
+
+    REVOKED = "revoked"
+    REJECTED = "rejected"
+    DELETED = "deleted"
+
+
+_DEPARTURES = {
+    Action.AGENT_REVOKED.value: Departed.REVOKED,
+    Action.AGENT_DEREGISTERED.value: Departed.REVOKED,
+    Action.AGENT_REJECTED.value: Departed.REJECTED,
+    Action.AGENT_DELETED.value: Departed.DELETED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """An agent that must not come back by itself."""
+
+    kind: Departed
+    agent: str
+    key_id: str
+    """Of its key; empty when it was not recorded."""
+    hostname: str
+    status: str
+    """That it had before."""
+    actor: str
+    reason: str
+    seq: int
+    at_ms: int
+
+
+def departures(directory: Path, *, after: int) -> Sequence[Departure]:
+    """Return the departures behind entry ``after``, oldest first, of every branch of the files.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    return [
+        Departure(
+            kind=kind,
+            agent=entry.agent,
+            key_id=_text(entry, "key_id"),
+            hostname=_text(entry, "hostname"),
+            status=_text(entry, "status"),
+            actor=entry.actor,
+            reason=_text(entry, "reason"),
+            seq=entry.seq,
+            at_ms=entry.at_ms,
+        )
+        for entry in entries_after(directory, after)
+        if (kind := _DEPARTURES.get(entry.action)) is not None
+    ]
+
+
+def entries_after(directory: Path, seq: int) -> Iterator[Entry]:
+    """Yield the entries behind number ``seq``, of every branch, in the order in which they were written.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    return (entry for entry in read_entries(audit_files(directory)) if entry.seq > seq)
+
+
+def continuation(directory: Path, after: Link) -> Sequence[Entry]:
+    """Return the entries that follow ``after`` without a break: the chain that the database has lost.
+
+    Where the files branch, the one that goes on longest from there is taken, of two equal ones the later.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    hashes: defaultdict[int, list[bytes]] = defaultdict(list, {after.seq: [after.hash]})
+    steps: dict[bytes, tuple[bytes, Entry]] = {}
+    tip = after
+    for entry in entries_after(directory, after.seq):
+        before = next((each for each in hashes[entry.seq - 1] if hash_after(each, entry) == entry.hash), None)
+        if before is not None and entry.hash not in steps:
+            steps[entry.hash] = (before, entry)
+            hashes[entry.seq].append(entry.hash)
+            tip = entry.link if entry.seq >= tip.seq else tip
+    return _way_back(steps, tip.hash)
+
+
+def _way_back(steps: Mapping[bytes, tuple[bytes, Entry]], tip: bytes) -> Sequence[Entry]:
+    found: list[Entry] = []
+    while tip in steps:
+        tip, entry = steps[tip]
+        found.append(entry)
+    return found[::-1]
+
+
+def _text(entry: Entry, name: str) -> str:
+    value = entry.details.get(name, "")
+    return value if isinstance(value, str) else ""
