@@ -1,10 +1,12 @@
 """A store in memory, for tests of flows: every port, the same contract suite as the real ones.
 
-Nothing here awaits, so every method is atomic by itself.
+Nothing here awaits, so every method is atomic by itself. ``snapshot`` and ``restore`` take it back in time, as a
+restored backup does.
 """
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -69,6 +71,16 @@ class _Row:
         return max(self.leaves, key=lambda leaf: (leaf.issued_at, leaf.not_after), default=None)
 
 
+@dataclass(frozen=True)
+class StoreState:
+    """What a backup of this store would hold."""
+
+    attributes: dict[str, object]
+
+
+_KEPT = ("_rows", "_leases", "_deleted", "_endings", "_tokens", "_digests", "_refusals")
+
+
 class MemoryStore(MemoryTokens):
     """Everything in dictionaries, by a clock that the test may hold."""
 
@@ -78,6 +90,15 @@ class MemoryStore(MemoryTokens):
         self._leases: dict[str, datetime] = {}
         self._deleted: list[tuple[str, DeletedAgent]] = []
         self._endings: list[tuple[int, str, str, datetime]] = []
+
+    def snapshot(self) -> StoreState:
+        """Return a backup."""
+        return StoreState(copy.deepcopy({name: getattr(self, name) for name in _KEPT}))
+
+    def restore(self, backup: StoreState) -> None:
+        """Go back to a backup."""
+        for name, value in copy.deepcopy(backup.attributes).items():
+            setattr(self, name, value)
 
     # StreamStore
 

@@ -1,0 +1,232 @@
+"""What happens to a simulated fleet. Every event is data: a day, a kind and its own dice.
+
+So a history is a list of events, and a history that fails can be made shorter by leaving events out: the others
+do the same as before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from ct_ops_agent.identity.rotation import KeyRotation
+from ct_ops_server.enrolment.model import TokenTerms
+from simulation.fleet_host import DAY_S, Host
+from simulation.fleet_intruders import replay_registers, steal_directory, steal_token
+from simulation.fleet_world import Size, World
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happens."""
+
+    day: float
+    kind: str
+    dice: int
+
+    def __str__(self) -> str:
+        return f"day {self.day:7.1f}  {self.kind}  ({self.dice})"
+
+
+Deed = Callable[[World, random.Random], Awaitable[None]]
+
+
+async def install(world: World, dice: random.Random) -> None:
+    """A host is installed with a token of its own, approved at once or by hand."""
+    number = len(world.hosts) + 1
+    host = Host(
+        world, f"host-{number:03d}", number, interval=timedelta(days=world.size.interval_days)
+    )
+    host.place.bad = dice.choice((0.0, 0.02, 0.1))
+    world.hosts.append(host)
+    terms = TokenTerms(
+        host.name,
+        auto_approve=dice.random() < 0.7,
+        max_uses=dice.choice((1, 1, 3, None)),
+        expires_at=world.installation.now() + timedelta(days=dice.choice((1, 30, 200))),
+        hostname_pattern=dice.choice(("", "HOST-*")),
+        networks=dice.choice(((), ("192.0.2.0/24",))),
+    )
+    await world.invite(host, terms)
+    if host.process is None:
+        host.start()  # the server is down: it complains until somebody gives it a token
+
+
+async def restart(world: World, dice: random.Random) -> None:
+    """An agent's process ends, politely or not, and starts again."""
+    if host := one_of(world, dice):
+        await host.restart(crash=dice.random() < 0.6)
+
+
+async def switch_off(world: World, dice: random.Random) -> None:
+    """A host is off for a while, up to half a year."""
+    if host := one_of(world, dice):
+        await host.stop(crash=dice.random() < 0.5)
+        await asyncio.sleep(days(dice, 1, 200))
+        if host.process is None and host.ended is None:
+            host.start()
+
+
+async def lose_network(world: World, dice: random.Random) -> None:
+    """Some hosts lose their network."""
+    chosen = [host for host in world.honest() if dice.random() < 0.5]
+    for host in chosen:
+        host.place.is_cut_off = True
+        host.place.cut()
+    await asyncio.sleep(days(dice, 0.01, 120))
+    for host in chosen:
+        host.place.is_cut_off = False
+
+
+async def stop_server(world: World, dice: random.Random) -> None:
+    """The server is away: a restart, an upgrade, a disk that has to be replaced."""
+    serving = world.network.serving
+    if serving is None:
+        return
+    if dice.random() < 0.5:
+        await serving.stop()
+    else:
+        serving.crash()
+    await asyncio.sleep(dice.choice((1.0, 60.0, days(dice, 0.1, 30))))
+    if world.network.serving is None:
+        await world.installation.start()
+
+
+async def set_clock(world: World, dice: random.Random) -> None:
+    """A host's clock jumps, and is set right after a while."""
+    if host := one_of(world, dice):
+        host.clock_is_off_s = days(dice, -400, 400) * dice.choice((1.0, 0.01))
+        await asyncio.sleep(days(dice, 0.1, 60))
+        host.clock_is_off_s = 0.0
+
+
+async def set_clock_of_server(world: World, dice: random.Random) -> None:
+    """The server's clock jumps; somebody notices within days."""
+    world.installation.clock_is_off = timedelta(seconds=days(dice, -30, 120) * dice.choice((1.0, 0.01)))
+    await asyncio.sleep(days(dice, 0.1, 6))
+    world.installation.clock_is_off = timedelta(0)
+
+
+async def back_up(world: World, _dice: random.Random) -> None:
+    """A backup of the server is made."""
+    world.back_up()
+
+
+async def restore(world: World, dice: random.Random) -> None:
+    """The server is restored from a backup."""
+    await world.restore(dice)
+
+
+async def copy_directory(world: World, dice: random.Random) -> None:
+    """A backup of a host's data directory is made."""
+    if host := one_of(world, dice):
+        to = world.folder / f"copy {world.number()}"
+        world.directories.append((host, host.copy(to)))
+
+
+async def restore_directory(world: World, dice: random.Random) -> None:
+    """A host's data directory goes back in time."""
+    kept = [(host, copy) for host, copy in world.directories if host.ended is None]
+    if kept:
+        host, copy = dice.choice(kept)
+        world.has_gone_back = True
+        world.excuses[host.name] += 1  # it may go back to before it was admitted, or to an older key
+        await host.go_back(copy)
+
+
+async def reinstall(world: World, dice: random.Random) -> None:
+    """A host is installed anew; its old agent is still there."""
+    if host := one_of(world, dice):
+        world.excuses[host.name] += 1
+        await host.wipe()
+        await world.invite(host)
+        if host.process is None:
+            host.start()
+
+
+async def rotate_key(world: World, dice: random.Random) -> None:
+    """Somebody asks for a new key on a host."""
+    if (host := one_of(world, dice)) and host.key_id():
+        KeyRotation(host.folder).request()
+
+
+async def revoke(world: World, dice: random.Random) -> None:
+    """An operator revokes an agent."""
+    if (host := one_of(world, dice)) and (agent_id := await world.active_id(host)):
+        host.ended = "revoked"
+        await world.revoke(agent_id)
+
+
+async def delete(world: World, dice: random.Random) -> None:
+    """An operator deletes an agent; its host tries to come back for a while, and is switched off."""
+    if (host := one_of(world, dice)) and (agent_id := await world.active_id(host)):
+        host.ended = "deleted"
+        await world.delete(agent_id)
+
+
+async def revoke_token(world: World, dice: random.Random) -> None:
+    """An operator revokes an enrolment token."""
+    serving = world.network.serving
+    if serving is not None and world.tokens:
+        token = dice.choice(world.tokens)
+        await world.revoke_token(token)
+
+
+KINDS: dict[str, tuple[int, Deed]] = {
+    "restart": (6, restart),
+    "switch off": (5, switch_off),
+    "lose network": (5, lose_network),
+    "stop server": (5, stop_server),
+    "set clock": (4, set_clock),
+    "set clock of server": (2, set_clock_of_server),
+    "back up": (4, back_up),
+    "restore": (2, restore),
+    "copy directory": (3, copy_directory),
+    "restore directory": (2, restore_directory),
+    "reinstall": (2, reinstall),
+    "rotate key": (5, rotate_key),
+    "revoke": (1, revoke),
+    "delete": (1, delete),
+    "revoke token": (2, revoke_token),
+    "steal token": (4, steal_token),
+    "steal directory": (3, steal_directory),
+    "replay registers": (4, replay_registers),
+}
+"""By name: how often, and what."""
+
+INSTALL = "install"
+
+
+def plan(seed: int, size: Size) -> list[Event]:
+    """Return the events of a history."""
+    dice = random.Random(f"{seed} plan")
+    first = [
+        Event(dice.uniform(0, size.days / 4), INSTALL, dice.getrandbits(32)) for _ in range(size.hosts)
+    ]
+    chosen = dice.sample(sorted(KINDS), dice.randint(4, len(KINDS)))
+    weights = [KINDS[kind][0] for kind in chosen]
+    later = [
+        Event(dice.uniform(1, size.days), dice.choices(chosen, weights)[0], dice.getrandbits(32))
+        for _ in range(size.events)
+    ]
+    return sorted([*first, *later], key=lambda event: event.day)
+
+
+async def happen(world: World, event: Event) -> None:
+    """Let an event happen, to its end."""
+    deed = install if event.kind == INSTALL else KINDS[event.kind][1]
+    await deed(world, random.Random(event.dice))
+
+
+def one_of(world: World, dice: random.Random) -> Host | None:
+    """Return a host that somebody still expects; always draws once."""
+    chance, honest = dice.random(), world.honest()
+    return honest[int(chance * len(honest))] if honest else None
+
+
+def days(dice: random.Random, least: float, most: float) -> float:
+    """Return some days, in seconds."""
+    return dice.uniform(least, most) * DAY_S

@@ -1,0 +1,142 @@
+"""One history: a seed and a size in, what went wrong out; and the shortest list of events that still does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
+
+from simulation.fleet_events import Event, happen, plan
+from simulation.fleet_host import seeded_keys
+from simulation.fleet_world import Size, World
+from simulation.virtual_time import VirtualLoop
+
+_MOST_ATTEMPTS = 60
+"""Histories that are lived to make one shorter."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a history ended."""
+
+    seed: int
+    size: Size
+    events: tuple[Event, ...]
+    violations: tuple[str, ...]
+    heartbeats: int = 0
+
+    @property
+    def failed(self) -> bool:
+        """Whether something happened that must not."""
+        return bool(self.violations)
+
+    def __str__(self) -> str:
+        lines = [f"seed {self.seed}, {self.size}"]
+        lines += [f"  {event}" for event in self.events]
+        lines += [f"  !! {violation}" for violation in self.violations[:8]]
+        return "\n".join(lines)
+
+
+def live(seed: int, size: Size, events: Sequence[Event] | None = None) -> Outcome:
+    """Live a history to its end, or to the first thing that must not happen."""
+    events = tuple(plan(seed, size) if events is None else events)
+    with _folder() as folder, _quiet(), _seeded(seed):
+        loop = VirtualLoop()
+        try:
+            return loop.run_until_complete(_live(seed, size, events, folder, loop))
+        finally:
+            loop.close()
+
+
+async def _live(
+    seed: int, size: Size, events: tuple[Event, ...], folder: Path, loop: VirtualLoop
+) -> Outcome:
+    world = World(seed, size, folder)
+    loop.set_exception_handler(lambda _loop, context: world.ledger.violated(f"unhandled: {context}"))
+    rounds, happening = asyncio.create_task(world.run_rounds()), set[asyncio.Task[None]]()
+    try:
+        await world.installation.start()
+        for event in events:
+            await world.until(event.day)
+            if world.ledger.violations:
+                break
+            happening.add(asyncio.create_task(_happen(world, event)))
+        if not world.ledger.violations:
+            await asyncio.gather(*happening)
+            rounds.cancel()
+            await world.calm_down()
+            world.judge()
+    finally:
+        for task in (rounds, *happening):
+            task.cancel()
+        await asyncio.wait((rounds, *happening))
+        if not rounds.cancelled() and (error := rounds.exception()):
+            world.ledger.violated(f"a round failed: {error!r}")
+        await world.end()
+    return Outcome(seed, size, events, tuple(world.ledger.violations), world.ledger.heartbeats)
+
+
+async def _happen(world: World, event: Event) -> None:
+    try:
+        await happen(world, event)
+    except Exception as error:  # noqa: BLE001 - a defect of ours or of the product: the history has failed
+        world.ledger.violated(f"{event.kind} failed: {error!r}")
+
+
+def shortest(outcome: Outcome, attempts: int = _MOST_ATTEMPTS) -> Outcome:
+    """Return the failed history with as few events as can be found in so many attempts."""
+    best, step = outcome, max(1, len(outcome.events) // 2)
+    while attempts > 0:
+        for at in range(0, len(best.events), step):
+            fewer = best.events[:at] + best.events[at + step :]
+            attempts -= 1
+            if (shorter := live(best.seed, best.size, fewer)).failed:
+                best = shorter
+                break
+            if attempts <= 0:
+                break
+        else:
+            if step == 1:
+                break
+            step //= 2
+    return best
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    """Return a folder in memory, where there is one: thousands of files are synced."""
+    memory = Path("/dev/shm")
+    place = memory if os.access(memory, os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="ct-ops-fleet-", dir=place) as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Say nothing: a fleet of years logs more than anybody reads."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Have the agents make keys of the seed's, and no look at this machine's network cards."""
+    make = seeded_keys(random.Random(f"{seed} keys"))
+    with (
+        mock.patch("ct_ops_agent.enrolment.make_key_pair", make),
+        mock.patch("ct_ops_agent.identity.certificates.make_key_pair", make),
+        mock.patch("ct_ops_agent.transport.control_plane.read_interfaces", tuple),
+        suppress(asyncio.CancelledError),
+    ):
+        yield

@@ -1,0 +1,263 @@
+"""What really happens in a simulated fleet, beside what the server believes; and what must never be.
+
+The ledger knows who is on a connection (`fleet_network.SPEAKER`). It watches the stores at the moments at which
+something is given: an agent admitted, a leaf recorded, a stream opened, a heartbeat or a batch accepted. A thing
+that must never be is written down as a *violation*, and the history has failed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from fnmatch import fnmatchcase
+
+from ct_ops_agent.identity.keystore import parse_pem
+from ct_ops_proto.enrolment_token import secret_digest
+from ct_ops_server.authority.public_key import canonical_public_key
+from ct_ops_server.enrolment.model import LeafRecord, NewAgent, NewKey, TokenTerms
+from ct_ops_server.fleet import items as stored
+from ct_ops_server.fleet.delivery import Delivered, Delivery, Verdict
+from ct_ops_server.fleet.model import (
+    AgentStatus,
+    HeartbeatWrite,
+    StreamOpened,
+    StreamOpening,
+    StreamRefused,
+)
+from cryptography import x509
+from fakes.memory_deliveries import MemoryDeliveries
+from fakes.memory_store import MemoryStore
+from simulation.fleet_network import SPEAKER
+
+OPERATOR = "the operator"
+
+
+@dataclass
+class TokenTruth:
+    """What was said about an enrolment token, and how often it was used."""
+
+    terms: TokenTerms
+    uses: int = 0
+    is_revoked: bool = False
+
+    def why_not(self, new: NewAgent, now: datetime) -> str | None:
+        """Return why it admits nobody like that now; None when it does."""
+        terms, source = self.terms, ipaddress.ip_address(new.application.observed_address)
+        if self.is_revoked:
+            return "it was revoked"
+        if terms.expires_at is not None and terms.expires_at <= now:
+            return "it had expired"
+        if terms.max_uses is not None and self.uses >= terms.max_uses:
+            return "it had no use left"
+        if terms.networks and not any(source in ipaddress.ip_network(each) for each in terms.networks):
+            return "it is for other networks"
+        name, pattern = new.application.hostname.lower(), terms.hostname_pattern.lower()
+        if pattern and not fnmatchcase(name, pattern):
+            return "it is for other hostnames"
+        if new.status is AgentStatus.ACTIVE and not terms.auto_approve:
+            return "it needs an approval"
+        return None
+
+
+@dataclass
+class Ledger:
+    """The truth about one history."""
+
+    violations: list[str] = field(default_factory=list)
+    owner: dict[str, str] = field(default_factory=dict)
+    """Who an agent really is, by its id."""
+    keys: dict[str, set[str]] = field(default_factory=dict)
+    """The keys that agents have proven to be theirs, by agent id."""
+    barred: dict[str, str] = field(default_factory=dict)
+    """What operators ended for good, by agent id: revoked or deleted."""
+    generation: dict[str, int] = field(default_factory=dict)
+    heard: dict[str, tuple[str, float]] = field(default_factory=dict)
+    """By who it really was: as which agent, and when, its last heartbeat was accepted."""
+    writes: Counter[str] = field(default_factory=Counter)
+    """How often an item was in a batch that was stored."""
+    tokens: dict[bytes, TokenTruth] = field(default_factory=dict)
+    names: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    """By who it really was: as which agents it was heard, one after the other."""
+    heartbeats: int = 0
+    _uses: list[dict[bytes, int]] = field(default_factory=list)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def violated(self, sentence: str) -> None:
+        """Write a violation down."""
+        self.violations.append(f"{_now_s() / 86_400:.1f} d: {sentence}")
+
+    def keep(self, task: asyncio.Task[None]) -> None:
+        """Hold a task until it is done."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def settle(self) -> None:
+        """Wait for what was begun."""
+        while self._tasks:
+            await asyncio.wait(set(self._tasks))
+
+    # ---- what the stores were asked to do, and did
+
+    def admitted(self, new: NewAgent, now: datetime) -> None:
+        """An agent was inserted."""
+        who = speaker()
+        if new.token_id is None:
+            if self.owner.get(new.id) != who:
+                self.violated(f"{who} came back as {new.id}, who is {self.owner.get(new.id, 'nobody')}")
+            if new.status is not AgentStatus.PENDING:
+                self.violated(f"{who} came back as {new.id} without an operator's decision")
+        else:
+            self._redeemed(who, new, now)
+        if new.id in self.barred:
+            self.violated(f"{who} came back as {new.id}, which was {self.barred[new.id]}")
+        self.owner[new.id] = who
+        self.keys.setdefault(new.id, set()).add(new.application.key_id)
+
+    def _redeemed(self, who: str, new: NewAgent, now: datetime) -> None:
+        token = self.tokens.get(secret_digest(new.application.token))
+        if token is None:
+            self.violated(f"{who} was admitted with a token that nobody made")
+            return
+        if why := token.why_not(new, now):
+            self.violated(f"{who} was admitted with a token although {why}")
+        if new.id in self.owner:
+            self.violated(f"{who} got the id {new.id} of {self.owner[new.id]}")
+        token.uses += 1
+
+    def key_replaced(self, agent_id: str, key: NewKey) -> None:
+        """An agent's key was followed by another."""
+        if speaker() != self.owner.get(agent_id):
+            self.violated(f"{speaker()} replaced the key of {agent_id}")
+        self.keys.setdefault(agent_id, set()).add(key.key_id)
+
+    def leaf_recorded(self, leaf: LeafRecord) -> None:
+        """A leaf was issued: whoever it was handed to, it is good for its key only."""
+        if leaf_key(leaf.pem) not in self.keys.get(leaf.agent_id, set()):
+            self.violated(f"{speaker()} had a leaf issued that names {leaf.agent_id} for a key of others")
+
+    def opened(self, agent_id: str, generation: int) -> None:
+        """A stream was opened."""
+        self._must_be_its_own(agent_id, "opened a stream")
+        self.generation[agent_id] = generation
+
+    def heartbeat(self, agent_id: str, generation: int) -> None:
+        """A heartbeat was accepted."""
+        self._must_be_its_own(agent_id, "was heard")
+        self._must_be_current(agent_id, generation, "a heartbeat")
+        self.heartbeats += 1
+        self.heard[speaker()] = (agent_id, _now_s())
+        names = self.names[speaker()]
+        if not names or names[-1] != agent_id:
+            names.append(agent_id)
+
+    def delivered(self, delivery: Delivery, delivered: Delivered) -> None:
+        """A batch was stored."""
+        self._must_be_its_own(delivery.agent_id, "delivered")
+        self._must_be_current(delivery.agent_id, delivery.generation, "a batch")
+        if delivered.is_new:
+            self.writes.update(
+                thing_of(item) for _, item in delivery.items if not isinstance(item, stored.Gap)
+            )
+
+    def note_backup(self) -> None:
+        """A backup was made: it knows how often tokens were used by now."""
+        self._uses.append({digest: token.uses for digest, token in self.tokens.items()})
+
+    def went_back(self, number: int) -> None:
+        """The server was restored: generations and uses of tokens are those of the backup."""
+        self.generation.clear()
+        for digest, token in self.tokens.items():
+            token.uses = self._uses[number].get(digest, 0)
+        del self._uses[number + 1 :]
+
+    def _must_be_its_own(self, agent_id: str, deed: str) -> None:
+        who = speaker()
+        if self.owner.get(agent_id) != who:
+            self.violated(f"{who} {deed} as {agent_id}, who is {self.owner.get(agent_id, 'nobody')}")
+        if agent_id in self.barred:
+            self.violated(f"{who} {deed} as {agent_id}, which was {self.barred[agent_id]}")
+
+    def _must_be_current(self, agent_id: str, generation: int, what: str) -> None:
+        latest = self.generation.get(agent_id, generation)
+        if generation != latest:
+            self.violated(f"{what} of stream {generation} of {agent_id} was accepted after {latest} had begun")
+
+
+class WatchedStore(MemoryStore):
+    """The store in memory; the ledger sees what it does."""
+
+    def __init__(self, ledger: Ledger, now: Callable[[], datetime]) -> None:
+        super().__init__(now)
+        self._ledger = ledger
+
+    async def open_stream(self, opening: StreamOpening) -> StreamOpened | StreamRefused:
+        answer = await super().open_stream(opening)
+        if isinstance(answer, StreamOpened):
+            self._ledger.opened(opening.agent_id, answer.generation)
+        return answer
+
+    async def record_heartbeat(self, write: HeartbeatWrite) -> bool:
+        is_accepted = await super().record_heartbeat(write)
+        if is_accepted:
+            self._ledger.heartbeat(write.agent_id, write.generation)
+        return is_accepted
+
+    async def admit(self, new: NewAgent, *, leaf: LeafRecord | None) -> None:
+        await super().admit(new, leaf=leaf)
+        self._ledger.admitted(new, self._now())
+        if leaf is not None:
+            self._ledger.leaf_recorded(leaf)
+
+    async def replace_key(self, agent_id: str, old_key_id: str, key: NewKey, leaf: LeafRecord) -> bool:
+        is_replaced = await super().replace_key(agent_id, old_key_id, key, leaf)
+        if is_replaced:
+            self._ledger.key_replaced(agent_id, key)
+            self._ledger.leaf_recorded(leaf)
+        return is_replaced
+
+    async def record_leaf(self, leaf: LeafRecord) -> None:
+        await super().record_leaf(leaf)
+        self._ledger.leaf_recorded(leaf)
+
+
+class WatchedDeliveries(MemoryDeliveries):
+    """Deliveries in memory; the ledger sees what is stored."""
+
+    def __init__(
+        self, ledger: Ledger, is_current: Callable[[str, int], bool], *, now: Callable[[], datetime]
+    ) -> None:
+        super().__init__(is_current, now=now)
+        self._ledger = ledger
+
+    async def deliver(self, delivery: Delivery) -> Delivered:
+        delivered = await super().deliver(delivery)
+        if delivered.verdict is Verdict.STORED:
+            self._ledger.delivered(delivery, delivered)
+        return delivered
+
+
+def speaker() -> str:
+    """Return who is really on the connection that is being served."""
+    return SPEAKER.get(OPERATOR)
+
+
+def thing_of(item: stored.Item) -> str:
+    """Return what a history calls an item."""
+    if isinstance(item, stored.Sample):
+        return item.series
+    assert isinstance(item, stored.CheckResult)
+    return item.check_id
+
+
+def leaf_key(leaf_pem: str) -> str:
+    """Return the key id that a leaf is about."""
+    der = next(der for label, der in parse_pem(leaf_pem) if label == "CERTIFICATE")
+    return canonical_public_key(x509.load_der_x509_certificate(der).public_key()).key_id
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()

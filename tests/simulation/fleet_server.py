@@ -1,0 +1,303 @@
+"""The simulated installation: what outlives a process of the server, and one process after the other.
+
+The process is composed as ``ct_ops_server.app`` does it, from the same parts, over stores in memory. Keys are real;
+they are made once for all histories, because they are the expensive part.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import random
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from prometheus_client import CollectorRegistry
+
+from ct_ops_proto.enrolment_token import ServerHint
+from ct_ops_server.authority import files
+from ct_ops_server.authority.agent_token import TokenSigner, TokenVerifier
+from ct_ops_server.authority.ca import Authority, load_or_create_authority
+from ct_ops_server.authority.jwks import SigningKey, load_or_create_signing_key
+from ct_ops_server.authority.leaf_identity import AuthorityState, KnownAuthority, LeafIdentity, identify
+from ct_ops_server.authority.sealing import SealingSecret, load_or_create_secret
+from ct_ops_server.authority.served_tls import ServedTls
+from ct_ops_server.authority.server_certificate import ServerTls, load_or_create_tls
+from ct_ops_server.authority.web_certificate import WebCertificateFile
+from ct_ops_server.edge.registration import RegistrationRpcs
+from ct_ops_server.edge.budget import Budget
+from ct_ops_server.edge.callers import Callers
+from ct_ops_server.edge.certificates import CertificateFollower
+from ct_ops_server.edge.deregistration import DeregistrationRpc
+from ct_ops_server.edge.heartbeats import HeartbeatRpc
+from ct_ops_server.edge.held_refusals import HeldRefusals
+from ct_ops_server.edge.limits import Limits
+from ct_ops_server.edge.metrics import EdgeMetrics
+from ct_ops_server.edge.refusals import STOPPING
+from ct_ops_server.edge.registration_limits import RegistrationLimits
+from ct_ops_server.edge.rpc import RpcGround, ServiceParts
+from ct_ops_server.enrolment.challenges import Challenges
+from ct_ops_server.enrolment.departure import Departures
+from ct_ops_server.enrolment.refusal_log import RefusalLog
+from ct_ops_server.enrolment.service import Enrolment
+from ct_ops_server.enrolment.tokens import TokenDesk
+from ct_ops_server.fleet.agents import AgentDesk
+from ct_ops_server.fleet.dispatch import Dispatch
+from ct_ops_server.fleet.endings import EndingWatch
+from ct_ops_server.fleet.presence import Presence, PresencePolicy
+from ct_ops_server.fleet.sessions import Sessions
+from fakes.memory_deliveries import MemoryDeliveries, MemoryState
+from fakes.memory_store import MemoryStore, StoreState
+from simulation.fleet_ledger import Ledger, WatchedDeliveries, WatchedStore
+from simulation.fleet_network import Connection, Network
+
+START = datetime(2030, 1, 2, tzinfo=UTC)
+ADDRESS = "ops.example.com:9443"
+INSTALLATION = "installation"
+_NAMES = ("ops.example.com",)
+
+
+@dataclass(frozen=True)
+class Keys:
+    """What every history begins with."""
+
+    folder: Path
+    secret: SealingSecret
+    authority: Authority
+    signing: SigningKey
+
+
+@cache
+def _folder() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="ct-ops-simulated-keys-")
+
+
+@cache
+def keys_of_all() -> Keys:
+    """Return the keys, made at the first call of a process."""
+    folder = Path(_folder().name) / "server"
+    files.open_private_directory(folder)
+    secret = load_or_create_secret(folder.parent / "secret")
+    authority = load_or_create_authority(folder, secret, now=START)
+    signing = load_or_create_signing_key(
+        configured=None, existing=folder / "none", data_dir=folder, secret=secret
+    )
+    load_or_create_tls(folder, secret, names=_NAMES, now=START)
+    return Keys(folder, secret, authority, signing)
+
+
+@dataclass(frozen=True)
+class Backup:
+    """What a backup holds."""
+
+    at: datetime
+    store: StoreState
+    deliveries: MemoryState
+
+
+class Installation:
+    """Data directory and database of the server."""
+
+    def __init__(self, folder: Path, network: Network, ledger: Ledger, seed: int) -> None:
+        self.keys = keys_of_all()
+        self.folder = folder / "server"
+        shutil.copytree(self.keys.folder, self.folder)
+        self.network = network
+        self.ledger = ledger
+        self.dice = random.Random(f"{seed} server")
+        self.clock_is_off = timedelta(0)
+        self.store = WatchedStore(ledger, self.now)
+        self.deliveries = WatchedDeliveries(ledger, self.store.is_current, now=self.now)
+        self.backups: list[Backup] = []
+        self.restores = 0
+        self._processes = 0
+        self._agents = 0
+
+    def now(self) -> datetime:
+        """Return the server's clock."""
+        return START + timedelta(seconds=asyncio.get_running_loop().time()) + self.clock_is_off
+
+    @property
+    def store_id(self) -> bytes:
+        """Changed by every restore."""
+        return f"store {self.restores}".encode().ljust(16, b".")
+
+    def new_agent_id(self) -> str:
+        """Return an id that was not there before, not even before a restore."""
+        self._agents += 1
+        return f"a{self._agents:04d}"
+
+    async def start(self) -> Serving:
+        """Start a process."""
+        self._processes += 1
+        serving = Serving(self, f"worker {self._processes}")
+        await serving.start()
+        self.network.serving = serving
+        return serving
+
+    def back_up(self) -> None:
+        """Keep a backup."""
+        self.backups.append(Backup(self.now(), self.store.snapshot(), self.deliveries.snapshot()))
+
+    def restore(self, backup: Backup) -> None:
+        """Go back; the process is down meanwhile."""
+        self.restores += 1
+        self.store.restore(backup.store)
+        self.deliveries.restore(copy.deepcopy(backup.deliveries))
+
+
+class Serving:
+    """A process of the server."""
+
+    def __init__(self, installation: Installation, worker_id: str) -> None:
+        self._installation = installation
+        self.worker_id = worker_id
+        self._numbers = 0
+        self.connections: set[Connection] = set()
+        keys, store, now = installation.keys, installation.store, installation.now
+        self.authorities = (KnownAuthority(keys.authority.certificate, AuthorityState.ACTIVE),)
+        self.loop_time = asyncio.get_running_loop().time
+        self.served_tls = ServedTls(
+            self._load_tls(now()), load=self._load_tls, ca_file=None, is_our_own=True
+        )
+        self.parts = self._parts(keys, store, now)
+        ground = RpcGround(self.parts, message_bytes=self.parts.limits.agent_message_bytes)
+        registration = RegistrationRpcs(ground)
+        self._unary: dict[str, Callable[..., Any]] = {
+            "RegisterChallenge": registration.challenge,
+            "Register": registration.register,
+            "RenewCertificate": registration.renew,
+            "Deregister": DeregistrationRpc(ground).deregister,
+        }
+        self.heartbeat = HeartbeatRpc(ground).serve
+        self.presence = Presence(
+            store, worker_id=worker_id, policy=PresencePolicy(), monotonic_s=self.loop_time
+        )
+        self.endings = EndingWatch(store, self.parts.callers, observe=lambda _age: None)
+        self.agents = AgentDesk(store, hint=self._hint)
+        self.tokens = TokenDesk(
+            store,
+            store,
+            hint=lambda: ServerHint(self.served_tls.current.pin, (ADDRESS,)),
+            random_bytes=installation.dice.randbytes,
+            now=now,
+        )
+        self.follower = CertificateFollower(
+            self.served_tls, self.parts.web_certificate, present=lambda _tls: None, now=now
+        )
+
+    def _parts(self, keys: Keys, store: MemoryStore, now: Callable[[], datetime]) -> ServiceParts:
+        limits = Limits()
+        return ServiceParts(
+            enrolment=Enrolment(
+                store,
+                authority=keys.authority,
+                signer=TokenSigner(keys.signing),
+                installation_id=INSTALLATION,
+                now=now,
+                new_agent_id=self._installation.new_agent_id,
+            ),
+            challenges=Challenges(
+                random_bytes=self._installation.dice.randbytes, monotonic_s=self.loop_time
+            ),
+            departures=Departures(store, store, hint=self._hint),
+            served_tls=self.served_tls,
+            web_certificate=WebCertificateFile(None),
+            sessions=Sessions(
+                store,
+                verifier=TokenVerifier([keys.signing.public_key]),
+                worker_id=self.worker_id,
+                now=now,
+            ),
+            deliveries=self._installation.deliveries,
+            dispatch=Dispatch(hint=self._hint, monotonic_s=self.loop_time),
+            inventory=None,  # type: ignore[arg-type]  # no scan is uploaded here
+            uploads=Budget(0),
+            callers=Callers(end_grace_s=limits.end_grace_s),
+            held=HeldRefusals(
+                first_s=limits.held_refusal_s,
+                longest_s=limits.held_refusal_max_s,
+                at_once=limits.held_refusals,
+                now_s=self.loop_time,
+            ),
+            registration_limits=RegistrationLimits(limits, now_s=self.loop_time),
+            refusal_log=RefusalLog(store),
+            limits=limits,
+            metrics=_metrics(),
+            store_id=self._installation.store_id,
+            now=now,
+        )
+
+    def _load_tls(self, now: datetime) -> ServerTls:
+        return load_or_create_tls(
+            self._installation.folder, self._installation.keys.secret, names=_NAMES, now=now
+        )
+
+    async def start(self) -> None:
+        """Begin to serve."""
+        await self.presence.start()
+        await self.endings.start()
+
+    async def look_after(self) -> None:
+        """Do what runs beside a server all the time: certificates, presence, refusals."""
+        self.follower.look()
+        await self.presence.tick()
+        await self.parts.refusal_log.flush()
+
+    async def stop(self) -> None:
+        """Stop in order: streams hear that the server stops."""
+        self.parts.callers.drain(STOPPING, reconnect_within_s=30.0)
+        await asyncio.sleep(1)
+        self.crash()
+        await self.presence.stop()
+
+    def crash(self) -> None:
+        """End at once; nobody is told."""
+        self._installation.network.serving = None
+        for connection in list(self.connections):
+            connection.end()
+
+    def unary(self, method: str) -> Callable[..., Any]:
+        """Return the handler of a call."""
+        return self._unary[method]
+
+    def identify(self, leaf_der: bytes | None) -> LeafIdentity:
+        """Decide what a leaf makes of its bearer."""
+        now = self._installation.now()
+        return identify(leaf_der, authorities=self.authorities, installation_id=INSTALLATION, now=now)
+
+    def completes_handshake(self, leaf_der: bytes) -> bool:
+        """Tell whether OpenSSL would let this leaf through: by any authority ever used, whatever the dates."""
+        leaf = x509.load_der_x509_certificate(leaf_der)
+        return any(_is_signed_by(leaf, known.certificate) for known in self.authorities)
+
+    def next_peer(self) -> str:
+        """Return the name of another connection."""
+        self._numbers += 1
+        return f"{self.worker_id} {self._numbers}"
+
+    def _hint(self, topic: str) -> None:
+        if topic == "endings":
+            task = asyncio.get_running_loop().create_task(self.endings.catch_up())
+            self._installation.ledger.keep(task)
+
+
+def _is_signed_by(leaf: x509.Certificate, authority: x509.Certificate) -> bool:
+    try:
+        leaf.verify_directly_issued_by(authority)
+    except (InvalidSignature, ValueError, TypeError):
+        return False
+    return True
+
+
+@cache
+def _metrics() -> EdgeMetrics:
+    return EdgeMetrics(CollectorRegistry())
