@@ -44,6 +44,14 @@ proto: $(READY) ## Regenerate the messages from proto/
 golden: $(READY) ## Accept an addition to the wire
 	PYTHONPATH=tests $(BIN)/python tests/golden.py
 
+SEEDS ?= 100
+SEED ?= 0
+.PHONY: simulate
+simulate: $(READY) ## Live SEEDS=100 histories of a fleet from SEED=0 on, each HOSTS, DAYS, INTERVAL and EVENTS large (docs/simulation.md)
+	PYTHONPATH=tests $(BIN)/python tests/simulation/simulate.py --seeds $(SEEDS) --seed $(SEED) \
+		$(if $(HOSTS),--hosts $(HOSTS)) $(if $(DAYS),--days $(DAYS)) \
+		$(if $(INTERVAL),--interval $(INTERVAL)) $(if $(EVENTS),--events $(EVENTS))
+
 .PHONY: docs
 docs: $(READY) ## Rewrite the generated parts of the documentation
 	PYTHONPATH=tests $(BIN)/python tests/generated_docs.py

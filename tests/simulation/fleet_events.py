@@ -37,9 +37,7 @@ Deed = Callable[[World, random.Random], Awaitable[None]]
 async def install(world: World, dice: random.Random) -> None:
     """A host is installed with a token of its own, approved at once or by hand."""
     number = len(world.hosts) + 1
-    host = Host(
-        world, f"host-{number:03d}", number, interval=timedelta(days=world.size.interval_days)
-    )
+    host = Host(world, f"host-{number:03d}", number, interval=timedelta(days=world.size.interval_days))
     host.place.bad = dice.choice((0.0, 0.02, 0.1))
     world.hosts.append(host)
     terms = TokenTerms(
@@ -51,8 +49,6 @@ async def install(world: World, dice: random.Random) -> None:
         networks=dice.choice(((), ("192.0.2.0/24",))),
     )
     await world.invite(host, terms)
-    if host.process is None:
-        host.start()  # the server is down: it complains until somebody gives it a token
 
 
 async def restart(world: World, dice: random.Random) -> None:
@@ -143,8 +139,6 @@ async def reinstall(world: World, dice: random.Random) -> None:
         world.excuses[host.name] += 1
         await host.wipe()
         await world.invite(host)
-        if host.process is None:
-            host.start()
 
 
 async def rotate_key(world: World, dice: random.Random) -> None:
@@ -203,9 +197,7 @@ INSTALL = "install"
 def plan(seed: int, size: Size) -> list[Event]:
     """Return the events of a history."""
     dice = random.Random(f"{seed} plan")
-    first = [
-        Event(dice.uniform(0, size.days / 4), INSTALL, dice.getrandbits(32)) for _ in range(size.hosts)
-    ]
+    first = [Event(dice.uniform(0, size.days / 4), INSTALL, dice.getrandbits(32)) for _ in range(size.hosts)]
     chosen = dice.sample(sorted(KINDS), dice.randint(4, len(KINDS)))
     weights = [KINDS[kind][0] for kind in chosen]
     later = [

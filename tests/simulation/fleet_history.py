@@ -8,7 +8,7 @@ import os
 import random
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from unittest import mock
@@ -31,6 +31,8 @@ class Outcome:
     events: tuple[Event, ...]
     violations: tuple[str, ...]
     heartbeats: int = 0
+    trace: tuple[tuple[float, str, str], ...] = ()
+    """When who was heard last, and as whom."""
 
     @property
     def failed(self) -> bool:
@@ -55,9 +57,7 @@ def live(seed: int, size: Size, events: Sequence[Event] | None = None) -> Outcom
             loop.close()
 
 
-async def _live(
-    seed: int, size: Size, events: tuple[Event, ...], folder: Path, loop: VirtualLoop
-) -> Outcome:
+async def _live(seed: int, size: Size, events: tuple[Event, ...], folder: Path, loop: VirtualLoop) -> Outcome:
     world = World(seed, size, folder)
     loop.set_exception_handler(lambda _loop, context: world.ledger.violated(f"unhandled: {context}"))
     rounds, happening = asyncio.create_task(world.run_rounds()), set[asyncio.Task[None]]()
@@ -70,6 +70,7 @@ async def _live(
             happening.add(asyncio.create_task(_happen(world, event)))
         if not world.ledger.violations:
             await asyncio.gather(*happening)
+            await world.until(size.days)
             rounds.cancel()
             await world.calm_down()
             world.judge()
@@ -80,7 +81,18 @@ async def _live(
         if not rounds.cancelled() and (error := rounds.exception()):
             world.ledger.violated(f"a round failed: {error!r}")
         await world.end()
-    return Outcome(seed, size, events, tuple(world.ledger.violations), world.ledger.heartbeats)
+        await _end_all_tasks()
+    ledger = world.ledger
+    trace = tuple((at_s, who, agent_id) for who, (agent_id, at_s) in ledger.heard.items())
+    return Outcome(seed, size, events, tuple(ledger.violations), ledger.heartbeats, trace)
+
+
+async def _end_all_tasks() -> None:
+    """End what serves connections that nobody has noticed to be gone: the loop is this history's own."""
+    others = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in others:
+        task.cancel()
+    await asyncio.gather(*others, return_exceptions=True)
 
 
 async def _happen(world: World, event: Event) -> None:
@@ -131,12 +143,12 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Have the agents make keys of the seed's, and no look at this machine's network cards."""
+    """Have the agents make keys of the seed's, hope for less long, and not look at this machine's network cards."""
     make = seeded_keys(random.Random(f"{seed} keys"))
     with (
         mock.patch("ct_ops_agent.enrolment.make_key_pair", make),
         mock.patch("ct_ops_agent.identity.certificates.make_key_pair", make),
         mock.patch("ct_ops_agent.transport.control_plane.read_interfaces", tuple),
-        suppress(asyncio.CancelledError),
+        mock.patch("ct_ops_agent.lifecycle._HOPEFUL_FAILURES", 3),
     ):
         yield

@@ -56,8 +56,9 @@ if TYPE_CHECKING:
 
 DAY_S = 86_400.0
 _SHORT_S = 5.0
-_STRETCH = 300.0
-"""Makes a minute five hours."""
+_STRETCH = 4320.0
+"""Makes a minute three days."""
+_LONGEST_S = 3 * DAY_S
 _VITALS = Vitals(1.0, 2.0, 3.0, 4, (), ())
 _CODEC = ItemCodec()
 _VERSION = "1.0.0"
@@ -104,8 +105,10 @@ class Host:
         return keys.key_id if keys else None
 
     def start(self) -> None:
-        """Start the agent."""
+        """Start the agent. Without a token and without a key there is nothing to start it for."""
         assert self.process is None
+        if self.token is None and self.key_id() is None:
+            return
         self.restarts += 1
         self.process = Agent(self)
 
@@ -197,7 +200,7 @@ class Agent:
 
 async def patient_sleep(seconds: float) -> None:
     """Wait, and where it is long, longer."""
-    await asyncio.sleep(seconds if seconds <= _SHORT_S else seconds * _STRETCH)
+    await asyncio.sleep(seconds if seconds <= _SHORT_S else min(seconds * _STRETCH, _LONGEST_S))
 
 
 def build_courier(host: Host, clock: Clock) -> Courier:
@@ -221,7 +224,9 @@ def build_lifecycle(host: Host, clock: Clock, due: asyncio.Event, courier: Couri
     connect = network.connector(host.place)
     rotation = KeyRotation(folder)
     hint = host.token.hint if host.token and known is None else None
-    finder = RouteFinder(RouteWishes(None, "", False, hint), lambda: _FirstContact(network, host.place))
+    finder = RouteFinder(
+        RouteWishes(None, "", tls_skip_verify=False, hint=hint), lambda: _FirstContact(network, host.place)
+    )
     applicant = Applicant(Secret(host.token.secret if host.token else ""), _VERSION, facts, ())
     hello = Hello(
         boot_id=facts.boot_id,
@@ -289,7 +294,7 @@ class _Watcher:
     def acknowledged(self, _route: Route, _identity: Identity, _news: Acknowledgement) -> None:
         self._host.complaint = ""
 
-    def failed(self, failure: AgentError, delay_s: float) -> None:
+    def failed(self, failure: AgentError, _delay_s: float) -> None:
         self._host.complaint = complaint_of(failure)
 
 

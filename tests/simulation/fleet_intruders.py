@@ -55,9 +55,7 @@ async def steal_directory(world: World, dice: random.Random) -> None:
     await stay(intruder, dice)
 
 
-async def _make_it_worthless(
-    world: World, victim: Host, stolen_key: str | None, dice: random.Random
-) -> bool:
+async def _make_it_worthless(world: World, victim: Host, stolen_key: str | None, dice: random.Random) -> bool:
     agent_id = await world.active_id(victim)
     if agent_id is None:
         return False
@@ -65,8 +63,6 @@ async def _make_it_worthless(
     world.excuses[victim.name] += 1
     await victim.wipe()
     await world.invite(victim)
-    if victim.process is None:
-        victim.start()
     await asyncio.sleep(dice.uniform(0, 30) * DAY_S)
     return world.network.serving is not None and stolen_key is not None
 
@@ -80,7 +76,7 @@ async def replay_registers(world: World, dice: random.Random) -> None:
         if dice.random() < 0.5:
             message.ClearField("proof")
         if dice.random() < 0.3:
-            message.enrolment_token = dice.choice(world.tokens).text.partition(".")[0] if world.tokens else ""
+            message.org_token = dice.choice(world.tokens).text.partition(".")[0] if world.tokens else ""
         with suppress(grpc.aio.AioRpcError):
             connection = world.network.dial(_route(world), None, place)
             reply = await connection.unary("Register", message.SerializeToString())
@@ -111,9 +107,7 @@ def _route(world: World) -> Route:
 def new_intruder(world: World, dice: random.Random) -> Host:
     """Return a host that nobody invited."""
     number = len(world.intruders) + 1
-    intruder = Host(
-        world, f"intruder-{number}", number, interval=timedelta(days=world.size.interval_days)
-    )
+    intruder = Host(world, f"intruder-{number}", number, interval=timedelta(days=world.size.interval_days))
     intruder.place.address = dice.choice((f"203.0.113.{number % 250}", "192.0.2.1"))
     intruder.ended = "never invited"
     world.intruders.append(intruder)

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from fnmatch import fnmatchcase
 
+from cryptography import x509
+
 from ct_ops_agent.identity.keystore import parse_pem
 from ct_ops_proto.enrolment_token import secret_digest
 from ct_ops_server.authority.public_key import canonical_public_key
@@ -23,12 +25,12 @@ from ct_ops_server.fleet import items as stored
 from ct_ops_server.fleet.delivery import Delivered, Delivery, Verdict
 from ct_ops_server.fleet.model import (
     AgentStatus,
+    DeletedAgent,
     HeartbeatWrite,
     StreamOpened,
     StreamOpening,
     StreamRefused,
 )
-from cryptography import x509
 from fakes.memory_deliveries import MemoryDeliveries
 from fakes.memory_store import MemoryStore
 from simulation.fleet_network import SPEAKER
@@ -47,20 +49,17 @@ class TokenTruth:
     def why_not(self, new: NewAgent, now: datetime) -> str | None:
         """Return why it admits nobody like that now; None when it does."""
         terms, source = self.terms, ipaddress.ip_address(new.application.observed_address)
-        if self.is_revoked:
-            return "it was revoked"
-        if terms.expires_at is not None and terms.expires_at <= now:
-            return "it had expired"
-        if terms.max_uses is not None and self.uses >= terms.max_uses:
-            return "it had no use left"
-        if terms.networks and not any(source in ipaddress.ip_network(each) for each in terms.networks):
-            return "it is for other networks"
         name, pattern = new.application.hostname.lower(), terms.hostname_pattern.lower()
-        if pattern and not fnmatchcase(name, pattern):
-            return "it is for other hostnames"
-        if new.status is AgentStatus.ACTIVE and not terms.auto_approve:
-            return "it needs an approval"
-        return None
+        is_near = any(source in ipaddress.ip_network(each) for each in terms.networks)
+        reasons = {
+            "it was revoked": self.is_revoked,
+            "it had expired": terms.expires_at is not None and terms.expires_at <= now,
+            "it had no use left": terms.max_uses is not None and self.uses >= terms.max_uses,
+            "it is for other networks": bool(terms.networks) and not is_near,
+            "it is for other hostnames": bool(pattern) and not fnmatchcase(name, pattern),
+            "it needs an approval": new.status is AgentStatus.ACTIVE and not terms.auto_approve,
+        }
+        return next((reason for reason, holds in reasons.items() if holds), None)
 
 
 @dataclass
@@ -77,11 +76,13 @@ class Ledger:
     generation: dict[str, int] = field(default_factory=dict)
     heard: dict[str, tuple[str, float]] = field(default_factory=dict)
     """By who it really was: as which agent, and when, its last heartbeat was accepted."""
-    writes: Counter[str] = field(default_factory=Counter)
-    """How often an item was in a batch that was stored."""
+    writes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """How often an item of an agent was in a batch that was stored."""
     tokens: dict[bytes, TokenTruth] = field(default_factory=dict)
     names: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     """By who it really was: as which agents it was heard, one after the other."""
+    stored_as: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    """For each item, as whose it was ever stored."""
     heartbeats: int = 0
     _uses: list[dict[bytes, int]] = field(default_factory=list)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -159,9 +160,10 @@ class Ledger:
         self._must_be_its_own(delivery.agent_id, "delivered")
         self._must_be_current(delivery.agent_id, delivery.generation, "a batch")
         if delivered.is_new:
-            self.writes.update(
-                thing_of(item) for _, item in delivery.items if not isinstance(item, stored.Gap)
-            )
+            things = [thing_of(item) for _, item in delivery.items if not isinstance(item, stored.Gap)]
+            self.writes.update((delivery.agent_id, thing) for thing in things)
+            for thing in things:
+                self.stored_as[thing].add(delivery.agent_id)
 
     def note_backup(self) -> None:
         """A backup was made: it knows how often tokens were used by now."""
@@ -184,7 +186,9 @@ class Ledger:
     def _must_be_current(self, agent_id: str, generation: int, what: str) -> None:
         latest = self.generation.get(agent_id, generation)
         if generation != latest:
-            self.violated(f"{what} of stream {generation} of {agent_id} was accepted after {latest} had begun")
+            self.violated(
+                f"{what} of stream {generation} of {agent_id} was accepted after {latest} had begun"
+            )
 
 
 class WatchedStore(MemoryStore):
@@ -194,14 +198,27 @@ class WatchedStore(MemoryStore):
         super().__init__(now)
         self._ledger = ledger
 
+    def entomb(self, agent_id: str, key_ids: set[str]) -> None:
+        """Bar an agent that this store has never heard of: it was enrolled, and ended, after the backup."""
+        if not self.knows(agent_id) and agent_id not in {left.id for _, left in self._deleted}:
+            tomb = DeletedAgent(
+                agent_id,
+                "",
+                AgentStatus.REVOKED,
+                self._now(),
+                actor="restore",
+                reason="ended after the backup",
+            )
+            self._deleted += [(key_id, tomb) for key_id in sorted(key_ids)]
+
     async def open_stream(self, opening: StreamOpening) -> StreamOpened | StreamRefused:
         answer = await super().open_stream(opening)
         if isinstance(answer, StreamOpened):
             self._ledger.opened(opening.agent_id, answer.generation)
         return answer
 
-    async def record_heartbeat(self, write: HeartbeatWrite) -> bool:
-        is_accepted = await super().record_heartbeat(write)
+    async def record_heartbeat(self, write: HeartbeatWrite, *, patience_s: float = 0.0) -> bool:
+        is_accepted = await super().record_heartbeat(write, patience_s=patience_s)
         if is_accepted:
             self._ledger.heartbeat(write.agent_id, write.generation)
         return is_accepted

@@ -20,6 +20,7 @@ from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -104,12 +105,17 @@ class Network:
             raise unavailable("Deadline Exceeded")
         if serving is None:
             raise unavailable("Connection refused")
-        certificate = x509.load_der_x509_certificate(serving.parts.server_certificate)
+        certificate = _certificate(serving.parts.served_tls.current.chain_pem)
         _must_be_believed(certificate, route.roots_pem, datetime.fromtimestamp(place.wall(), UTC))
         leaf_der = _shown(identity)
         if leaf_der is not None and not serving.completes_handshake(leaf_der):
             raise unavailable("Socket closed")
         return Connection(self, serving, place, leaf_der)
+
+
+@lru_cache(maxsize=100)
+def _certificate(chain_pem: str) -> x509.Certificate:
+    return x509.load_pem_x509_certificates(chain_pem.encode())[0]
 
 
 def _shown(identity: Identity | None) -> bytes | None:
@@ -122,18 +128,29 @@ def _shown(identity: Identity | None) -> bytes | None:
 
 
 def _must_be_believed(certificate: x509.Certificate, roots_pem: str, now: datetime) -> None:
-    for root in x509.load_pem_x509_certificates(roots_pem.encode()) if roots_pem else ():
-        try:
-            certificate.verify_directly_issued_by(root)
-        except (InvalidSignature, ValueError, TypeError):
-            continue
-        for each in (certificate, root):
-            if now > each.not_valid_after_utc:
-                raise unavailable("certificate has expired")
-            if now < each.not_valid_before_utc:
-                raise unavailable("certificate is not yet valid")
-        return
-    raise unavailable("CERTIFICATE_VERIFY_FAILED")
+    root = _root_of(certificate, roots_pem)
+    if root is None:
+        raise unavailable("CERTIFICATE_VERIFY_FAILED")
+    for each in (certificate, root):
+        if now > each.not_valid_after_utc:
+            raise unavailable("certificate has expired")
+        if now < each.not_valid_before_utc:
+            raise unavailable("certificate is not yet valid")
+
+
+@lru_cache(maxsize=1_000)
+def _root_of(certificate: x509.Certificate, roots_pem: str) -> x509.Certificate | None:
+    roots = x509.load_pem_x509_certificates(roots_pem.encode()) if roots_pem else ()
+    return next((root for root in roots if is_signed_by(certificate, root)), None)
+
+
+def is_signed_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    """Tell whether an authority signed a certificate, whatever the dates."""
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (InvalidSignature, ValueError, TypeError):
+        return False
+    return True
 
 
 class Connection:
@@ -260,7 +277,7 @@ class Call:
 
     async def _serve(self) -> None:
         try:
-            await self._connection.serving.heartbeat(None, Context(self._connection, self))
+            await self._connection.serving.heartbeat(Context(self._connection, self))
         except AbortedError as aborted:
             self.fail(failure(aborted.code, aborted.details, aborted.metadata))
         except Exception as error:  # noqa: BLE001 - judged at the end of the history

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from prometheus_client import CollectorRegistry
 
 from ct_ops_proto.enrolment_token import ServerHint
@@ -27,12 +26,12 @@ from ct_ops_server.authority import files
 from ct_ops_server.authority.agent_token import TokenSigner, TokenVerifier
 from ct_ops_server.authority.ca import Authority, load_or_create_authority
 from ct_ops_server.authority.jwks import SigningKey, load_or_create_signing_key
-from ct_ops_server.authority.leaf_identity import AuthorityState, KnownAuthority, LeafIdentity, identify
+from ct_ops_server.authority.leaf_identity import KnownAuthority, LeafIdentity, identify
+from ct_ops_server.authority.life_cycle import TrustState
 from ct_ops_server.authority.sealing import SealingSecret, load_or_create_secret
 from ct_ops_server.authority.served_tls import ServedTls
 from ct_ops_server.authority.server_certificate import ServerTls, load_or_create_tls
 from ct_ops_server.authority.web_certificate import WebCertificateFile
-from ct_ops_server.edge.registration import RegistrationRpcs
 from ct_ops_server.edge.budget import Budget
 from ct_ops_server.edge.callers import Callers
 from ct_ops_server.edge.certificates import CertificateFollower
@@ -42,6 +41,7 @@ from ct_ops_server.edge.held_refusals import HeldRefusals
 from ct_ops_server.edge.limits import Limits
 from ct_ops_server.edge.metrics import EdgeMetrics
 from ct_ops_server.edge.refusals import STOPPING
+from ct_ops_server.edge.registration import RegistrationRpcs
 from ct_ops_server.edge.registration_limits import RegistrationLimits
 from ct_ops_server.edge.rpc import RpcGround, ServiceParts
 from ct_ops_server.enrolment.challenges import Challenges
@@ -54,10 +54,10 @@ from ct_ops_server.fleet.dispatch import Dispatch
 from ct_ops_server.fleet.endings import EndingWatch
 from ct_ops_server.fleet.presence import Presence, PresencePolicy
 from ct_ops_server.fleet.sessions import Sessions
-from fakes.memory_deliveries import MemoryDeliveries, MemoryState
+from fakes.memory_deliveries import MemoryState
 from fakes.memory_store import MemoryStore, StoreState
 from simulation.fleet_ledger import Ledger, WatchedDeliveries, WatchedStore
-from simulation.fleet_network import Connection, Network
+from simulation.fleet_network import Connection, Network, is_signed_by
 
 START = datetime(2030, 1, 2, tzinfo=UTC)
 ADDRESS = "ops.example.com:9443"
@@ -162,12 +162,11 @@ class Serving:
         self.worker_id = worker_id
         self._numbers = 0
         self.connections: set[Connection] = set()
+        self._taken: set[bytes] = set()
         keys, store, now = installation.keys, installation.store, installation.now
-        self.authorities = (KnownAuthority(keys.authority.certificate, AuthorityState.ACTIVE),)
+        self.authorities = (KnownAuthority(keys.authority.certificate, TrustState.ACTIVE),)
         self.loop_time = asyncio.get_running_loop().time
-        self.served_tls = ServedTls(
-            self._load_tls(now()), load=self._load_tls, ca_file=None, is_our_own=True
-        )
+        self.served_tls = ServedTls(self._load_tls(now()), load=self._load_tls, ca_file=None, is_our_own=True)
         self.parts = self._parts(keys, store, now)
         ground = RpcGround(self.parts, message_bytes=self.parts.limits.agent_message_bytes)
         registration = RegistrationRpcs(ground)
@@ -177,7 +176,7 @@ class Serving:
             "RenewCertificate": registration.renew,
             "Deregister": DeregistrationRpc(ground).deregister,
         }
-        self.heartbeat = HeartbeatRpc(ground).serve
+        self._heartbeats = HeartbeatRpc(ground)
         self.presence = Presence(
             store, worker_id=worker_id, policy=PresencePolicy(), monotonic_s=self.loop_time
         )
@@ -205,9 +204,7 @@ class Serving:
                 now=now,
                 new_agent_id=self._installation.new_agent_id,
             ),
-            challenges=Challenges(
-                random_bytes=self._installation.dice.randbytes, monotonic_s=self.loop_time
-            ),
+            challenges=Challenges(random_bytes=self._installation.dice.randbytes, monotonic_s=self.loop_time),
             departures=Departures(store, store, hint=self._hint),
             served_tls=self.served_tls,
             web_certificate=WebCertificateFile(None),
@@ -269,6 +266,10 @@ class Serving:
         """Return the handler of a call."""
         return self._unary[method]
 
+    async def heartbeat(self, context: Any) -> None:
+        """Serve a stream."""
+        await self._heartbeats.serve(None, context)
+
     def identify(self, leaf_der: bytes | None) -> LeafIdentity:
         """Decide what a leaf makes of its bearer."""
         now = self._installation.now()
@@ -276,8 +277,12 @@ class Serving:
 
     def completes_handshake(self, leaf_der: bytes) -> bool:
         """Tell whether OpenSSL would let this leaf through: by any authority ever used, whatever the dates."""
+        if leaf_der in self._taken:
+            return True
         leaf = x509.load_der_x509_certificate(leaf_der)
-        return any(_is_signed_by(leaf, known.certificate) for known in self.authorities)
+        is_taken = any(is_signed_by(leaf, known.certificate) for known in self.authorities)
+        self._taken |= {leaf_der} if is_taken else set()
+        return is_taken
 
     def next_peer(self) -> str:
         """Return the name of another connection."""
@@ -288,14 +293,6 @@ class Serving:
         if topic == "endings":
             task = asyncio.get_running_loop().create_task(self.endings.catch_up())
             self._installation.ledger.keep(task)
-
-
-def _is_signed_by(leaf: x509.Certificate, authority: x509.Certificate) -> bool:
-    try:
-        leaf.verify_directly_issued_by(authority)
-    except (InvalidSignature, ValueError, TypeError):
-        return False
-    return True
 
 
 @cache

@@ -75,6 +75,8 @@ class World:
     """How often a host may have got another identity, by its name."""
     things: dict[str, int] = field(default_factory=dict)
     """When things were measured, by the clock of their host."""
+    uninvited: set[str] = field(default_factory=set)
+    """Hosts that were to get a token while the server was down."""
     has_gone_back: bool = False
     """Somebody's disk was restored: the same may have been stored twice."""
 
@@ -135,9 +137,12 @@ class World:
             host.name, auto_approve=True, max_uses=1, expires_at=self.installation.now() + days
         )
         token = await self.create_token(terms)
-        if token is not None:
-            host.token = parse_token(token.text)
-            await host.restart()
+        if token is None:
+            self.uninvited.add(host.name)
+            return
+        self.uninvited.discard(host.name)
+        host.token = parse_token(token.text)
+        await host.restart()
 
     async def revoke(self, agent_id: str, *, reject: bool = False) -> None:
         """End an agent for good."""
@@ -204,6 +209,8 @@ class World:
                     await self.delete(agent.id)
                 case "revoked" if agent.status is not AgentStatus.REVOKED:
                     await self.revoke(agent.id)
+        for agent_id in self.ledger.barred:
+            self.installation.store.entomb(agent_id, self.ledger.keys[agent_id])
         for token in self.tokens:
             found = await self.installation.store.find_token(token.digest)
             if found is not None and self.ledger.tokens[token.digest].is_revoked:
@@ -234,9 +241,11 @@ class World:
 
     async def _help(self, host: Host) -> None:
         """Do what the sentence that the agent logs tells an operator to do."""
-        if host.process is None:
+        if host.name in self.uninvited:
+            await self.invite(host)
+        elif host.process is None:
             return
-        if host.complaint in _NEEDS_TOKEN:
+        elif host.complaint in _NEEDS_TOKEN:
             self.excuses[host.name] += 1
             await self.invite(host)
         elif host.complaint == "key_replaced":
@@ -269,7 +278,7 @@ class World:
             await self.installation.start()
         for host in self.honest():
             host.clock_is_off_s, host.place.is_cut_off, host.place.bad = 0.0, False, 0.0
-            if host.process is None:
+            if host.process is None and host.name not in self.uninvited:
                 host.start()
         for _ in range(int((CALM_DAYS + 3 * self.size.interval_days) / _CALM_ROUND_DAYS)):
             await asyncio.sleep(_CALM_ROUND_DAYS * DAY_S)
@@ -290,9 +299,9 @@ class World:
             self._judge_identity(host)
             self._judge_losses(host)
         if not self.has_gone_back:
-            for thing, count in self.ledger.writes.items():
+            for (agent_id, thing), count in self.ledger.writes.items():
                 if count > 1:
-                    self.ledger.violated(f"{thing} was stored {count} times")
+                    self.ledger.violated(f"{thing} of {agent_id} was stored {count} times")
 
     def _judge_identity(self, host: Host) -> None:
         _, heard_s = self.ledger.heard.get(host.name, ("", float("-inf")))
@@ -306,7 +315,7 @@ class World:
 
     def _judge_losses(self, host: Host) -> None:
         ids = [agent_id for agent_id, who in self.ledger.owner.items() if who == host.name]
-        missing = host.known - self._stored(ids)
+        missing = {thing for thing in host.known - self._stored(ids) if self._is_expected(thing, host)}
         if not missing:
             return
         gaps = [gap for agent_id in ids for gap in self.installation.deliveries.state.gaps.get(agent_id, {})]
@@ -326,6 +335,15 @@ class World:
             if len(silent) > refused or len(lost) > refused + sum(gap.count for gap in said):
                 some = ", ".join(sorted(silent or lost)[:5])
                 self.ledger.violated(f"{host.name} lost {len(lost)} items of {type_} in silence: {some}")
+
+    def _is_expected(self, thing: str, host: Host) -> bool:
+        """Tell whether a host can know that the server has not got this.
+
+        What it delivered as another agent, whom the server forgot, is that agent's: to the outbox another id is another
+        server.
+        """
+        stored_as, names = self.ledger.stored_as[thing], self.ledger.names[host.name]
+        return not stored_as or names[-1:] == [] or names[-1] in stored_as
 
     def _stored(self, ids: list[str]) -> set[str]:
         deliveries = self.installation.deliveries

@@ -10,8 +10,9 @@ import asyncio
 import selectors
 from collections.abc import Callable
 from concurrent.futures import Executor
-from typing import Any, TypeVar
+from typing import TypeVar, TypeVarTuple, Unpack
 
+_Ts = TypeVarTuple("_Ts")
 _R = TypeVar("_R")
 _RESOLUTION_S = 1e-6
 """Seconds of five years have no finer one as floating-point numbers."""
@@ -47,8 +48,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._clockwork.now_s
 
     def run_in_executor(
-        self, executor: Executor | None, func: Callable[..., _R], *args: Any
-    ) -> asyncio.Future[_R]:  # type: ignore[override]  # the stub's has type variables of its own
+        self, _executor: Executor | None, func: Callable[[Unpack[_Ts]], _R], *args: *_Ts
+    ) -> asyncio.Future[_R]:
         """Do it here and now: a thread would have a time of its own."""
         future: asyncio.Future[_R] = self.create_future()
         try:

@@ -1,0 +1,67 @@
+"""``make simulate SEEDS=1000 [SEED=0] [HOSTS=3] [DAYS=300] [INTERVAL=15] [EVENTS=14]``: live many histories of a fleet.
+
+A seed that fails is printed with the shortest list of events that still goes wrong, and as a line for
+``fleet_seeds.txt``, whose seeds the suite tries for ever.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from simulation.fleet_history import live, shortest
+from simulation.fleet_world import Size
+
+SMALL = Size(hosts=2, days=200, interval_days=15, events=10)
+_FAILED_ONCE = Path(__file__).with_name("fleet_seeds.txt")
+
+
+def failed_once() -> list[tuple[int, Size]]:
+    """Return the seeds that failed once, with their sizes."""
+    lines = (line.partition("#")[0].split() for line in _FAILED_ONCE.read_text().splitlines())
+    return [
+        (int(seed), Size(int(hosts), float(days), float(interval), int(events)))
+        for seed, hosts, days, interval, events in filter(None, lines)
+    ]
+
+
+def say(what: object) -> None:
+    """Print at once."""
+    sys.stdout.write(f"{what}\n")
+    sys.stdout.flush()
+
+
+def main() -> int:
+    """Live histories; return how many failed, as an exit status."""
+    asked = _arguments().parse_args()
+    size = Size(asked.hosts, asked.days, asked.interval, asked.events)
+    failed, heartbeats, began_s = 0, 0, time.monotonic()
+    for seed in range(asked.seed, asked.seed + asked.seeds):
+        outcome = live(seed, size)
+        heartbeats += outcome.heartbeats
+        if outcome.failed:
+            failed += 1
+            say(shortest(outcome))
+            say(f"{seed} {size.hosts} {size.days:g} {size.interval_days:g} {size.events}  # what it found\n")
+    say(
+        f"{asked.seeds} histories of {size.hosts} hosts and {size.days:g} days, {heartbeats} heartbeats, "
+        f"{time.monotonic() - began_s:.0f} s: {failed} failed"
+    )
+    return 1 if failed else 0
+
+
+def _arguments() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description="Live many histories of a simulated fleet.")
+    parser.add_argument("--seeds", type=int, default=100, help="how many histories")
+    parser.add_argument("--seed", type=int, default=0, help="the first seed")
+    parser.add_argument("--hosts", type=int, default=SMALL.hosts, help="honest hosts in each")
+    parser.add_argument("--days", type=float, default=SMALL.days, help="days that each lasts")
+    parser.add_argument("--interval", type=float, default=SMALL.interval_days, help="days between heartbeats")
+    parser.add_argument("--events", type=int, default=SMALL.events, help="things that happen in each")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
