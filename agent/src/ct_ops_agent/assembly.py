@@ -15,15 +15,17 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from ct_ops_agent import __version__
+from ct_ops_agent.anchors import FEATURE as ANCHORS
 from ct_ops_agent.clock import SYSTEM_CLOCK, Clock
 from ct_ops_agent.config.load import require_enrolment_token
 from ct_ops_agent.config.schema import AgentConfig
-from ct_ops_agent.control_plane import ATTEMPTS, DEFINITIONS, DELIVERY, Hello
+from ct_ops_agent.control_plane import ATTEMPTS, DEFINITIONS, DELIVERY, Hello, Route
 from ct_ops_agent.conversation import HeartbeatParts, Speaker
 from ct_ops_agent.delivery.courier import Courier
 from ct_ops_agent.delivery.space import Limits
 from ct_ops_agent.delivery.vault import Vault
 from ct_ops_agent.disks import DiskReader
+from ct_ops_agent.errors import UnreachableError
 from ct_ops_agent.gathering.gatherer import Gatherer
 from ct_ops_agent.heartbeat import Heartbeat
 from ct_ops_agent.host import HostFacts, read_host_facts
@@ -143,7 +145,7 @@ def build_heartbeat(
         boot_id=facts.boot_id,
         process_id=secrets.token_hex(8),
         interval_s=int(config.heartbeat_interval.total_seconds()),
-        features=(FEATURE, DELIVERY, DEFINITIONS, ATTEMPTS),
+        features=(FEATURE, DELIVERY, DEFINITIONS, ATTEMPTS, ANCHORS),
     )
     renewal = Renewal(
         store=store,
@@ -161,8 +163,28 @@ def build_heartbeat(
         delivery=courier or NothingToDeliver(),
         collectors=gatherer if courier else None,
         works=works or WorkUndone(),
+        prove=look_at_any,
     )
     return Heartbeat(connect, parts)
+
+
+async def look_at_any(route: Route) -> None:
+    """Look whether the server can be believed on a route.
+
+    Raises:
+        UnreachableError: no address answers with a certificate that the route's roots vouch for.
+    """
+    from ct_ops_agent.transport.verified_look import look_at_server  # noqa: PLC0415 - rarely needed
+
+    failure = UnreachableError("no address is configured")
+    for address in route.addresses:
+        try:
+            await look_at_server(route, address)
+        except UnreachableError as error:
+            failure = error
+        else:
+            return
+    raise failure
 
 
 def build_courier(config: AgentConfig, clock: Clock) -> Courier:

@@ -188,6 +188,31 @@ class Renewed:
     agent_ca_pem: str = ""
 
 
+class AnchorSource(Enum):
+    """Where the believed server CAs come from."""
+
+    LEARNT = auto()
+    """First contact by pin, and announcements since."""
+
+    OPERATOR = auto()
+    """A file that is configured on this host."""
+
+    HOST = auto()
+    """The host's own roots."""
+
+    UNVERIFIED = auto()
+    """What was shown at first contact, and `tls_skip_verify` is still set."""
+
+
+@dataclass(frozen=True)
+class AnchorReport:
+    """Which server CAs this agent believes."""
+
+    source: AnchorSource
+    believed: tuple[bytes, ...]
+    """SHA-256 each; of roots that were not learnt, those that the server announced."""
+
+
 @dataclass(frozen=True)
 class HeartbeatFrame:
     """One periodic report."""
@@ -205,12 +230,15 @@ class HeartbeatFrame:
 
     renewal: RenewalAsk | None = None
     pinned_fingerprint: str = ""
+    """SHA-256 of the pinned HTTPS certificate, lower-case hex; empty: none is pinned."""
+
     items: bytes = field(default=b"", repr=False)
     """Results for a server that takes no batches, as the outbox kept them."""
 
     collectors: tuple[CollectorState, ...] | None = None
     """Of this host; ``None``: as said before on this stream."""
-    """SHA-256 of the pinned HTTPS certificate, lower-case hex; empty: none is pinned."""
+    anchors: AnchorReport | None = None
+    """Which server CAs are believed; ``None``: as said before on this stream."""
 
     def __repr__(self) -> str:
         return f"HeartbeatFrame(sent_at_unix={self.sent_at_unix}, first={self.hello is not None})"
@@ -241,6 +269,9 @@ class HeartbeatReply:
 
     batch_ack: BatchAck | None = None
     """Set: this frame answers a batch, and no heartbeat."""
+
+    anchors: tuple[bytes, ...] | None = None
+    """The server CAs (DER) to believe; ``None``: no news."""
 
 
 class HeartbeatStream(Protocol):
@@ -305,6 +336,9 @@ class Route:
 
     learnt: bool = False
     """The roots were learnt at first contact and are not written down yet."""
+
+    source: AnchorSource = AnchorSource.HOST
+    """Who decides what is believed."""
 
 
 class Connect(Protocol):

@@ -20,6 +20,7 @@ import logging
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from ct_ops_agent.anchors import Prove, StreamAnchors, take_for_granted
 from ct_ops_agent.clock import Clock
 from ct_ops_agent.control_plane import (
     DELIVERY,
@@ -124,6 +125,9 @@ class StreamEvents(Protocol):
     def renewed(self, identity: Identity) -> None:
         """These are the credentials from the next connection on."""
 
+    def trusts(self, roots_pem: str) -> None:
+        """These server CAs are believed from the next connection on. May raise ``DataDirectoryError``."""
+
 
 @dataclass(frozen=True)
 class Speaker:
@@ -151,6 +155,9 @@ class HeartbeatParts:
     collectors: KnowsCollectors | None = None
     """``None``: this process gathers nothing."""
 
+    prove: Prove = take_for_granted
+    """Looks whether the server can be believed with other roots."""
+
     reply_deadline_s: float = REPLY_DEADLINE_S
 
 
@@ -164,8 +171,11 @@ class Conversation:
         stream: HeartbeatStream,
         identity: Identity,
         events: StreamEvents,
+        anchors: StreamAnchors,
     ) -> None:
         self._parts = parts
+        self._anchors = anchors
+        self._announced: tuple[bytes, ...] | None = None
         self._session = session
         self._stream = stream
         self._identity = identity
@@ -204,6 +214,7 @@ class Conversation:
 
     async def beat(self) -> None:
         """Send a frame, with a wish for new credentials when they are due, and take the reply."""
+        await self._learn_anchors()
         frame = replace(await self._frame(), items=self._parts.delivery.take_carried())
         if FEATURE in self._features:
             frame = replace(frame, renewal=self._parts.renewal.ask(self._identity))
@@ -280,6 +291,7 @@ class Conversation:
             clock_skew_ms=None if self._skew_s is None else round(self._skew_s * 1000),
             pinned_fingerprint=self._parts.pin.fingerprint,
             collectors=self._news_of_collectors(),
+            anchors=self._anchors.report(),
         )
 
     def _news_of_collectors(self) -> tuple[CollectorState, ...] | None:
@@ -303,8 +315,20 @@ class Conversation:
             self._parts.works.take(reply.work)
         if reply.server_certificate_pem:
             self._parts.pin.keep(reply.server_certificate_pem)
+        if reply.anchors is not None:
+            self._announced = reply.anchors
         if reply.renewed is not None:
             self._keep(reply.renewed)
+
+    async def _learn_anchors(self) -> None:
+        """Believe what was announced, as far as it is to be believed; it is confirmed when it is on the disk."""
+        announced, self._announced = self._announced, None
+        if announced is None:
+            return
+        roots_pem = await self._anchors.learn(announced)
+        if roots_pem is not None:
+            self._events.trusts(roots_pem)
+            self._anchors.kept()
 
     def _keep(self, renewed: Renewed) -> None:
         try:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
+from ct_ops_agent.anchors import StreamAnchors
 from ct_ops_agent.control_plane import Connect, Route
 from ct_ops_agent.conversation import Acknowledgement, Conversation, HeartbeatParts, StreamEvents
 from ct_ops_agent.identity.credentials import Identity
@@ -42,7 +43,8 @@ class Heartbeat:
         """
         async with self._connect(route, identity) as session:
             stream = session.open_heartbeat()
-            conversation = Conversation(self._parts, session, stream, identity, events)
+            anchors = StreamAnchors(route, self._parts.prove)
+            conversation = Conversation(self._parts, session, stream, identity, events, anchors)
             try:
                 await conversation.open()
                 _log.info("connected to %s as agent %s", ", ".join(route.addresses), identity.agent_id)
@@ -64,7 +66,8 @@ class Heartbeat:
             stream = session.open_heartbeat()
             # Work would be cut off before it has begun, and the outbox belongs to the daemon.
             parts = replace(self._parts, works=WorkUndone(), delivery=NothingToDeliver())
-            conversation = Conversation(parts, session, stream, identity, _Nobody())
+            anchors = StreamAnchors(route, parts.prove)
+            conversation = Conversation(parts, session, stream, identity, _Nobody(), anchors)
             try:
                 return await conversation.open()
             finally:
@@ -79,4 +82,7 @@ class _Nobody:
         """Ignore it."""
 
     def renewed(self, identity: Identity) -> None:
+        """Ignore it."""
+
+    def trusts(self, roots_pem: str) -> None:
         """Ignore it."""

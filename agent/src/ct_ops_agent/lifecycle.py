@@ -198,6 +198,13 @@ class Lifecycle:
         """The next connection uses these credentials (`conversation.StreamEvents`)."""
         self._identity = identity
 
+    def trusts(self, roots_pem: str) -> None:
+        """The next connection believes these server CAs (`conversation.StreamEvents`)."""
+        if self._route:
+            self._keep_route()  # how the server is reached, if that was not written down yet
+            self._store.keep_trust_bundle(roots_pem)
+            self._route = replace(self._route, roots_pem=roots_pem)
+
     async def _get_ready(self) -> tuple[Route, Identity]:
         if self._route is None:
             self._route = await self._find_route()

@@ -23,11 +23,11 @@ import hashlib
 import logging
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from ct_ops_agent.control_plane import Route
+from ct_ops_agent.control_plane import AnchorSource, Route
 from ct_ops_agent.errors import ConfigError, EnrolmentRefusedError, Problem, Refusal, UnreachableError
 from ct_ops_agent.identity.credentials import StoredRoute
 from ct_ops_agent.identity.keystore import parse_pem, to_pem
@@ -103,9 +103,10 @@ def plan_route(
         if unused_hint and not _pinned_in(wishes.ca_pem, unused_hint.ca_sha256):
             raise ConfigError([_CA_DIFFERS])
         # What the token says is written down, since the agent will have to do without the token.
-        return Route(addresses, wishes.ca_pem, learnt=unused_hint is not None)
+        return Route(addresses, wishes.ca_pem, learnt=unused_hint is not None, source=AnchorSource.OPERATOR)
     if stored.trust_bundle_pem:
-        return Route(addresses, stored.trust_bundle_pem, stored.server_name)
+        source = AnchorSource.UNVERIFIED if wishes.tls_skip_verify else AnchorSource.LEARNT
+        return Route(addresses, stored.trust_bundle_pem, stored.server_name, source=source)
     if wishes.hint:
         return FetchPinned(addresses, wishes.hint.ca_sha256)
     if wishes.tls_skip_verify:
@@ -151,7 +152,7 @@ class RouteFinder:
                 failure = error
                 continue
             others = tuple(other for other in addresses if other != address)
-            return Route((address, *others), found.roots_pem, found.server_name, learnt=True)
+            return replace(found, addresses=(address, *others), learnt=True)
         raise failure
 
     async def _fetch_pinned(self, address: str, pin: bytes) -> Route:
@@ -160,7 +161,7 @@ class RouteFinder:
         if not pinned:
             raise EnrolmentRefusedError(_wrong_server(address), Refusal("", "pin_mismatch", ""))
         _log.info("%s showed the authority that the enrolment token pins; it is trusted from now on", address)
-        return Route((address,), pinned)
+        return Route((address,), pinned, source=AnchorSource.LEARNT)
 
     async def _pin_presented(self, address: str) -> Route:
         presented = await self._first_contact().fetch_presented_certificate(address)
@@ -170,7 +171,8 @@ class RouteFinder:
             address,
             ", ".join(digest.hex() for digest in _digests(presented.pem)),
         )
-        return Route((address,), presented.pem, _name_to_expect(address, presented.names))
+        name = _name_to_expect(address, presented.names)
+        return Route((address,), presented.pem, name, source=AnchorSource.UNVERIFIED)
 
 
 class _FindAt(Protocol):

@@ -49,7 +49,7 @@ async def http_apps(
         for_hosts=[*_for_hosts(core, behind_proxy), *_for_load_tests(core, behind_proxy, hint)],
     )
     public = build_public_app(
-        ca_pem=lambda: core.keys.tls.current.ca_pem,
+        ca_pem=lambda: core.keys.tls.current.published_pem,
         jwks=core.jwks,
         for_hosts=_for_hosts(core, client_of),
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from ct_ops_agent.control_plane import Route
+from ct_ops_agent.control_plane import AnchorSource, Route
 from ct_ops_agent.errors import ConfigError, EnrolmentRefusedError, UnreachableError
 from ct_ops_agent.identity.credentials import StoredRoute
 from ct_ops_agent.identity.keystore import to_pem
@@ -53,15 +53,16 @@ def test_a_configured_address_wins_over_the_hint() -> None:
 
 def test_a_stored_trust_bundle_ends_the_meaning_of_the_hint() -> None:
     """After first contact the data directory knows where and whom."""
-    assert Route(("stored:1",), "stored bundle", "stored.name") == plan(HINTED, STORED)
+    learnt = AnchorSource.LEARNT
+    assert Route(("stored:1",), "stored bundle", "stored.name", source=learnt) == plan(HINTED, STORED)
 
 
 def test_a_configured_authority_is_believed_instead() -> None:
     """ca_cert_file is the operator's word, also over a stored bundle."""
     wishes = RouteWishes(address="mine:1", ca_pem=OTHER_PEM, tls_skip_verify=False, hint=None)
 
-    assert Route(("mine:1",), OTHER_PEM) == plan(wishes)
-    assert Route(("mine:1",), OTHER_PEM) == plan(wishes, STORED)
+    assert Route(("mine:1",), OTHER_PEM, source=AnchorSource.OPERATOR) == plan(wishes)
+    assert Route(("mine:1",), OTHER_PEM, source=AnchorSource.OPERATOR) == plan(wishes, STORED)
 
 
 def test_a_configured_authority_has_to_agree_with_the_pin() -> None:
@@ -69,7 +70,8 @@ def test_a_configured_authority_has_to_agree_with_the_pin() -> None:
     agreeing = RouteWishes(address=None, ca_pem=CA_PEM, tls_skip_verify=False, hint=HINT)
     differing = RouteWishes(address=None, ca_pem=OTHER_PEM, tls_skip_verify=False, hint=HINT)
 
-    assert Route(HINT.addresses, CA_PEM, learnt=True) == plan(agreeing)
+    route = Route(HINT.addresses, CA_PEM, learnt=True, source=AnchorSource.OPERATOR)
+    assert route == plan(agreeing)
     with pytest.raises(ConfigError, match="not the authority that the enrolment token names"):
         plan(differing)
 
@@ -105,7 +107,8 @@ async def test_the_next_address_is_asked_when_one_is_silent() -> None:
 
     found = await RouteFinder(HINTED, lambda: network).find(StoredRoute())
 
-    assert Route(("hinted:2", "hinted:1"), CA_PEM, learnt=True) == found
+    route = Route(("hinted:2", "hinted:1"), CA_PEM, learnt=True, source=AnchorSource.LEARNT)
+    assert route == found
 
 
 async def test_silence_everywhere_is_unreachable() -> None:
@@ -134,7 +137,8 @@ async def test_a_pinned_certificate_may_carry_another_name(names: tuple[str, ...
 
     found = await RouteFinder(wishes, lambda: network).find(StoredRoute())
 
-    assert Route(("mine.example:1",), OTHER_PEM, expected, learnt=True) == found
+    unverified = AnchorSource.UNVERIFIED
+    assert Route(("mine.example:1",), OTHER_PEM, expected, learnt=True, source=unverified) == found
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 Import this module late: it costs an enrolled daemon 10 MiB that it has no use for.
 """
 
+import hashlib
 from dataclasses import dataclass
 
 from cryptography import x509
@@ -11,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from ct_ops_agent.identity.keystore import KeyPair
+from ct_ops_agent.identity.keystore import KeyPair, parse_pem
 
 _CSR_NAME = "ct-ops-agent"
 """What existing agents write: the server names the agent, never the CSR."""
@@ -90,6 +91,40 @@ def describe_leaf(leaf_pem: str) -> LeafFacts:
         serial=f"{leaf.serial_number:x}",
         not_before_unix=leaf.not_valid_before_utc.timestamp(),
         not_after_unix=leaf.not_valid_after_utc.timestamp(),
+    )
+
+
+def is_authority(der: bytes) -> bool:
+    """Whether a certificate (DER) is a CA's."""
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+        return False
+
+
+@dataclass(frozen=True)
+class AnchorFacts:
+    """What a believed certificate says about itself, for people."""
+
+    subject: str
+    sha256: str
+    not_after_unix: float
+
+
+def describe_anchors(bundle_pem: str) -> tuple[AnchorFacts, ...]:
+    """Return what the certificates of a trust bundle say; one that cannot be read is named by its digest only."""
+    return tuple(_describe_anchor(der) for label, der in parse_pem(bundle_pem) if label == "CERTIFICATE")
+
+
+def _describe_anchor(der: bytes) -> AnchorFacts:
+    sha256 = hashlib.sha256(der).hexdigest()
+    try:
+        certificate = x509.load_der_x509_certificate(der)
+    except ValueError:
+        return AnchorFacts("", sha256, 0)
+    return AnchorFacts(
+        certificate.subject.rfc4514_string(), sha256, certificate.not_valid_after_utc.timestamp()
     )
 
 

@@ -78,7 +78,7 @@ class CredentialStore:
         route = StoredRoute(
             addresses=tuple(_text(state, "ingest_addresses").split()),
             server_name=_text(state, "ingest_server_name"),
-            trust_bundle_pem=load_file(self._directory / TRUST_BUNDLE_NAME) or "",
+            trust_bundle_pem=self.trust_bundle(),
         )
         identity = self._load_identity(keys, agent_id, state) if keys and agent_id else None
         return Stored(identity, agent_id, route)
@@ -141,6 +141,22 @@ class CredentialStore:
         """
         write_file(self._directory / TRUST_BUNDLE_NAME, route.trust_bundle_pem)
         self._merge_state(**_placed(route))
+
+    def keep_trust_bundle(self, bundle_pem: str) -> None:
+        """Write down what is believed of the server from now on.
+
+        Raises:
+            DataDirectoryError: the directory cannot be written.
+        """
+        write_file(self._directory / TRUST_BUNDLE_NAME, bundle_pem)
+
+    def trust_bundle(self) -> str:
+        """Return what was written down of the server's CAs, empty when nothing was.
+
+        Raises:
+            DataDirectoryError: the file is unsafe or unreadable.
+        """
+        return load_file(self._directory / TRUST_BUNDLE_NAME) or ""
 
     def _merge_state(self, **changes: object) -> None:
         merged = self._load_state() | changes

@@ -8,6 +8,8 @@ simply absent in what an existing server sends. What comes from the host is made
 from datetime import timedelta
 
 from ct_ops_agent.control_plane import (
+    AnchorReport,
+    AnchorSource,
     Departure,
     HeartbeatFrame,
     HeartbeatReply,
@@ -28,6 +30,7 @@ from ct_ops_agent.vitals import Interface, addresses_of
 from ct_ops_proto.agent.v1 import ingest_pb2 as pb
 
 _MOST_FEATURES = 64
+_MOST_ANCHORS = 64
 _LONGEST_WAIT = timedelta(hours=1)
 _LONGEST_SPREAD = timedelta(minutes=1)
 _REASON_KEY = "ct-ops-reason"
@@ -36,6 +39,12 @@ _LONGEST_REQUEST_ID = 32
 _RETRY_KEY = "ct-ops-retry-after-ms"
 _WITHIN_KEY = "ct-ops-reconnect-within-ms"
 _SERVER_TIME_KEY = "ct-ops-server-time-ms"
+_SOURCES = {
+    AnchorSource.LEARNT: pb.AnchorReport.LEARNT,
+    AnchorSource.OPERATOR: pb.AnchorReport.OPERATOR,
+    AnchorSource.HOST: pb.AnchorReport.HOST,
+    AnchorSource.UNVERIFIED: pb.AnchorReport.UNVERIFIED,
+}
 
 
 def to_register_request(registration: Registration, interfaces: tuple[Interface, ...]) -> pb.RegisterRequest:
@@ -106,6 +115,7 @@ def to_heartbeat_request(frame: HeartbeatFrame) -> pb.HeartbeatRequest:
         renewal=_to_renewal(frame.renewal),
         pinned_server_cert_fingerprint=frame.pinned_fingerprint,
         collectors=to_collector_report(frame.collectors),
+        anchors=_to_anchor_report(frame.anchors),
     )
     add_results(message, frame.items)
     return message
@@ -125,6 +135,7 @@ def from_heartbeat_response(
         work=from_work(message, knows_definitions=knows_definitions),
         welcome=from_welcome(message),
         batch_ack=from_batch_ack(message),
+        anchors=tuple(message.anchors.certificates[:_MOST_ANCHORS]) if message.HasField("anchors") else None,
     )
 
 
@@ -192,6 +203,12 @@ def _to_hello(frame: HeartbeatFrame) -> pb.Hello | None:
         acked_digest=position.acked_digest if position else b"",
         store_id=position.store_id if position else b"",
     )
+
+
+def _to_anchor_report(report: AnchorReport | None) -> pb.AnchorReport | None:
+    if report is None:
+        return None
+    return pb.AnchorReport(source=_SOURCES[report.source], believed=report.believed)
 
 
 def _to_renewal(ask: RenewalAsk | None) -> pb.RenewalRequest | None:

@@ -1,6 +1,6 @@
 """A self-signed root: ``<name>.crt`` and ``<name>.key`` (sealed) in the data directory.
 
-ECDSA P-256, ten years, path length zero: it signs leaves and nothing below it. The agent CA and the
+ECDSA P-256, ten years. The agent CA has path length zero: it signs leaves and nothing below it. It and the
 server CA are made here the same way and are otherwise strangers: whoever may sign a server's name
 must not be able to sign an agent's.
 
@@ -85,6 +85,8 @@ class RootName:
     purpose: str
     key_in_name: bool = False
     """Append the beginning of the key's digest, so that two installations' roots are told apart."""
+    path_length: int = 0
+    """How many CAs may stand below it: one that is to vouch for its successor needs room for that."""
 
 
 def load_or_create_root(directory: Path, name: RootName, secret: SealingSecret, *, now: datetime) -> Root:
@@ -120,7 +122,7 @@ def make_root_certificate(
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - BACKDATED)
         .not_valid_after(now + LIFETIME)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=name.path_length), critical=True)
         .add_extension(_KEY_USAGE, critical=True)
         .add_extension(ski, critical=False)
         .sign(key, hashes.SHA256())

@@ -1,7 +1,7 @@
 """The server certificate as it is served now, and when another one takes its place.
 
-Two reasons: its files have changed (an operator, or a tool of theirs, renewed it), or it is our own
-and less than a third of its life is left. What is on the disk may be half of a renewal, a chain whose
+Three reasons: its files have changed (an operator, or a tool of theirs, renewed it), it is our own and less than
+a third of its life is left, or time changes something about our own server CAs. What is on the disk may be half of a renewal, a chain whose
 key is not there yet: whoever serves it tries first, and calls ``accept`` when it could. Until then the
 old one goes on; agents that trust it lose nothing.
 """
@@ -40,7 +40,7 @@ class ServedTls:
         self._current = current
         self._load = load
         self._is_our_own = is_our_own
-        files = [current.cert_file, current.key_file, *([ca_file] if ca_file else [])]
+        files = [current.cert_file, current.key_file, *filter(None, (ca_file, current.state_file))]
         self._files = WatchedFiles(files)
         self._next_renewal_try: datetime | None = None
 
@@ -67,7 +67,9 @@ class ServedTls:
         self._next_renewal_try = None
 
     def _renewal_is_due(self, now: datetime) -> bool:
-        if not self._is_our_own or self._current.not_after - now >= LIFETIME / 3:
+        again_at = self._current.look_again_at
+        time_has_come = again_at is not None and now >= again_at
+        if not self._is_our_own or (self._current.not_after - now >= LIFETIME / 3 and not time_has_come):
             return False
         if self._next_renewal_try is not None and now < self._next_renewal_try:
             return False

@@ -6,8 +6,8 @@ Two ways to have one:
   else the CA at the end of the chain file, else the leaf itself; then ``pin_is_leaf`` is true and
   every token made is void once that leaf is replaced.
 * **our own**, for a newcomer: a server CA (a stranger to the agent CA) and a certificate for the names
-  of this host. It is issued again, for the *same key*, when less than a third of its life is left
-  or a wanted name is missing; the CA, and so every pin handed out, stays.
+  of this host. It is issued again, for the *same key*, when less than a third of its life is left,
+  a wanted name is missing, or another server CA signs (``server_ca``); pins handed out stay good as long as their CA.
 
 The server's own key is not sealed: the TLS library reads the file itself. It is 0600 in a 0700 folder.
 """
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -29,18 +30,16 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ct_ops_server.authority import files
 from ct_ops_server.authority.errors import AuthorityError
-from ct_ops_server.authority.root import BACKDATED, Root, RootName, load_or_create_root
+from ct_ops_server.authority.root import BACKDATED, Root
 from ct_ops_server.authority.sealing import SealingSecret
+from ct_ops_server.authority.server_ca import STATE_FILE, ServerCas, open_server_cas
 
 LIFETIME = timedelta(days=397)
 """What browsers still accept."""
 
-_ROOT_NAME = RootName(
-    "server-ca",
-    "CT-Ops Server CA",
-    "the server CA, which agents pin; it is good for ten years",
-    key_in_name=True,
-)
+MOST_ANCHORS = 8
+"""Agents believe no more at once."""
+
 _MAX_COMMON_NAME = 64
 _SERVER_ONLY = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
 
@@ -59,6 +58,12 @@ class ServerTls:
     pin_is_leaf: bool
     """The pin is the server certificate's own and ends with it."""
     not_after: datetime
+    anchors: tuple[bytes, ...] = ()
+    """The CAs (DER) that agents shall believe, the one that signs first. Empty: the pin is the certificate's own."""
+    state_file: Path | None = None
+    """Changes when a server CA takes a step; only our own have one."""
+    look_again_at: datetime | None = None
+    """When time changes something about our own server CAs."""
     made: tuple[str, ...] = ()
     """One sentence for each thing created or issued again just now."""
 
@@ -66,6 +71,12 @@ class ServerTls:
     def pin(self) -> bytes:
         """SHA-256 of ``ca_der``, 32 bytes: what enrolment tokens carry."""
         return hashlib.sha256(self.ca_der).digest()
+
+    @property
+    def published_pem(self) -> str:
+        """What first contact by pin is offered: also CAs that earlier tokens pin."""
+        others = (ssl.DER_cert_to_PEM_cert(der) for der in self.anchors if der != self.ca_der)
+        return "".join((self.ca_pem, *others))
 
     @property
     def certificate_der(self) -> bytes:
@@ -98,6 +109,8 @@ def load_configured_tls(cert_file: Path, key_file: Path, ca_file: Path | None) -
     chain = _parse_chain(cert_file, pem)
     root = _ca_at_end(chain) if ca_file is None else _ca_in_file(ca_file, chain)
     pinned = root or chain[0]
+    bundle = [] if ca_file is None else _parse_chain(ca_file, _read_named(ca_file))
+    anchors = () if root is None else (root, *(each for each in bundle if each != root and _is_ca(each)))
     return ServerTls(
         cert_file=cert_file,
         key_file=key_file,
@@ -106,6 +119,7 @@ def load_configured_tls(cert_file: Path, key_file: Path, ca_file: Path | None) -
         ca_der=pinned.public_bytes(serialization.Encoding.DER),
         pin_is_leaf=pinned == chain[0],
         not_after=chain[0].not_valid_after_utc,
+        anchors=_ders(anchors[:MOST_ANCHORS]),
     )
 
 
@@ -115,8 +129,8 @@ def load_or_create_tls(
     """Return our own certificate for ``names``, making or issuing again what is needed.
 
     Args:
-        data_dir: holds ``server-ca.crt``, ``server-ca.key``, ``server.crt`` and ``server.key``.
-        secret: seals the server CA's key.
+        data_dir: holds the server CAs' files, ``server.crt`` and ``server.key``.
+        secret: seals the server CAs' keys.
         names: DNS names and addresses, canonical (``host_names``); the first DNS name becomes the CN.
         now: the moment of signing.
 
@@ -124,29 +138,38 @@ def load_or_create_tls(
         WrongSecretError: the CA's key is sealed with another secret.
         AuthorityError: a file is damaged or unreadable, or the CA is not valid now.
     """
-    root = load_or_create_root(data_dir, _ROOT_NAME, secret, now=now)
-    root.check_dates(now)
+    cas = open_server_cas(data_dir, secret, now=now)
     cert_file, key_file = data_dir / "server.crt", data_dir / "server.key"
     key = _load_or_create_server_key(key_file)
-    old = _load_own_certificate(cert_file)
-    why = reason_to_issue(old, root=root.certificate, key=key.public_key(), names=names, now=now)
-    made = list(root.made)
-    if why is None and old is not None:
-        certificate = old
-    else:
-        certificate = make_server_certificate(root, key.public_key(), names, now=now)
-        files.replace_private(cert_file, certificate.public_bytes(serialization.Encoding.PEM))
-        made.append(f"{cert_file}: the server's certificate ({why}).")
+    chain, made = _issue_if_due(cert_file, cas, key.public_key(), names, now)
     return ServerTls(
         cert_file=cert_file,
         key_file=key_file,
-        chain_pem=certificate.public_bytes(serialization.Encoding.PEM).decode(),
-        ca_pem=root.pem,
-        ca_der=root.der,
+        chain_pem=_to_pem(chain),
+        ca_pem=cas.signs.pem,
+        ca_der=cas.signs.der,
         pin_is_leaf=False,
-        not_after=certificate.not_valid_after_utc,
-        made=tuple(made),
+        not_after=chain[0].not_valid_after_utc,
+        anchors=_ders(cas.announced),
+        state_file=data_dir / STATE_FILE,
+        look_again_at=cas.look_again_at(),
+        made=(*cas.made, *made),
     )
+
+
+def _issue_if_due(
+    cert_file: Path, cas: ServerCas, key: ec.EllipticCurvePublicKey, names: Sequence[str], now: datetime
+) -> tuple[list[x509.Certificate], list[str]]:
+    """Return the chain to serve, and what was made for it: the certificate, then what vouches for its CA."""
+    old = _load_own_chain(cert_file)
+    leaf = old[0] if old else None
+    why = reason_to_issue(leaf, root=cas.signs.certificate, key=key, names=names, now=now)
+    if leaf is None or why is not None:
+        leaf = make_server_certificate(cas.signs, key, names, now=now)
+    chain = [leaf, *cas.crosses]
+    if chain != old:
+        files.replace_private(cert_file, _to_pem(chain).encode())
+    return chain, [] if why is None else [f"{cert_file}: the server's certificate ({why})."]
 
 
 def reason_to_issue(
@@ -211,9 +234,17 @@ def _load_or_create_server_key(path: Path) -> ec.EllipticCurvePrivateKey:
     return key
 
 
-def _load_own_certificate(path: Path) -> x509.Certificate | None:
+def _load_own_chain(path: Path) -> list[x509.Certificate]:
     pem = files.load_private(path)
-    return None if pem is None else _parse_chain(path, pem)[0]
+    return [] if pem is None else _parse_chain(path, pem)
+
+
+def _to_pem(chain: Sequence[x509.Certificate]) -> str:
+    return "".join(each.public_bytes(serialization.Encoding.PEM).decode() for each in chain)
+
+
+def _ders(certificates: Sequence[x509.Certificate]) -> tuple[bytes, ...]:
+    return tuple(each.public_bytes(serialization.Encoding.DER) for each in certificates)
 
 
 def _read_named(path: Path) -> bytes:

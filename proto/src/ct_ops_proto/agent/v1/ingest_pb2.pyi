@@ -570,6 +570,7 @@ class HeartbeatRequest(_message.Message):
     BATCH_FIELD_NUMBER: _builtins.int
     RENEWAL_FIELD_NUMBER: _builtins.int
     CLOCK_SKEW_MS_FIELD_NUMBER: _builtins.int
+    ANCHORS_FIELD_NUMBER: _builtins.int
     COLLECTORS_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     """first frame of a stream: the agent token (JWT); later frames: the agent id"""
@@ -609,6 +610,10 @@ class HeartbeatRequest(_message.Message):
         """asks for credentials beside the frame it comes with"""
 
     @_builtins.property
+    def anchors(self) -> Global___AnchorReport:
+        """first frame of a stream, and the one after an announcement was dealt with"""
+
+    @_builtins.property
     def collectors(self) -> Global___CollectorReport:
         """first frame of a stream, and again when it changed"""
 
@@ -636,11 +641,12 @@ class HeartbeatRequest(_message.Message):
         batch: Global___Batch | None = ...,
         renewal: Global___RenewalRequest | None = ...,
         clock_skew_ms: _builtins.int | None = ...,
+        anchors: Global___AnchorReport | None = ...,
         collectors: Global___CollectorReport | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_clock_skew_ms", b"_clock_skew_ms", "batch", b"batch", "clock_skew_ms", b"clock_skew_ms", "collectors", b"collectors", "hello", b"hello", "renewal", b"renewal"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_clock_skew_ms", b"_clock_skew_ms", "anchors", b"anchors", "batch", b"batch", "clock_skew_ms", b"clock_skew_ms", "collectors", b"collectors", "hello", b"hello", "renewal", b"renewal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clock_skew_ms", b"_clock_skew_ms", "agent_id", b"agent_id", "agent_version", b"agent_version", "arch", b"arch", "batch", b"batch", "check_results", b"check_results", "clock_skew_ms", b"clock_skew_ms", "collectors", b"collectors", "cpu_percent", b"cpu_percent", "disk_percent", b"disk_percent", "disks", b"disks", "hello", b"hello", "memory_percent", b"memory_percent", "network_interfaces", b"network_interfaces", "os", b"os", "os_version", b"os_version", "pinned_server_cert_fingerprint", b"pinned_server_cert_fingerprint", "query_results", b"query_results", "renewal", b"renewal", "task_progress", b"task_progress", "task_results", b"task_results", "timestamp_unix", b"timestamp_unix", "uptime_seconds", b"uptime_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clock_skew_ms", b"_clock_skew_ms", "agent_id", b"agent_id", "agent_version", b"agent_version", "anchors", b"anchors", "arch", b"arch", "batch", b"batch", "check_results", b"check_results", "clock_skew_ms", b"clock_skew_ms", "collectors", b"collectors", "cpu_percent", b"cpu_percent", "disk_percent", b"disk_percent", "disks", b"disks", "hello", b"hello", "memory_percent", b"memory_percent", "network_interfaces", b"network_interfaces", "os", b"os", "os_version", b"os_version", "pinned_server_cert_fingerprint", b"pinned_server_cert_fingerprint", "query_results", b"query_results", "renewal", b"renewal", "task_progress", b"task_progress", "task_results", b"task_results", "timestamp_unix", b"timestamp_unix", "uptime_seconds", b"uptime_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__clock_skew_ms: _TypeAlias = _typing.Literal["clock_skew_ms"]  # noqa: Y015
     _WhichOneofArgType__clock_skew_ms: _TypeAlias = _typing.Literal["_clock_skew_ms", b"_clock_skew_ms"]  # noqa: Y015
@@ -672,6 +678,7 @@ class HeartbeatResponse(_message.Message):
     BATCH_ACK_FIELD_NUMBER: _builtins.int
     RENEWED_FIELD_NUMBER: _builtins.int
     SERVER_TIME_MS_FIELD_NUMBER: _builtins.int
+    ANCHORS_FIELD_NUMBER: _builtins.int
     DEFINITIONS_FIELD_NUMBER: _builtins.int
     ok: _builtins.bool
     command: _builtins.str
@@ -711,6 +718,10 @@ class HeartbeatResponse(_message.Message):
     @_builtins.property
     def renewed(self) -> Global___RenewalResponse: ...
     @_builtins.property
+    def anchors(self) -> Global___AnchorBundle:
+        """when the agent's last report names other ones; absent: no news"""
+
+    @_builtins.property
     def definitions(self) -> Global___Definitions:
         """the checks of this agent, whole; absent: no news"""
 
@@ -737,11 +748,12 @@ class HeartbeatResponse(_message.Message):
         batch_ack: Global___BatchAck | None = ...,
         renewed: Global___RenewalResponse | None = ...,
         server_time_ms: _builtins.int = ...,
+        anchors: Global___AnchorBundle | None = ...,
         definitions: Global___Definitions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["batch_ack", b"batch_ack", "definitions", b"definitions", "pending_task", b"pending_task", "renewed", b"renewed", "welcome", b"welcome"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["anchors", b"anchors", "batch_ack", b"batch_ack", "definitions", b"definitions", "pending_task", b"pending_task", "renewed", b"renewed", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_ca_cert_pem", b"agent_ca_cert_pem", "batch_ack", b"batch_ack", "cancel_task_ids", b"cancel_task_ids", "cancel_terminal_sessions", b"cancel_terminal_sessions", "checks", b"checks", "command", b"command", "command_payload", b"command_payload", "definitions", b"definitions", "download_url", b"download_url", "latest_version", b"latest_version", "ok", b"ok", "pending_client_cert_not_after_unix", b"pending_client_cert_not_after_unix", "pending_client_cert_pem", b"pending_client_cert_pem", "pending_queries", b"pending_queries", "pending_server_cert_pem", b"pending_server_cert_pem", "pending_task", b"pending_task", "pending_terminal_sessions", b"pending_terminal_sessions", "renewed", b"renewed", "server_time_ms", b"server_time_ms", "update_available", b"update_available", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_ca_cert_pem", b"agent_ca_cert_pem", "anchors", b"anchors", "batch_ack", b"batch_ack", "cancel_task_ids", b"cancel_task_ids", "cancel_terminal_sessions", b"cancel_terminal_sessions", "checks", b"checks", "command", b"command", "command_payload", b"command_payload", "definitions", b"definitions", "download_url", b"download_url", "latest_version", b"latest_version", "ok", b"ok", "pending_client_cert_not_after_unix", b"pending_client_cert_not_after_unix", "pending_client_cert_pem", b"pending_client_cert_pem", "pending_queries", b"pending_queries", "pending_server_cert_pem", b"pending_server_cert_pem", "pending_task", b"pending_task", "pending_terminal_sessions", b"pending_terminal_sessions", "renewed", b"renewed", "server_time_ms", b"server_time_ms", "update_available", b"update_available", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1292,6 +1304,88 @@ class RenewalResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RenewalResponse: _TypeAlias = RenewalResponse  # noqa: Y015
+
+@_typing.final
+class AnchorBundle(_message.Message):
+    """---- Trust anchors (HeartbeatRequest 104, HeartbeatResponse 104; feature "anchors") ----------------
+
+    The server CAs that agents shall believe, whole. It counts only on a stream over TLS that was verified by what the
+    agent believes already, and never against what an operator configured on the host.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CERTIFICATES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def certificates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """DER, the one that signs first; at most 8"""
+
+    def __init__(
+        self,
+        *,
+        certificates: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificates", b"certificates"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnchorBundle: _TypeAlias = AnchorBundle  # noqa: Y015
+
+@_typing.final
+class AnchorReport(_message.Message):
+    """Which server CAs an agent believes: so the server knows who can follow when it changes its own."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Source:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _SourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[AnchorReport._Source.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        SOURCE_UNSPECIFIED: AnchorReport._Source.ValueType  # 0
+        LEARNT: AnchorReport._Source.ValueType  # 1
+        """at first contact or from an AnchorBundle: it learns on"""
+        OPERATOR: AnchorReport._Source.ValueType  # 2
+        """a file that somebody configured on the host: it does not learn"""
+        HOST: AnchorReport._Source.ValueType  # 3
+        """the host's own roots: it does not learn"""
+        UNVERIFIED: AnchorReport._Source.ValueType  # 4
+        """whatever was shown at first contact (tls_skip_verify): it does not learn"""
+
+    class Source(_Source, metaclass=_SourceEnumTypeWrapper): ...
+    SOURCE_UNSPECIFIED: AnchorReport.Source.ValueType  # 0
+    LEARNT: AnchorReport.Source.ValueType  # 1
+    """at first contact or from an AnchorBundle: it learns on"""
+    OPERATOR: AnchorReport.Source.ValueType  # 2
+    """a file that somebody configured on the host: it does not learn"""
+    HOST: AnchorReport.Source.ValueType  # 3
+    """the host's own roots: it does not learn"""
+    UNVERIFIED: AnchorReport.Source.ValueType  # 4
+    """whatever was shown at first contact (tls_skip_verify): it does not learn"""
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    BELIEVED_FIELD_NUMBER: _builtins.int
+    source: Global___AnchorReport.Source.ValueType
+    @_builtins.property
+    def believed(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """SHA-256 of the DER form; of many roots only those that the server announced"""
+
+    def __init__(
+        self,
+        *,
+        source: Global___AnchorReport.Source.ValueType = ...,
+        believed: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["believed", b"believed", "source", b"source"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AnchorReport: _TypeAlias = AnchorReport  # noqa: Y015
 
 @_typing.final
 class Batch(_message.Message):
