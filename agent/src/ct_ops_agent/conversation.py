@@ -171,6 +171,7 @@ class Conversation:
         stream: HeartbeatStream,
         identity: Identity,
         events: StreamEvents,
+        *,
         anchors: StreamAnchors,
     ) -> None:
         self._parts = parts

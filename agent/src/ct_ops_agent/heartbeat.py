@@ -44,7 +44,7 @@ class Heartbeat:
         async with self._connect(route, identity) as session:
             stream = session.open_heartbeat()
             anchors = StreamAnchors(route, self._parts.prove)
-            conversation = Conversation(self._parts, session, stream, identity, events, anchors)
+            conversation = Conversation(self._parts, session, stream, identity, events, anchors=anchors)
             try:
                 await conversation.open()
                 _log.info("connected to %s as agent %s", ", ".join(route.addresses), identity.agent_id)
@@ -67,7 +67,7 @@ class Heartbeat:
             # Work would be cut off before it has begun, and the outbox belongs to the daemon.
             parts = replace(self._parts, works=WorkUndone(), delivery=NothingToDeliver())
             anchors = StreamAnchors(route, parts.prove)
-            conversation = Conversation(parts, session, stream, identity, _Nobody(), anchors)
+            conversation = Conversation(parts, session, stream, identity, _Nobody(), anchors=anchors)
             try:
                 return await conversation.open()
             finally:

@@ -198,6 +198,9 @@ class Events:
     def renewed(self, _identity: Identity) -> None:
         raise AssertionError("nothing is renewed")
 
+    def trusts(self, _roots_pem: str) -> None:
+        raise AssertionError("nothing is announced")
+
 
 @pytest.fixture
 async def play() -> AsyncIterator[Play]:

@@ -201,12 +201,16 @@ class Events:
 
     acknowledgements: list[Acknowledgement] = field(default_factory=list)
     identities: list[Identity] = field(default_factory=list)
+    roots: list[str] = field(default_factory=list)
 
     def acknowledged(self, news: Acknowledgement) -> None:
         self.acknowledgements.append(news)
 
     def renewed(self, identity: Identity) -> None:
         self.identities.append(identity)
+
+    def trusts(self, roots_pem: str) -> None:
+        self.roots.append(roots_pem)
 
 
 async def run_until_error(beat: Heartbeat) -> int:
