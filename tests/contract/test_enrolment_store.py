@@ -254,6 +254,19 @@ async def test_a_live_holder_elsewhere_is_more_serious_than_a_dead_one_here(stor
     assert Collision("b", live=True, same_address=False) == found
 
 
+async def test_what_was_carried_here_shares_no_address_with_another(store: StoreUnderTest) -> None:
+    """It came from none: a live host of that name is no live twin for it."""
+    await store.presence.renew_lease("worker-1")
+    token = await create_token(store.tokens)
+    carried = replace(APPLICATION, observed_address="")
+    await store.enrolment.admit(new_agent("a", application=carried, token_id=token), leaf=None)
+    await open_stream(store, "a")
+
+    assert Collision("a", live=True, same_address=False) == await collision_of(
+        store, replace(carried, key_id="key-new")
+    )
+
+
 async def test_a_revoked_holder_of_a_hostname_is_no_collision(store: StoreUnderTest) -> None:
     """Whoever was revoked is out of the way."""
     await enrol(store, "a", status=AgentStatus.REVOKED)

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
+from ct_ops_server.enrolment.carried_ports import CarriedStore
 from ct_ops_server.enrolment.model import Application, LeafRecord, NewAgent, TokenTerms
 from ct_ops_server.enrolment.ports import EnrolmentStore
 from ct_ops_server.enrolment.token_ports import RefusalStore, TokenStore
@@ -72,6 +73,7 @@ class StoreUnderTest:
     enrolment: EnrolmentStore
     tokens: TokenStore
     refusals: RefusalStore
+    carried: CarriedStore
     endings: EndingStore
     deliveries: DeliveryStore
     checks: CheckStore

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from ct_ops_proto.enrolment_token import secret_digest
+from ct_ops_server.enrolment.carried_ports import AnsweredRequest
 from ct_ops_server.enrolment.model import (
     AdmittedAgent,
     Application,
@@ -90,6 +91,18 @@ class MemoryStore(MemoryTokens):
         self._leases: dict[str, datetime] = {}
         self._deleted: list[tuple[str, DeletedAgent]] = []
         self._endings: list[tuple[int, str, str, datetime]] = []
+        self._answered: dict[str, AnsweredRequest] = {}
+
+    # CarriedStore
+
+    async def find_answered(self, request_id: str) -> AnsweredRequest | None:
+        return self._answered.get(request_id)
+
+    async def record_answered(self, answered: AnsweredRequest) -> bool:
+        if answered.request_id in self._answered:
+            return False
+        self._answered[answered.request_id] = answered
+        return True
 
     def snapshot(self) -> StoreState:
         """Return a backup."""
@@ -272,7 +285,7 @@ class MemoryStore(MemoryTokens):
             return Findings(known=known, token=token)
         return Findings(
             token=token,
-            collision=None if token is None else self._collision(application),
+            collision=self._collision(application),
             key_is_barred=self._is_barred(application.key_id),
             leaf_agent_is_taken=self._is_taken(application.leaf_agent_id),
         )
@@ -343,7 +356,8 @@ class MemoryStore(MemoryTokens):
             Collision(
                 row.id,
                 self._is_online(row),
-                (theirs.hostname, theirs.observed_address)
+                bool(application.observed_address)
+                and (theirs.hostname, theirs.observed_address)
                 == (application.hostname, application.observed_address),
                 bool(application.machine_id) and theirs.machine_id == application.machine_id,
             )

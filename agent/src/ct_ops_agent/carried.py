@@ -37,7 +37,7 @@ _MOST_ADDRESSES = 256
 
 
 @dataclass(frozen=True)
-class Anchors:
+class Vouchers:
     """What this host knows of the server that it shall believe; empty: nothing."""
 
     pin: str = ""
@@ -59,7 +59,7 @@ class CarriedAdmission:
 
     identity: Identity
     route: StoredRoute
-    is_anchored: bool
+    is_vouched_for: bool
     """The server was known; ``False``: its fingerprint has to be compared by eye."""
 
 
@@ -102,7 +102,7 @@ def make_request(
 
 
 def judge_reply(
-    reply: CarriedReply, keys: KeyPair | None, waiting: OpenRequests, anchors: Anchors, *, now_unix: float
+    reply: CarriedReply, keys: KeyPair | None, waiting: OpenRequests, vouchers: Vouchers, *, now_unix: float
 ) -> CarriedAdmission:
     """Decide what a reply means.
 
@@ -110,7 +110,7 @@ def judge_reply(
         reply: as it was carried here.
         keys: this agent's key pair; ``None``: it has none.
         waiting: the requests that wait for a reply.
-        anchors: what is known of the server.
+        vouchers: what is known of the server.
         now_unix: this host's clock.
 
     Raises:
@@ -126,7 +126,7 @@ def judge_reply(
         raise _refused("reply_for_another_key", _ANOTHER_KEY) from error
     if life.not_after_unix <= now_unix:
         raise _refused("reply_expired", _expired(life.not_after_unix, now_unix))
-    roots, is_anchored = _believable(reply, anchors)
+    roots, is_vouched_for = _believable(reply, vouchers)
     identity = Identity(
         agent_id=reply.agent_id,
         agent_token=Secret(reply.agent_token),
@@ -136,7 +136,7 @@ def judge_reply(
         leaf_not_after_unix=life.not_after_unix,
         leaf_not_before_unix=life.not_before_unix,
     )
-    return CarriedAdmission(identity, StoredRoute(reply.addresses, "", roots), is_anchored)
+    return CarriedAdmission(identity, StoredRoute(reply.addresses, "", roots), is_vouched_for)
 
 
 def parse_pin(text: str) -> str:
@@ -157,27 +157,27 @@ def ca_digests(pem: str) -> tuple[bytes, ...]:
     return tuple(hashlib.sha256(der).digest() for der in _certificates(pem))
 
 
-def _believable(reply: CarriedReply, anchors: Anchors) -> tuple[str, bool]:
+def _believable(reply: CarriedReply, vouchers: Vouchers) -> tuple[str, bool]:
     """Return the roots that are believed from now on, and whether they were known.
 
     Of several only those that are known: whoever could add one to the reply could stand in for the server.
     """
     offered = _certificates(reply.server_ca_pem)
-    pin = anchors.pin or anchors.hint.hex()
+    pin = vouchers.pin or vouchers.hint.hex()
     if pin:
         return _roots(
             [der for der in offered if hashlib.sha256(der).hexdigest().startswith(pin)], _PIN_DIFFERS
         ), True
-    known, sentence = _known(anchors)
+    known, sentence = _known(vouchers)
     if known:
         return _roots([der for der in offered if der in known], sentence), True
     return _roots(offered, _NO_CA), False
 
 
-def _known(anchors: Anchors) -> tuple[list[bytes], str]:
-    if anchors.configured_pem:
-        return _certificates(anchors.configured_pem), _CONFIGURED_DIFFERS
-    return _certificates(anchors.known_pem), _KNOWN_DIFFERS
+def _known(vouchers: Vouchers) -> tuple[list[bytes], str]:
+    if vouchers.configured_pem:
+        return _certificates(vouchers.configured_pem), _CONFIGURED_DIFFERS
+    return _certificates(vouchers.known_pem), _KNOWN_DIFFERS
 
 
 def _roots(chosen: list[bytes], sentence: str) -> str:

@@ -125,7 +125,7 @@ def install_reply(config: AgentConfig, file: Path, pin: str) -> tuple[CarriedRep
         EnrolmentRefusedError: it is no reply, or not one for this host; nothing was changed.
         DataDirectoryError: the file or the data directory cannot be used.
     """
-    from ct_ops_agent.carried import Anchors, judge_reply, parse_pin  # noqa: PLC0415 - loads cryptography
+    from ct_ops_agent.carried import Vouchers, judge_reply, parse_pin  # noqa: PLC0415 - loads cryptography
 
     typed = parse_pin(pin) if pin else ""
     reply = _read_reply(file)
@@ -134,14 +134,14 @@ def install_reply(config: AgentConfig, file: Path, pin: str) -> tuple[CarriedRep
     with acting_as_owner(directory), locked_directory(directory):
         keys, store = load_key_pair(directory), CredentialStore(directory)
         hint = config.enrolment_token.hint if config.enrolment_token else None
-        anchors = Anchors(
+        vouchers = Vouchers(
             pin=typed,
             hint=hint.ca_sha256 if hint else b"",
             configured_pem=configured,
             known_pem=store.load(keys).route.trust_bundle_pem,
         )
         waiting = load_open_requests(directory)
-        admission = judge_reply(reply, keys, waiting, anchors, now_unix=time.time())
+        admission = judge_reply(reply, keys, waiting, vouchers, now_unix=time.time())
         store.keep_admission(admission.identity, admission.route)
         forget_open_requests(directory)
     return reply, admission
@@ -191,7 +191,7 @@ def _say_reply(reply: CarriedReply, admission: CarriedAdmission) -> None:
     click.echo(f"  key            {fingerprint(bytes.fromhex(identity.keys.key_id))}")
     for digest in ca_digests(route.trust_bundle_pem):
         click.echo(f"  server's CA    {fingerprint(digest)}")
-    if not admission.is_anchored:
+    if not admission.is_vouched_for:
         click.echo(
             "Nothing on this host vouches for that server: compare its fingerprint with what ct-ops-server enrol sign "
             "printed. If it is another one, do not start the agent; make a new request, and give --pin with its reply.",
