@@ -1,22 +1,24 @@
-"""Enrolment by files that are carried: the commands of both halves, real TLS afterwards, both databases."""
+"""Enrolment by files that are carried: real TLS afterwards, both databases, and whoever had the stick meanwhile."""
 
 from __future__ import annotations
 
-import asyncio
-import os
-import stat
-import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agent_world import live
+from carried_files import edited
 from ct_ops_agent.cli.enrol import install_reply, write_request
 from ct_ops_agent.config.schema import AgentConfig
-from real_server import RealServer
+from ct_ops_agent.errors import EnrolmentRefusedError
+from ct_ops_proto.carried_enrolment import parse_request
+from ct_ops_server.config.schema import Settings
+from real_server import RealServer, real_server, settings_for
 
 
 def config_of(folder: Path, hostname: str = "island-1") -> AgentConfig:
@@ -26,7 +28,7 @@ def config_of(folder: Path, hostname: str = "island-1") -> AgentConfig:
         ca_cert_file=None,
         tls_skip_verify=False,
         enrolment_token=None,
-        data_dir=folder / "agent",
+        data_dir=folder / hostname,
         heartbeat_interval=timedelta(seconds=30),
         tags=(),
         hostname=hostname,
@@ -34,64 +36,265 @@ def config_of(folder: Path, hostname: str = "island-1") -> AgentConfig:
 
 
 @dataclass
-class Stick:
-    """A stick that is carried between a host and a server."""
+class Island:
+    """A host that no server reaches, and what is carried there and back."""
 
-    folder: Path
     config: AgentConfig
-    server: RealServer
 
     @property
     def request(self) -> Path:
-        return self.folder / "island-1.json"
+        """The file that is carried to a server."""
+        return self.config.data_dir.with_suffix(".json")
 
     @property
     def reply(self) -> Path:
-        return self.folder / "island-1.reply.json"
+        """The file that is carried back."""
+        return self.config.data_dir.with_suffix(".reply.json")
 
-    async def sign(self, *options: str) -> tuple[int, str, str]:
-        """Run ``ct-ops-server enrol sign`` beside the running server."""
-        environment = {
-            "PATH": os.environ["PATH"],
-            "INGEST_DATA_DIR": str(self.server.settings.data_dir),
-            "DATABASE_URL": self.server.settings.database_url,
-        }
-        arguments = ("enrol", "sign", str(self.request), "-o", str(self.reply), *options)
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "ct_ops_server",
-            *arguments,
-            env=environment,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        output, errors = await process.communicate()
-        return process.returncode or 0, output.decode(), errors.decode()
+    def ask(self) -> None:
+        """Make a request."""
+        write_request(self.config, self.request)
 
-    async def agent(self) -> dict[str, Any]:
-        """Return what operators see of the only agent."""
-        (found,) = await self.server.ask("GET", "/v1/agents")
-        shown: dict[str, Any] = await self.server.ask("GET", f"/v1/agents/{found['id']}")
-        return shown
+    async def signed_by(self, server: RealServer, **terms: Any) -> dict[str, Any]:
+        """Have the request signed, keep the reply, and return what the server says."""
+        body = {"actor": "test", "request": self.request.read_text(), "approve": True} | terms
+        answer: dict[str, Any] = await server.ask("POST", "/v1/carried-requests", body)
+        self.reply.write_text(answer.get("reply") or "")
+        return answer
+
+    def install(self, pin: str = "") -> str:
+        """Install the reply; return the agent's id."""
+        return install_reply(self.config, self.reply, pin)[1].identity.agent_id
+
+    def refusal(self, pin: str = "") -> str:
+        """Return why the reply is refused."""
+        with pytest.raises(EnrolmentRefusedError) as refused:
+            self.install(pin)
+        return refused.value.refusal.reason
+
+    def files(self) -> dict[str, bytes]:
+        """Return what is in the data directory."""
+        return {file.name: file.read_bytes() for file in self.config.data_dir.iterdir()}
 
 
 @pytest.fixture
-def stick(tmp_path: Path, server: RealServer) -> Stick:
-    folder = tmp_path / "stick"
-    folder.mkdir()
-    return Stick(folder, config_of(tmp_path), server)
+def island(tmp_path: Path) -> Island:
+    made = Island(config_of(tmp_path))
+    made.ask()
+    return made
 
 
-async def test_a_host_enrols_by_sneakernet_and_its_first_stream_is_accepted(stick: Stick) -> None:
+async def shown(server: RealServer, agent_id: str) -> dict[str, Any]:
+    """Return what operators see of an agent."""
+    found: dict[str, Any] = await server.ask("GET", f"/v1/agents/{agent_id}")
+    return found
+
+
+async def refused_reasons(server: RealServer) -> list[str]:
+    """Return the reasons in the refusals."""
+    return [each["reason"] for each in await server.ask("GET", "/v1/refusals")]
+
+
+async def test_a_host_enrols_by_sneakernet_and_its_first_stream_is_accepted(
+    server: RealServer, island: Island
+) -> None:
     """Request, signature, reply: then heartbeats are stored over mTLS, without any token."""
-    write_request(stick.config, stick.request)
-    code, said, _ = await stick.sign("--approve", "--tag", "site:island")
-    _, admission = install_reply(stick.config, stick.reply, "")
-    await live(stick.config, until=1)
-    agent = await stick.agent()
+    answer = await island.signed_by(server, tags={"site": "island"})
+    agent_id = island.install(answer["ca_sha256"])
+    await live(island.config, until=1)
+    agent = await shown(server, agent_id)
 
-    assert (0, True) == (code, admission.identity.agent_id in said)
+    assert ("active", agent_id) == (answer["status"], answer["agent_id"])
     assert ("island-1", {"site": "island"}) == (agent["hostname"], agent["tags"])
     assert agent["vitals"]
-    assert 0o600 == stat.S_IMODE(stick.reply.stat().st_mode)
+    assert ["active"] == [change["status"] for change in agent["history"]]
+
+
+async def test_a_host_that_waits_is_signed_after_its_approval(server: RealServer, island: Island) -> None:
+    """The same file, the same agent."""
+    waiting = await island.signed_by(server, approve=False)
+    await server.ask("POST", f"/v1/agents/{waiting['agent_id']}/approve", {"actor": "test"})
+    answer = await island.signed_by(server, approve=False)
+    agent_id = island.install()
+    await live(island.config, until=1)
+
+    assert (("pending", None), agent_id) == ((waiting["status"], waiting["reply"]), waiting["agent_id"])
+    assert "active" == answer["status"]
+    assert (await shown(server, agent_id))["vitals"]
+
+
+@pytest.mark.parametrize("hours", [-9, 9])
+async def test_a_server_whose_clock_is_hours_off_is_no_obstacle(
+    settings: Settings, island: Island, hours: int
+) -> None:
+    """Its leaf begins in this host's future, or long ago; the stream is accepted by the server's own time."""
+    # Its own certificates are of a time that this host knows: else no clock of the agent's could verify them.
+    clock = [datetime.now(UTC) + timedelta(hours=min(hours, 0))]
+    async with real_server(settings, now=lambda: clock[0]) as server:
+        clock[0] += timedelta(hours=max(hours, 0))
+        await island.signed_by(server)
+        agent_id = island.install()
+        await live(island.config, until=1)
+
+        assert (await shown(server, agent_id))["vitals"]
+
+
+async def test_a_server_whose_clock_was_ahead_when_it_signed_gives_another_leaf(
+    sqlite_server_clock: tuple[RealServer, list[datetime]], island: Island
+) -> None:
+    """Set right since, it finds the leaf not valid yet: the agent proves its key and gets one that is."""
+    server, clock = sqlite_server_clock
+    clock[0] += timedelta(hours=9)
+    await island.signed_by(server)
+    agent_id = island.install()
+    clock[0] -= timedelta(hours=9)
+    await live(island.config, until=1)
+
+    assert (await shown(server, agent_id))["vitals"]
+
+
+@pytest.fixture
+async def sqlite_server_clock(tmp_path: Path) -> AsyncIterator[tuple[RealServer, list[datetime]]]:
+    clock = [datetime.now(UTC)]
+    async with real_server(settings_for(tmp_path / "server"), now=lambda: clock[0]) as server:
+        yield server, clock
+
+
+async def test_attack_a_request_is_replayed_after_its_agent_was_deleted(
+    server: RealServer, island: Island
+) -> None:
+    """The operator who signs it is told, and so are the refusals."""
+    first = await island.signed_by(server)
+    again = await island.signed_by(server)
+    await server.ask("DELETE", f"/v1/agents/{first['agent_id']}", {"actor": "test"})
+    replayed = await island.signed_by(server)
+
+    assert (False, True) == (first["answered_before"], again["answered_before"])
+    assert "request_replayed" == replayed["error"]["code"]
+    assert ["request_replayed"] == await refused_reasons(server)
+    assert [] == await server.ask("GET", "/v1/agents")
+
+
+async def test_attack_a_request_is_edited_on_the_stick(sqlite_server: RealServer, island: Island) -> None:
+    """Another hostname, to be approved by its good name."""
+    request = parse_request(island.request.read_bytes())
+    island.request.write_text(edited(request, hostname="payroll-1"))
+    answer = await island.signed_by(sqlite_server)
+
+    assert "request_altered" == answer["error"]["code"]
+    assert "find out who had the stick" in answer["error"]["message"]
+    assert ["request_altered"] == await refused_reasons(sqlite_server)
+
+
+async def test_attack_replies_are_swapped_between_two_hosts(
+    sqlite_server: RealServer, island: Island, tmp_path: Path
+) -> None:
+    """Each installs only its own, and neither is changed by the other's."""
+    other = Island(config_of(tmp_path, "island-2"))
+    other.ask()
+    await island.signed_by(sqlite_server)
+    twin = await other.signed_by(sqlite_server)  # both are this machine, so an operator has to look
+    await sqlite_server.ask("POST", f"/v1/agents/{twin['agent_id']}/approve", {"actor": "test"})
+    await other.signed_by(sqlite_server)
+    island.reply.rename(tmp_path / "own")
+    other.reply.rename(island.reply)
+    before = island.files()
+
+    assert "reply_not_awaited" == island.refusal()
+    assert before == island.files()
+
+
+async def test_attack_a_rogue_server_signs_what_was_on_the_stick(
+    sqlite_server: RealServer, island: Island, tmp_path: Path
+) -> None:
+    """Its leaf is for this host's key and its reply is well formed; the pin tells it from the real one."""
+    true = await island.signed_by(sqlite_server)
+    async with rogue_server(tmp_path) as rogue:
+        await island.signed_by(rogue)
+    before = island.files()
+
+    assert "reply_of_another_server" == island.refusal(pin=true["ca_sha256"])
+    assert before == island.files()
+
+
+@asynccontextmanager
+async def rogue_server(folder: Path) -> AsyncIterator[RealServer]:
+    """Run another installation."""
+    async with real_server(settings_for(folder / "rogue")) as rogue:
+        yield rogue
+
+
+async def test_attack_a_reply_is_installed_a_second_time(sqlite_server: RealServer, island: Island) -> None:
+    """What the agent has renewed since is not set back."""
+    await island.signed_by(sqlite_server)
+    island.install()
+
+    assert "reply_not_awaited" == island.refusal()
+
+
+async def test_a_host_that_was_enrolled_before_stays_the_same_agent(
+    sqlite_server: RealServer, island: Island
+) -> None:
+    """A new request for a host that lost what it was given, or is to learn another authority."""
+    await island.signed_by(sqlite_server)
+    first = island.install()
+    for name in ("agent_cert.pem", "agent_state.json"):
+        (island.config.data_dir / name).unlink()
+    island.ask()
+    await island.signed_by(sqlite_server, approve=False)
+    second = island.install()
+    await live(island.config, until=1)
+
+    assert first == second
+
+
+async def test_attack_an_enrolled_host_is_not_moved_to_another_server_without_a_pin(
+    sqlite_server: RealServer, island: Island, tmp_path: Path
+) -> None:
+    """The bundle of its first enrolment speaks against it; an operator's pin speaks for it."""
+    await island.signed_by(sqlite_server)
+    island.install()
+    island.ask()
+    async with rogue_server(tmp_path) as other:
+        answer = await island.signed_by(other)
+
+    assert "reply_of_another_server" == island.refusal()
+    assert answer["agent_id"] == island.install(answer["ca_sha256"])
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("", "malformed"),
+        ("ct_ops: enrolment-request", "malformed"),
+        ("[" * 60_000, "malformed"),
+        ("x" * 70_000, "malformed"),
+        ('{"ct_ops": "enrolment-reply"}', "malformed"),
+    ],
+)
+async def test_attack_garbage_in_place_of_a_request_is_refused(
+    sqlite_server: RealServer, text: str, code: str
+) -> None:
+    """And the next one is answered."""
+    body = {"actor": "test", "request": text}
+    answer = await sqlite_server.ask("POST", "/v1/carried-requests", body)
+
+    assert code == answer["error"]["code"]
+
+
+async def test_a_key_and_a_csr_that_do_not_belong_together_are_refused(
+    sqlite_server: RealServer, island: Island
+) -> None:
+    """As in a Register of that form."""
+    request = parse_request(island.request.read_bytes())
+    island.request.write_text(edited(request, csr=""))
+    answer = await island.signed_by(sqlite_server)
+
+    assert "malformed" == answer["error"]["code"]
+
+
+async def test_a_named_token_has_its_own_terms(sqlite_server: RealServer, island: Island) -> None:
+    """Saying both is a misunderstanding."""
+    answer = await island.signed_by(sqlite_server, token="x")
+
+    assert "a token that is named has terms of its own" in answer["error"]["message"]

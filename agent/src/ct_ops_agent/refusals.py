@@ -34,7 +34,8 @@ _SENTENCES = {
     "leaf_expired": "this agent's certificate has expired; it registers again with the same key",
     "key_mismatch": "certificate, key and agent token do not belong together; "
     "if this host was cloned, remove the copy's data directory",
-    "leaf_not_yet_valid": "this agent's certificate is not valid yet by the server's clock",
+    "leaf_not_yet_valid": "this agent's certificate is not valid yet by the server's clock; "
+    "it registers again with the same key",
     "key_replaced": "this agent has another key by now; if this host is a copy, remove its data directory",
     "proof_stale": "the server's challenge was answered too late; the agent asks for another one",
     "token_network": "this enrolment token may not be used from this network; ask for one that may",
@@ -50,7 +51,14 @@ _SENTENCES = {
 }
 
 _REGISTER_AGAIN_REASONS = frozenset(
-    {"unknown_agent", "pending", "leaf_expired", "leaf_unknown_authority", "key_mismatch"}
+    {
+        "unknown_agent",
+        "pending",
+        "leaf_expired",
+        "leaf_not_yet_valid",
+        "leaf_unknown_authority",
+        "key_mismatch",
+    }
 )
 _STAY_QUIET_REASONS = frozenset({"revoked", "rejected", "quarantined", "clock_skew", "key_replaced"})
 _LATER_REASONS = frozenset({"limit"})

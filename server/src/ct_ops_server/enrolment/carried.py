@@ -40,7 +40,8 @@ from ct_ops_server.fleet.model import AgentStatus, Tag
 
 OLDEST = timedelta(days=30)
 FUTURE_BORNE = timedelta(days=1)
-_TOKEN_LIFETIME = timedelta(hours=1)
+_TOKEN_LIFETIME = timedelta(days=2)
+"""Nobody has its secret; the end is for one that a crash left, and far enough for clocks that are hours apart."""
 _LABEL_CHARS = 100
 
 

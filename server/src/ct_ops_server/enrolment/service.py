@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 from ct_ops_proto.enrolment_token import secret_digest
 from ct_ops_server.authority.agent_token import Audience, TokenSigner
 from ct_ops_server.authority.ca import LEAF_LIFETIME, Authority, IssuedLeaf
+from ct_ops_server.authority.leaf_identity import SKEW_TOLERANCE
 from ct_ops_server.authority.public_key import PublicKey, parse_spki
 from ct_ops_server.enrolment import admission
 from ct_ops_server.enrolment.model import (
@@ -232,7 +233,9 @@ class Enrolment:
         if agent.leaf_pem is not None and agent.leaf_sha256 is not None and agent.leaf_not_after is not None:
             fresh = agent.leaf_not_after - self._now() >= _LEAF_KEPT_WHILE_LEFT
             issued_by_us = agent.leaf_authority_sha256 == self._authority.sha256
-            if (fresh and issued_by_us) or not may_sign:
+            # One of a time when our clock was ahead is refused at the door until then.
+            begun = agent.leaf_issued_at is not None and agent.leaf_issued_at <= self._now() + SKEW_TOLERANCE
+            if (fresh and begun and issued_by_us) or not may_sign:
                 return agent.leaf_pem, agent.leaf_sha256, agent.leaf_not_after
         leaf = await self._issue_and_record(agent.public_key_der, agent.id)
         return leaf.pem, leaf.sha256, leaf.not_after

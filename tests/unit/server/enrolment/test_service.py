@@ -128,6 +128,18 @@ async def test_a_proven_register_keeps_a_leaf_for_half_its_life(desk: Desk) -> N
     assert Audience.AGENT is desk.claims(old.agent_token).audience
 
 
+async def test_a_leaf_of_the_future_is_replaced_when_its_key_is_proven(desk: Desk) -> None:
+    """A server whose clock was set right does not accept it, so it does not hand it out again either."""
+    host = Host("web-1")
+    desk.later(hours=9)
+    first = await desk.enrolment.register(application(host))
+    desk.later(hours=-9)
+    second = await desk.enrolment.register(application(host, "", proven=True))
+
+    assert first.leaf_pem != second.leaf_pem
+    assert second.leaf_not_after == START + timedelta(days=90)
+
+
 async def test_coming_back_spends_no_use_of_the_token(desk: Desk) -> None:
     """A use admits a host once, however often it registers."""
     host = Host("web-1")
