@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,7 +33,8 @@ from ct_ops_server.store.database_url import PostgresTarget, SqliteTarget, Targe
 from ct_ops_server.store.dump import read_dump, write_dump
 from ct_ops_server.store.migrations import is_known
 from ct_ops_server.store.occupancy import Occupancy, occupancy_of
-from ct_ops_server.store.settling import Settled, Terms, settle
+from ct_ops_server.store.replaying import Event
+from ct_ops_server.store.settling import UNSETTLED, Settled, Terms, settle
 
 _WOULD_RESURRECT = (
     "nothing tells what was revoked or deleted since the backup, and a restore would let those hosts in again: "
@@ -65,9 +67,17 @@ class Returned:
 
 
 def return_backup(
-    settings: Settings, backup: BinaryIO, passphrase: bytes, choices: Choices, *, now: datetime
+    settings: Settings,
+    backup: BinaryIO,
+    passphrase: bytes,
+    choices: Choices,
+    *,
+    told: Callable[[About], Sequence[Event] | None],
+    now: datetime,
 ) -> Returned:
     """Make this installation the one of a backup.
+
+    ``told`` returns what was decided since the backup was made; None when nothing tells.
 
     Raises:
         BackupError: it was refused, see ``errors``; nothing was changed.
@@ -78,7 +88,8 @@ def return_backup(
         unpacked = unpack(backup, passphrase, scratch)
         target = parse_database_url(settings.database_url)
         refuse_what_cannot_be_read(unpacked.about, target)
-        if not choices.forget_revocations:
+        since = told(unpacked.about)
+        if since is None and not choices.forget_revocations:
             raise BackupError(_WOULD_RESURRECT)
         places = {
             name: belongings.place_of(name, settings)
@@ -87,7 +98,7 @@ def return_backup(
         }
         there = _what_is_there(settings, target, places, unpacked)
         there.refuse_unless(replace=choices.replace)
-        return _put_in_place(_Move(settings, target, unpacked, places, there, choices, now))
+        return _put_in_place(_Move(settings, target, unpacked, places, there, choices, since, now))
 
 
 def refuse_what_cannot_be_read(about: About, target: Target) -> None:
@@ -157,6 +168,7 @@ class _Move:
     places: dict[str, Path]
     there: _There
     choices: Choices
+    since: Sequence[Event] | None
     now: datetime
 
     @property
@@ -165,7 +177,8 @@ class _Move:
 
 
 def _put_in_place(move: _Move) -> Returned:
-    terms = Terms(copied_at_ms=move.unpacked.about.made_at_ms, keep_tokens=move.choices.keep_tokens)
+    about = move.unpacked.about
+    terms = Terms(about.made_at_ms, about.schema, move.since, keep_tokens=move.choices.keep_tokens)
     mark = move.settings.data_dir / belongings.RESTORE_MARK
     settled = None
     try:
@@ -180,7 +193,7 @@ def _put_in_place(move: _Move) -> Returned:
         if isinstance(move.target, SqliteTarget):
             _put(move.unpacked.database, move.target.path)
         else:
-            read_dump(move.target, move.unpacked.database)
+            read_dump(move.target, move.unpacked.database, revision=UNSETTLED)
         settled = settled or asyncio.run(settle(move.settings.database_url, terms))
         mark.unlink()
         _sync(move.settings.data_dir)

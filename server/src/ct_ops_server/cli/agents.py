@@ -51,12 +51,25 @@ def show(agent_name: str, *, as_json: bool) -> None:
 
 
 @agent.command()
-@_AGENT
+@click.argument("agent_name", metavar="AGENT", required=False)
+@click.option("--restored", is_flag=True, help="All that wait because they were enrolled after the backup.")
 @_reason
 @_json
-def approve(agent_name: str, reason: str, *, as_json: bool) -> None:
-    """Let a pending agent in."""
-    _decide("approve", agent_name, reason, as_json=as_json)
+def approve(agent_name: str | None, reason: str, *, restored: bool, as_json: bool) -> None:
+    """Let a pending agent in, or after a restore all whom the backup does not know."""
+    if restored == (agent_name is not None):
+        raise click.UsageError("name an AGENT, or say --restored")
+    if agent_name is not None:
+        _decide("approve", agent_name, reason, as_json=as_json)
+        return
+    from ct_ops_server.cli.admin import actor  # noqa: PLC0415  keeps --help light
+
+    approved = _ask("POST", "/v1/restored-agents/approve", {"actor": actor(), "reason": reason})
+    if as_json:
+        print_json(approved)
+    else:
+        lines = [f"{each['hostname']} ({each['id']}) is {each['status']}" for each in approved]
+        click.echo("\n".join(lines) or "nobody waits because of a restore")
 
 
 @agent.command()

@@ -94,7 +94,9 @@ def restore(
         become_owner(settings.data_dir)
         choices = Choices(replace=replace, keep_tokens=keep_tokens, forget_revocations=forget_revocations)
         with owned(settings.data_dir, patience_s=_PATIENCE_S):
-            done = return_backup(settings, opened, passphrase, choices, now=datetime.now(UTC))
+            done = return_backup(
+                settings, opened, passphrase, choices, told=lambda _: None, now=datetime.now(UTC)
+            )
     if as_json:
         print_json(_view(done))
     else:
@@ -108,6 +110,7 @@ def what_was_done(done: Returned) -> list[str]:
     if done.kept is not None:
         said.append(f"what was there is kept in {done.kept}")
     said += [f"left alone, because you look after it: {path}" for path in done.left_alone]
+    said += [f"decided again since then: {count} {what}" for what, count in done.settled.replayed.items()]
     if done.settled.tokens_revoked:
         said.append(f"{done.settled.tokens_revoked} enrolment tokens are revoked: make new ones")
     said.append("start the server; agents come back by themselves and deliver again what they still hold")
@@ -117,7 +120,7 @@ def what_was_done(done: Returned) -> list[str]:
 def _view(done: Returned) -> dict[str, object]:
     return {
         "made_at_ms": done.about.made_at_ms,
-        "schema": done.settled.schema,
+        "replayed": dict(done.settled.replayed),
         "kept": None if done.kept is None else str(done.kept),
         "left_alone": [str(path) for path in done.left_alone],
         "tokens_revoked": done.settled.tokens_revoked,

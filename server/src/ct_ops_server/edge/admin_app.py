@@ -207,6 +207,11 @@ def _add_agents(app: FastAPI, parts: AdminParts) -> None:
         shown = {} if sheet is None else health_view(sheet)
         return {**agent_view(agent), **shown, "history": [change_view(change) for change in history]}
 
+    @app.post("/v1/restored-agents/approve")
+    async def approve_restored(body: DecisionRequest) -> list[dict[str, Any]]:
+        approved = await parts.agents.approve_restored(actor=body.actor, reason=body.reason)
+        return [agent_view(agent) for agent in approved]
+
     for name, decide in decisions.items():
         app.post(f"/v1/agents/{{selector}}/{name}", name=name)(_decision(decide))
     app.delete("/v1/agents/{selector}", name="delete")(_decision(parts.agents.delete))

@@ -33,7 +33,7 @@ from ct_ops_server.enrolment.model import (
     TokenState,
     TokenTerms,
 )
-from ct_ops_server.fleet.model import AgentStatus
+from ct_ops_server.fleet.model import ENROLLED_AFTER_BACKUP, AgentStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +176,7 @@ RULES: tuple[Rule, ...] = (
         "unknown, in our leaf", "yes", "any, also none", "any",
         "pending under its own id: enrolled after the backup",
         lambda case: case.is_forgotten,
-        lambda case: Restore(str(case.application.leaf_agent_id), "enrolled after the backup"),
+        lambda case: Restore(str(case.application.leaf_agent_id), ENROLLED_AFTER_BACKUP),
     ),
     Rule(
         "unknown", "any", "none", "any", f"refused: `{Refusal.TOKEN_MISSING}`",

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from ct_ops_server.fleet.endings import TOPIC
-from ct_ops_server.fleet.model import Agent, AgentStatus, DeletedAgent, StatusChange
+from ct_ops_server.fleet.model import ENROLLED_AFTER_BACKUP, Agent, AgentStatus, DeletedAgent, StatusChange
 from ct_ops_server.fleet.ports import AgentStore
 
 
@@ -93,6 +93,17 @@ class AgentDesk:
     async def approve(self, selector: str, *, actor: str, reason: str = "") -> Agent:
         """Let a pending agent in."""
         return await self._decide(selector, _APPROVE, actor=actor, reason=reason)
+
+    async def approve_restored(self, *, actor: str, reason: str = "") -> Sequence[Agent]:
+        """Let in every agent that waits because it was enrolled after the backup; return those that were let in."""
+        waiting = await self._store.list_agents(status=AgentStatus.PENDING)
+        restored = [agent for agent in waiting if agent.evidence == ENROLLED_AFTER_BACKUP]
+        for agent in restored:
+            await self._store.change_status(
+                agent.id, allowed_from=_APPROVE.allowed_from, to=_APPROVE.to, actor=actor, reason=reason
+            )
+        self._hint(TOPIC)
+        return [await self.find(agent.id) for agent in restored]
 
     async def reject(self, selector: str, *, actor: str, reason: str = "") -> Agent:
         """Refuse a pending agent for good: its key is revoked before it was ever used."""

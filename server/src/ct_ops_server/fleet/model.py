@@ -73,6 +73,10 @@ class Frame(Struct, frozen=True):
     """The agent's clock minus ours, as the agent measured it; None when it did not."""
 
 
+ENROLLED_AFTER_BACKUP = "enrolled after the backup"
+"""The evidence of an agent whom a restored store does not know and whose leaf is ours."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tag:
     """A label on an agent. Only operators and enrolment tokens set those that select (rule 16)."""

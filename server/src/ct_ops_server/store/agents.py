@@ -100,7 +100,7 @@ class SqlAgentStore:
         async def delete(connection: AsyncConnection) -> bool:
             if await _lock_status(connection, agent_id) is None:
                 return False
-            history = encode_history(await _read_history(connection, agent_id))
+            history = encode_history(await read_history(connection, agent_id))
             await _bury(connection, agent_id, actor=actor, reason=reason, history=history)
             await connection.execute(agents.delete().where(agents.c.id == agent_id))
             await append_ending(connection, agent_id, "unknown_agent")
@@ -117,7 +117,7 @@ class SqlAgentStore:
     async def status_history(self, agent_id: str) -> Sequence[StatusChange]:
         """Oldest first."""
         async with self._database.reading() as connection:
-            return await _read_history(connection, agent_id)
+            return await read_history(connection, agent_id)
 
 
 async def append_history(
@@ -128,7 +128,8 @@ async def append_history(
     await connection.execute(status_history.insert().values(line))
 
 
-async def _read_history(connection: AsyncConnection, agent_id: str) -> list[StatusChange]:
+async def read_history(connection: AsyncConnection, agent_id: str) -> list[StatusChange]:
+    """Return an agent's status changes, oldest first."""
     statement = (
         sa.select(status_history).where(status_history.c.agent_id == agent_id).order_by(status_history.c.id)
     )

@@ -46,8 +46,8 @@ def write_dump(target: PostgresTarget, file: Path, *, snapshot: str | None = Non
     _run("pg_dump", target, *options, *moment, *ours)
 
 
-def read_dump(target: PostgresTarget, file: Path) -> None:
-    """Put the tables of ``file`` in the place of ours, in one transaction.
+def read_dump(target: PostgresTarget, file: Path, *, revision: str | None = None) -> None:
+    """Put the tables of ``file`` in the place of ours, in one transaction; with another ``revision``, if there is one.
 
     Raises:
         BackupError: a tool is missing or fails, or the file is no copy; the database is as it was.
@@ -59,7 +59,8 @@ def read_dump(target: PostgresTarget, file: Path) -> None:
         script, tables = Path(scratch, "restore.sql"), Path(scratch, "tables.sql")
         options = ("--no-owner", "--no-privileges", f"--file={tables}")
         _run("pg_restore", target, *options, str(file))
-        script.write_text(dropping((*our_tables(), *listed)) + f"\\i {tables}\n")
+        marked = "" if revision is None else marking(revision)
+        script.write_text(dropping((*our_tables(), *listed)) + f"\\i {tables}\n" + marked)
         settings = ("--no-psqlrc", "--quiet", "--single-transaction", "--set=ON_ERROR_STOP=1")
         _run("psql", target, *settings, f"--file={script}")
 
@@ -73,6 +74,11 @@ def dropping(tables: Iterable[str]) -> str:
     """Return the SQL that drops tables that refer to each other; what somebody else hung on them stops it."""
     names = ", ".join(f'"{name}"' for name in sorted(set(tables)))
     return f"SET client_min_messages = warning;\nDROP TABLE IF EXISTS {names};\n"
+
+
+def marking(revision: str) -> str:
+    """Return the SQL that gives the database this revision; what pg_restore writes has no search path."""
+    return f"RESET search_path;\nUPDATE {_VERSION_TABLE} SET version_num = '{revision}';\n"
 
 
 def environment_of(target: PostgresTarget, given: Mapping[str, str]) -> dict[str, str]:

@@ -6,29 +6,37 @@ A copy describes a moment that has passed. In one transaction, after the migrati
 * Nobody is connected: no worker lives, no agent is online. Generations jump by more streams than an agent ever opens,
   so that a stream which outlived the other database is fenced, and no later one is.
 * The moment of the copy is kept: a leaf that is younger speaks of an agent that was enrolled after it.
-* What was decided since is decided again, as far as the audit log tells (``Since``). Where nothing tells, every
+* What was decided since is decided again, as far as the audit log tells (``replaying``). Where nothing tells, every
   enrolment token that could be used is revoked: whether its uses were spent since, nobody knows.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ct_ops_server.store import engines, migrations
-from ct_ops_server.store.database_url import Target, parse_database_url
+from ct_ops_server.store.database_url import SqliteTarget, parse_database_url
 from ct_ops_server.store.faults import store_error
+from ct_ops_server.store.replaying import Event, replay
 from ct_ops_server.store.schema import agents, counters, installation, now_ms, tokens, workers
 from ct_ops_server.store.upsert import upsert
 
 RESTORED_FROM = "restored_from_ms"
 """The counter that holds the moment of the copy that a database was restored from."""
 
+UNSETTLED = "restoring"
+"""The revision of a restored database that is not settled: no server knows it, so none opens it."""
+
+_REVISION = sa.table("alembic_version", sa.column("version_num", sa.String))
+_Done = TypeVar("_Done")
 _GENERATIONS = 1 << 32
 _ACTOR = "restore"
 
@@ -38,8 +46,12 @@ class Terms:
     """How a restored database is settled."""
 
     copied_at_ms: int
-    keep_tokens: bool
-    """Leave usable enrolment tokens as the copy has them."""
+    schema: str
+    """Of the copy."""
+    since: Sequence[Event] | None
+    """What was decided since; None: nothing tells."""
+    keep_tokens: bool = False
+    """Leave usable enrolment tokens as they are although nothing tells of their uses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +59,10 @@ class Settled:
     """What was done to a restored database."""
 
     store_id: bytes
-    schema: str
+    replayed: Mapping[str, int]
+    """How much of what was decided again."""
     tokens_revoked: int
+    """Because nothing told of their uses."""
 
 
 async def settle(
@@ -60,18 +74,42 @@ async def settle(
         SchemaNewerError: a newer version of CT-Ops made the copy.
         StoreError: the database does not answer, or holds something else.
     """
-    engine = engines.migration_engine(target := parse_database_url(url))
+    target = parse_database_url(url)
+    if isinstance(target, SqliteTarget):
+        # Of its own: a migration has the foreign keys off, and a deletion needs them. Nobody sees the file yet.
+        await _in_one_transaction(engines.migration_engine(target), partial(_migrate, terms=terms))
+        return await _in_one_transaction(
+            engines.write_engine(target), partial(_settle, terms=terms, store_id=new_store_id())
+        )
+    return await _in_one_transaction(
+        engines.migration_engine(target), partial(_migrate_and_settle, terms=terms, store_id=new_store_id())
+    )
+
+
+async def _in_one_transaction(
+    engine: AsyncEngine, work: Callable[[AsyncConnection], Awaitable[_Done]]
+) -> _Done:
     try:
         async with engine.begin() as connection:
-            await connection.run_sync(migrations.upgrade)
-            return await _settle(connection, target, terms, new_store_id())
+            return await work(connection)
     except (SQLAlchemyError, OSError, TimeoutError) as error:
         raise store_error(error) from error
     finally:
         await engine.dispose()
 
 
-async def _settle(connection: AsyncConnection, _target: Target, terms: Terms, store_id: bytes) -> Settled:
+async def _migrate_and_settle(connection: AsyncConnection, *, terms: Terms, store_id: bytes) -> Settled:
+    await _migrate(connection, terms=terms)
+    return await _settle(connection, terms=terms, store_id=store_id)
+
+
+async def _migrate(connection: AsyncConnection, *, terms: Terms) -> None:
+    # It may say UNSETTLED, so that no server opens it before this is done.
+    await connection.execute(_REVISION.update().values(version_num=terms.schema))
+    await connection.run_sync(migrations.upgrade)
+
+
+async def _settle(connection: AsyncConnection, *, terms: Terms, store_id: bytes) -> Settled:
     await connection.execute(installation.update().values(store_id=store_id))
     moment = {"name": RESTORED_FROM, "value": terms.copied_at_ms}
     await connection.execute(upsert(connection, counters, moment, key="name"))
@@ -79,8 +117,9 @@ async def _settle(connection: AsyncConnection, _target: Target, terms: Terms, st
     await connection.execute(
         agents.update().values(online=False, worker_id=None, generation=agents.c.generation + _GENERATIONS)
     )
-    revoked = 0 if terms.keep_tokens else await _revoke_usable_tokens(connection)
-    return Settled(store_id, migrations.HEAD, revoked)
+    if terms.since is not None:
+        return Settled(store_id, await replay(connection, terms.since), 0)
+    return Settled(store_id, {}, 0 if terms.keep_tokens else await _revoke_usable_tokens(connection))
 
 
 async def _revoke_usable_tokens(connection: AsyncConnection) -> int:

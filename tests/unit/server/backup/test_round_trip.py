@@ -67,7 +67,7 @@ def restore(
 ) -> Returned:
     settings.data_dir.mkdir(mode=0o700, exist_ok=True)
     with file.open("rb") as opened:
-        return return_backup(settings, opened, passphrase, choices, now=NOON)
+        return return_backup(settings, opened, passphrase, choices, told=lambda _: None, now=NOON)
 
 
 def _left(folder: Path) -> list[str]:

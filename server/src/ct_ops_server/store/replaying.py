@@ -1,0 +1,178 @@
+"""What was decided after a copy was made, decided again in the database that was restored from it (rule 25).
+
+Events come in the order in which they were decided, and each is written so that doing it to a database that has it
+already changes nothing. An agent that the copy does not know was enrolled after it: of such a one only its end
+is written, as a tombstone, so that the leaf it still holds brings nobody back.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from ct_ops_server.fleet.model import AgentStatus
+from ct_ops_server.store.agents import read_history
+from ct_ops_server.store.schema import agents, status_history, tokens, tombstones
+from ct_ops_server.store.upsert import insert_if_absent
+from ct_ops_server.store.values import encode_history
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """Who decided, why, and when."""
+
+    actor: str
+    reason: str
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """Which agent: ids stay, and the names are of then."""
+
+    agent_id: str
+    key_id: str
+    hostname: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentRevoked:
+    """Revoked, rejected, or gone by itself: refused for good."""
+
+    agent: Subject
+    said: Said
+
+
+@dataclass(frozen=True, slots=True)
+class AgentDeleted:
+    """Deleted, when it had this status."""
+
+    agent: Subject
+    status: AgentStatus
+    said: Said
+
+
+@dataclass(frozen=True, slots=True)
+class AgentApproved:
+    """Let in by an operator."""
+
+    agent_id: str
+    said: Said
+
+
+@dataclass(frozen=True, slots=True)
+class KeyReplaced:
+    """Its key was followed by another."""
+
+    agent_id: str
+    key_id: str
+    public_key_der: bytes
+    said: Said
+
+
+@dataclass(frozen=True, slots=True)
+class TokenSpent:
+    """One use."""
+
+    token_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRevoked:
+    """Admits nobody any more."""
+
+    token_id: str
+    said: Said
+
+
+Event = AgentRevoked | AgentDeleted | AgentApproved | KeyReplaced | TokenSpent | TokenRevoked
+
+NAMES: Mapping[type[Event], str] = {
+    AgentRevoked: "revocations",
+    AgentDeleted: "deletions",
+    AgentApproved: "approvals",
+    KeyReplaced: "replaced keys",
+    TokenSpent: "uses of enrolment tokens",
+    TokenRevoked: "revocations of enrolment tokens",
+}
+"""What an operator is told of each."""
+
+
+async def replay(connection: AsyncConnection, events: Iterable[Event]) -> Mapping[str, int]:
+    """Do everything again; return how much of what."""
+    done: Counter[str] = Counter()
+    for event in events:
+        await _do_again(connection, event)
+        done[NAMES[type(event)]] += 1
+    return dict(done)
+
+
+async def _do_again(connection: AsyncConnection, event: Event) -> None:
+    match event:
+        case AgentRevoked(agent, said):
+            await _revoke(connection, agent, said)
+        case AgentDeleted(agent, status, said):
+            await _delete(connection, agent, status, said)
+        case AgentApproved(agent_id, said):
+            pending = agents.c.status == AgentStatus.PENDING.value
+            await _set_status(connection, agent_id, pending, AgentStatus.ACTIVE, said)
+        case KeyReplaced(agent_id, key_id, public_key_der):
+            free = sa.not_(sa.exists().where(_other.c.key_id == key_id))
+            of_agent = agents.update().where(agents.c.id == agent_id, free)
+            await connection.execute(of_agent.values(key_id=key_id, public_key_der=public_key_der))
+        case TokenSpent(token_id):
+            await connection.execute(_token(token_id).values(uses=tokens.c.uses + 1))
+        case TokenRevoked(token_id, said):
+            usable = _token(token_id).where(tokens.c.revoked_at.is_(None))
+            revoked = {"revoked_at": said.at_ms, "revoked_by": said.actor, "revoked_reason": said.reason}
+            await connection.execute(usable.values(revoked))
+
+
+_other = agents.alias("other")
+
+
+def _token(token_id: str) -> sa.Update:
+    return tokens.update().where(tokens.c.id == token_id)
+
+
+async def _revoke(connection: AsyncConnection, agent: Subject, said: Said) -> None:
+    served = agents.c.status != AgentStatus.REVOKED.value
+    await _set_status(connection, agent.agent_id, served, AgentStatus.REVOKED, said)
+    known = sa.select(agents.c.id).where(agents.c.id == agent.agent_id)
+    if await connection.scalar(known) is None:
+        await _write_tombstone(connection, agent, AgentStatus.REVOKED, said, history="[]")
+
+
+async def _delete(connection: AsyncConnection, agent: Subject, status: AgentStatus, said: Said) -> None:
+    history = encode_history(await read_history(connection, agent.agent_id))
+    await connection.execute(agents.delete().where(agents.c.id == agent.agent_id))
+    await _write_tombstone(connection, agent, status, said, history=history)
+
+
+async def _set_status(
+    connection: AsyncConnection, agent_id: str, found: sa.ColumnElement[bool], to: AgentStatus, said: Said
+) -> None:
+    changed = agents.update().where(agents.c.id == agent_id, found).values(status=to.value)
+    if (await connection.execute(changed)).rowcount:
+        line = {"status": to.value, "actor": said.actor, "reason": said.reason, "at": said.at_ms}
+        await connection.execute(status_history.insert().values({"agent_id": agent_id, **line}))
+
+
+async def _write_tombstone(
+    connection: AsyncConnection, agent: Subject, status: AgentStatus, said: Said, *, history: str
+) -> None:
+    row = {
+        "agent_id": agent.agent_id,
+        "key_id": agent.key_id,
+        "hostname": agent.hostname,
+        "status": status.value,
+        "deleted_at": said.at_ms,
+        "actor": said.actor,
+        "reason": said.reason,
+        "history": history,
+    }
+    await connection.execute(insert_if_absent(connection, tombstones, row, key="agent_id"))

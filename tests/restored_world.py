@@ -1,0 +1,86 @@
+"""A server that is backed up, goes on, is destroyed, and is restored somewhere empty: with everybody who knew it."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import socket
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import asyncpg
+
+from ct_ops_server.backup.envelope import Cost
+from ct_ops_server.backup.making import make_backup
+from ct_ops_server.backup.returning import Choices, Returned, return_backup
+from ct_ops_server.config.schema import Settings
+from ct_ops_server.store.replaying import Event
+from real_server import RealServer, real_server, settings_for
+
+PASSPHRASE = b"correct horse battery"
+_CHEAP = Cost(log_n=4)
+
+
+def free_port() -> int:
+    """Return a port that nobody uses now."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@dataclass
+class Site:
+    """Where a server is, and where its backups are kept."""
+
+    folder: Path
+    settings: Settings
+
+    @property
+    def file(self) -> Path:
+        """The backup."""
+        return self.folder / "night.backup"
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[RealServer]:
+        """Run the server, always at the same port."""
+        async with real_server(self.settings) as server:
+            yield server
+
+    async def back_up(self) -> None:
+        """Write the backup, whether the server runs or not."""
+        now = datetime.now(UTC)
+        await asyncio.to_thread(make_backup, self.settings, self.file, PASSPHRASE, now=now, cost=_CHEAP)
+
+    async def destroy(self) -> None:
+        """Lose the machine."""
+        shutil.rmtree(self.settings.data_dir)
+        if self.settings.database_url.startswith("postgresql"):
+            connection = await asyncpg.connect(self.settings.database_url)
+            await connection.execute("DROP SCHEMA public CASCADE")
+            await connection.execute("CREATE SCHEMA public")
+            await connection.close()
+
+    async def restore(self, since: Sequence[Event] | None = (), choices: Choices | None = None) -> Returned:
+        """Restore the backup into what is there now."""
+        self.settings.data_dir.mkdir(mode=0o700, exist_ok=True)
+
+        def work() -> Returned:
+            with self.file.open("rb") as backup:
+                return return_backup(
+                    self.settings,
+                    backup,
+                    PASSPHRASE,
+                    choices or Choices(),
+                    told=lambda _about: since,
+                    now=datetime.now(UTC),
+                )
+
+        return await asyncio.to_thread(work)
+
+
+def new_site(folder: Path, database_url: str) -> Site:
+    """Return a site whose server has one port for its life."""
+    settings = settings_for(folder / "server", database_url)
+    return Site(folder, replace(settings, grpc_port=free_port()))
