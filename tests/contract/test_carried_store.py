@@ -35,8 +35,26 @@ async def test_attack_an_id_is_not_spent_a_second_time(store: StoreUnderTest) ->
     assert ANSWERED == await store.carried.find_answered(ANSWERED.request_id)
 
 
-async def test_of_two_at_once_one_spends_the_id(store: StoreUnderTest) -> None:
-    """Two operators with copies of one stick."""
-    outcomes = await asyncio.gather(*(store.carried.record_answered(ANSWERED) for _ in range(5)))
+async def test_the_same_answer_may_go_out_again(store: StoreUnderTest) -> None:
+    """The stick was lost; who had it signed first stays on record."""
+    outcomes = [
+        await store.carried.record_answered(replace(ANSWERED, actor=actor)) for actor in ("anna", "bob")
+    ]
+
+    assert [True, True] == outcomes
+    assert ANSWERED == await store.carried.find_answered(ANSWERED.request_id)
+
+
+async def test_attack_the_same_request_is_not_answered_with_another_leaf(store: StoreUnderTest) -> None:
+    """Whatever its agent was given since."""
+    await store.carried.record_answered(ANSWERED)
+
+    assert not await store.carried.record_answered(replace(ANSWERED, leaf_sha256=b"m" * 32))
+
+
+async def test_attack_of_many_requests_under_one_id_at_once_one_is_answered(store: StoreUnderTest) -> None:
+    """Two operators with two sticks that say the same id."""
+    requests = [replace(ANSWERED, digest=bytes([number]) * 32) for number in range(5)]
+    outcomes = await asyncio.gather(*map(store.carried.record_answered, requests))
 
     assert [False] * 4 + [True] == sorted(outcomes)

@@ -99,10 +99,8 @@ class MemoryStore(MemoryTokens):
         return self._answered.get(request_id)
 
     async def record_answered(self, answered: AnsweredRequest) -> bool:
-        if answered.request_id in self._answered:
-            return False
-        self._answered[answered.request_id] = answered
-        return True
+        first = self._answered.setdefault(answered.request_id, answered)
+        return (first.digest, first.leaf_sha256) == (answered.digest, answered.leaf_sha256)
 
     def snapshot(self) -> StoreState:
         """Return a backup."""

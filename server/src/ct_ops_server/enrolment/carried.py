@@ -200,7 +200,7 @@ class CarriedDesk:
             actor=actor,
         )
         if not await self._answered.record_answered(answered):
-            await self._was_answered(submission)  # spent a moment ago, or before: is it a replay by now?
+            raise refusal(Refusal.REQUEST_REPLAYED)
 
     def _known_meeting(self) -> Meeting:
         meeting = self._meeting()

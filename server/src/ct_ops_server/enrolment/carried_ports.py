@@ -32,4 +32,8 @@ class CarriedStore(Protocol):
         """Return what became of the request with this id; None when it was never answered."""
 
     async def record_answered(self, answered: AnsweredRequest) -> bool:
-        """Spend the id in one statement; False, and nothing is changed, when it is spent already."""
+        """Spend the id in one transaction, with a line in the audit log; again for the same answer, with another line.
+
+        Returns:
+            False, and nothing is changed, when it is spent by another request, or was given another leaf.
+        """

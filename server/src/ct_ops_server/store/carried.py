@@ -1,6 +1,7 @@
 """Carried requests that were answered: ``enrolment.carried_ports.CarriedStore``.
 
-Spending is one insert: of two servers that are shown the same file at the same time, one spends its id.
+Spending is one insert: of two servers that are shown the same file at the same time, one spends its id. Every reply
+that goes out is a decision of the operator's, and stands in the audit log; a second copy says that it is one.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from dataclasses import asdict
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ct_ops_server.audit.decisions import Action, Decision
 from ct_ops_server.enrolment.carried_ports import AnsweredRequest
+from ct_ops_server.store.audit import append
 from ct_ops_server.store.carried_tables import carried_requests
 from ct_ops_server.store.database import Database
 from ct_ops_server.store.schema import now_ms
@@ -33,14 +36,42 @@ class SqlCarriedStore:
         return None if row is None else _answered(row)
 
     async def record_answered(self, answered: AnsweredRequest) -> bool:
-        """Spend the id in one statement; False, and nothing is changed, when it is spent already."""
+        """Spend the id in one transaction, with a line in the audit log; again for the same answer, with another line.
+
+        Returns:
+            False, and nothing is changed, when it is spent by another request, or was given another leaf.
+        """
         values = asdict(answered) | {"answered_at": now_ms()}
+        same = sa.select(carried_requests.c.request_id).where(
+            carried_requests.c.request_id == answered.request_id,
+            carried_requests.c.digest == answered.digest,
+            carried_requests.c.leaf_sha256 == answered.leaf_sha256,
+        )
 
         async def record(connection: AsyncConnection) -> bool:
             insert = insert_if_absent(connection, carried_requests, values, key="request_id")
-            return bool((await connection.execute(insert)).rowcount)
+            is_new = bool((await connection.execute(insert)).rowcount)
+            if not is_new and await connection.scalar(same) is None:
+                return False
+            await append(connection, [_decision(answered, again=not is_new)])
+            return True
 
         return await self._writer.run(record)
+
+
+def _decision(answered: AnsweredRequest, *, again: bool) -> Decision:
+    return Decision(
+        Action.ENROLMENT_SIGNED,
+        answered.actor,
+        agent=answered.agent_id,
+        subject=answered.request_id,
+        details={
+            "key_id": answered.key_id,
+            "leaf_sha256": answered.leaf_sha256.hex(),
+            "request_sha256": answered.digest.hex(),
+            "again": again,
+        },
+    )
 
 
 def _answered(row: sa.Row[tuple[object, ...]]) -> AnsweredRequest:
