@@ -12,6 +12,7 @@ from ct_ops_server.enrolment.model import Application, LeafRecord, NewAgent, Tok
 from ct_ops_server.enrolment.ports import EnrolmentStore
 from ct_ops_server.enrolment.token_ports import RefusalStore, TokenStore
 from ct_ops_server.fleet.check_ports import CheckStore
+from ct_ops_server.fleet.clones import CloneStore
 from ct_ops_server.fleet.delivery import DeliveryStore
 from ct_ops_server.fleet.items import Owned
 from ct_ops_server.fleet.model import (
@@ -70,6 +71,7 @@ class StoreUnderTest:
     streams: StreamStore
     presence: PresenceStore
     agents: AgentStore
+    clones: CloneStore
     enrolment: EnrolmentStore
     tokens: TokenStore
     refusals: RefusalStore

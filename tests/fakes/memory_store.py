@@ -41,6 +41,8 @@ from ct_ops_server.fleet.model import (
     Vitals,
 )
 from ct_ops_server.fleet.ports import WriteRefusedError
+from ct_ops_server.fleet.sides import SENTENCES, SideLog, Sight, judge, quarantined
+from ct_ops_server.store.values import to_ms
 from fakes.memory_tokens import MemoryTokens
 
 LEASE_LIFETIME = timedelta(seconds=15)
@@ -65,6 +67,7 @@ class _Row:
     facts: Facts | None = None
     clock_skew: timedelta | None = None
     token_id: str | None = None
+    sides: SideLog = field(default_factory=SideLog)
     history: list[StatusChange] = field(default_factory=list)
     leaves: list[LeafRecord] = field(default_factory=list)
 
@@ -92,6 +95,8 @@ class MemoryStore(MemoryTokens):
         self._deleted: list[tuple[str, DeletedAgent]] = []
         self._endings: list[tuple[int, str, str, datetime]] = []
         self._answered: dict[str, AnsweredRequest] = {}
+        self.stored_seqs: dict[tuple[str, str], int] = {}
+        """How far the outboxes of agents are stored, for tests."""
 
     # CarriedStore
 
@@ -118,11 +123,43 @@ class MemoryStore(MemoryTokens):
         if row is None:
             return StreamRefused(None)
         key_replaced = row.application.key_id != opening.key_id
+        if row.status is AgentStatus.QUARANTINED and not key_replaced:
+            self._sight(row, opening)
         if row.status is not AgentStatus.ACTIVE or key_replaced:
             return StreamRefused(row.status, key_replaced=key_replaced)
+        if self._sight(row, opening):
+            return StreamRefused(AgentStatus.QUARANTINED)
         row.generation += 1
         row.online, row.worker_id, row.last_seen_at = True, opening.worker_id, self._now()
         return StreamOpened(row.generation)
+
+    def _sight(self, row: _Row, opening: StreamOpening) -> bool:
+        """Write down who opens a stream; True: a clone, which is quarantined now."""
+        if opening.side is None:
+            return False
+        now_ms = to_ms(self._now())
+        interval_ms = None if opening.interval is None else int(opening.interval.total_seconds() * 1000)
+        stored = self.stored_seqs.get((row.id, opening.side.outbox_id), 0)
+        judged = judge(row.sides, Sight(opening.side, now_ms, interval_ms, row.online, stored))
+        row.sides = judged.log
+        if judged.proof is None:
+            return False
+        row.sides = quarantined(judged.log, judged.proof, now_ms)
+        self._set_status(row, AgentStatus.QUARANTINED)
+        reason = SENTENCES[judged.proof]
+        row.history.append(StatusChange(self._now(), AgentStatus.QUARANTINED, "clone detection", reason))
+        self._end(row.id, "quarantined")
+        return True
+
+    # CloneStore
+
+    async def sides(self, agent_id: str) -> SideLog:
+        row = self._rows.get(agent_id)
+        return SideLog() if row is None else row.sides
+
+    async def logs_of_quarantined(self) -> Sequence[tuple[str, SideLog]]:
+        rows = [row for row in self._rows.values() if row.status is AgentStatus.QUARANTINED]
+        return sorted(((row.id, row.sides) for row in rows), key=lambda each: (-each[1].since_ms, each[0]))
 
     async def record_heartbeat(self, write: HeartbeatWrite, *, patience_s: float = 0.0) -> bool:
         del patience_s  # here nothing is shared
@@ -219,6 +256,8 @@ class MemoryStore(MemoryTokens):
         found = row.status
         if found in allowed_from:
             self._set_status(row, to)
+            if found is AgentStatus.QUARANTINED:
+                row.sides = SideLog()
             row.history.append(StatusChange(self._now(), to, actor, reason))
             if to is AgentStatus.REVOKED:
                 self._end(row.id, "revoked")

@@ -146,6 +146,8 @@ def build_heartbeat(
         process_id=secrets.token_hex(8),
         interval_s=int(config.heartbeat_interval.total_seconds()),
         features=(FEATURE, DELIVERY, DEFINITIONS, ATTEMPTS, ANCHORS),
+        machine_id=facts.machine_id,
+        hostname=facts.hostname,
     )
     renewal = Renewal(
         store=store,

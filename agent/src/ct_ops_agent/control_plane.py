@@ -83,6 +83,8 @@ class RegistrationReply:
     agent_ca_pem: str
     leaf_not_after_unix: int
     """0: not said."""
+    reason: str = ""
+    """Why it is pending, when that is not for want of approval; empty from an existing server."""
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,8 @@ class Hello:
     features: tuple[str, ...] = ()
     position: Position | None = None
     """How far this agent's outbox is; ``None``: it has none."""
+    machine_id: str = ""
+    hostname: str = ""
 
 
 @dataclass(frozen=True)

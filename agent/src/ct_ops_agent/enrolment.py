@@ -222,6 +222,10 @@ def judge(reply: RegistrationReply, keys: KeyPair, earlier: Identity | None, *, 
             raise ApprovalPendingError(
                 f"approved as agent {reply.agent_id}; its certificate is not signed yet", reply.agent_id
             )
+        case "pending" if reply.reason:
+            raise ApprovalPendingError(
+                explain(Refusal("pending", reply.reason, reply.message)), reply.agent_id
+            )
         case "pending":
             raise ApprovalPendingError(
                 f"waiting for approval as agent {reply.agent_id}: an operator has to approve it on the server",

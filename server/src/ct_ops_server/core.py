@@ -36,6 +36,7 @@ from ct_ops_server.enrolment.service import Enrolment
 from ct_ops_server.enrolment.tokens import TokenDesk
 from ct_ops_server.fleet.agents import AgentDesk
 from ct_ops_server.fleet.checks import CheckDesk
+from ct_ops_server.fleet.clones import CloneDesk
 from ct_ops_server.fleet.health import HealthDesk
 from ct_ops_server.fleet.resolutions import Keeping
 from ct_ops_server.fleet.samples import SampleDesk
@@ -165,6 +166,7 @@ class Core:
                 now=self.now,
             ),
             agents=agents,
+            clones=CloneDesk(self.store.clones, self.store.agents),
             samples=SampleDesk(self.store.samples, keeping=keeping_of(self.settings), now=self.now),
             health=HealthDesk(self.store.health),
             checks=CheckDesk(

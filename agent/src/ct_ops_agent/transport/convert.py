@@ -92,6 +92,7 @@ def from_register_response(message: pb.RegisterResponse) -> RegistrationReply:
         leaf_pem=message.client_cert_pem,
         agent_ca_pem=message.agent_ca_cert_pem,
         leaf_not_after_unix=message.client_cert_not_after_unix,
+        reason=printable(message.reason),
     )
 
 
@@ -202,6 +203,8 @@ def _to_hello(frame: HeartbeatFrame) -> pb.Hello | None:
         acked_seq=position.acked_seq if position else 0,
         acked_digest=position.acked_digest if position else b"",
         store_id=position.store_id if position else b"",
+        machine_id=frame.hello.machine_id,
+        hostname=frame.hello.hostname,
     )
 
 

@@ -22,7 +22,9 @@ def agent() -> None:
 
 
 @agent.command("list")
-@click.option("--status", type=click.Choice(["pending", "active", "revoked"]), help="Only these.")
+@click.option(
+    "--status", type=click.Choice(["pending", "active", "revoked", "quarantined"]), help="Only these."
+)
 @click.option(
     "--degraded", is_flag=True, help="Only connected hosts whose data does not come, with the reasons."
 )

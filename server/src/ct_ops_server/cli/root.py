@@ -9,6 +9,7 @@ from ct_ops_server.cli.agents import agent
 from ct_ops_server.cli.authority import ca
 from ct_ops_server.cli.bundles import bundle
 from ct_ops_server.cli.checks import check
+from ct_ops_server.cli.clones import clones
 from ct_ops_server.cli.database import database
 from ct_ops_server.cli.enrol import enrol
 from ct_ops_server.cli.installation import db
@@ -41,6 +42,7 @@ for command in (
     refusals,
     enrol,
     agent,
+    clones,
     samples,
     check,
     query,

@@ -27,6 +27,7 @@ from ct_ops_server.edge.admin_authority import add_authority
 from ct_ops_server.edge.admin_bundles import add_bundles
 from ct_ops_server.edge.admin_carried import add_carried
 from ct_ops_server.edge.admin_checks import add_checks
+from ct_ops_server.edge.admin_clones import add_clones
 from ct_ops_server.edge.admin_health import health_view, reasons_view
 from ct_ops_server.edge.admin_samples import add_samples
 from ct_ops_server.edge.admin_views import (
@@ -44,6 +45,7 @@ from ct_ops_server.enrolment.model import Refusal, TokenTerms
 from ct_ops_server.enrolment.tokens import DigestError, TokenDesk, TokenError, TokenNotFoundError
 from ct_ops_server.fleet.agents import AgentDesk, AgentError, AgentNotFoundError
 from ct_ops_server.fleet.checks import CheckDesk
+from ct_ops_server.fleet.clones import CloneDesk
 from ct_ops_server.fleet.health import HealthDesk
 from ct_ops_server.fleet.model import Agent, AgentStatus, Tag
 from ct_ops_server.fleet.ports import StoreError, StoreUnavailableError
@@ -103,6 +105,7 @@ class AdminParts:
 
     tokens: TokenDesk
     agents: AgentDesk
+    clones: CloneDesk
     samples: SampleDesk
     health: HealthDesk
     checks: CheckDesk
@@ -122,6 +125,7 @@ def build_admin_app(parts: AdminParts) -> FastAPI:
     _add_errors(app)
     _add_tokens(app, parts)
     _add_agents(app, parts)
+    add_clones(app, parts.clones)
     add_samples(app, parts.agents, parts.samples)
     add_checks(app, parts.checks)
     add_work(app, parts.work)

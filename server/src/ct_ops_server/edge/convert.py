@@ -25,6 +25,7 @@ from ct_ops_server.enrolment.model import Application, Refusal, Registration, Re
 from ct_ops_server.enrolment.service import refusal
 from ct_ops_server.fleet.model import Disk, Facts, Frame, Interface, Tag, Vitals
 from ct_ops_server.fleet.sessions import Greeting
+from ct_ops_server.fleet.sides import Side
 
 _LARGEST_INT = 2**63 - 1
 _YEAR_2000_S = 946_684_800
@@ -40,6 +41,10 @@ _TAGS = 64
 _TAG_KEY_CHARS = 100
 _TAG_VALUE_CHARS = 500
 _LONGEST_INTERVAL_S = 3_600
+_ID_CHARS = 64
+_OUTBOX_ID_BYTES = 16
+_MACS = 8
+_MADE_UP_INTERFACES = ("lo", "docker", "veth", "br-", "virbr", "cni", "flannel", "cali", "tun", "tap", "wg")
 
 
 def clean_text(text: str, longest: int = _TEXT_CHARS) -> str:
@@ -223,7 +228,7 @@ def application_of(
     )
 
 
-def greeting_of(leaf: LeafOfAgent, first: wire.HeartbeatRequest) -> Greeting:
+def greeting_of(leaf: LeafOfAgent, first: wire.HeartbeatRequest, *, address: str, now: datetime) -> Greeting:
     """Return what opens a stream. Existing agents say no interval."""
     interval_s = min(first.hello.interval_s, _LONGEST_INTERVAL_S)
     return Greeting(
@@ -232,7 +237,36 @@ def greeting_of(leaf: LeafOfAgent, first: wire.HeartbeatRequest) -> Greeting:
         leaf_sha256=leaf.sha256,
         claimed_token=first.agent_id,
         interval=timedelta(seconds=interval_s) if interval_s else None,
+        side=side_of(first, address=address, now=now),
     )
+
+
+def side_of(first: wire.HeartbeatRequest, *, address: str, now: datetime) -> Side:
+    """Return what a stream's first frame says about who opens it, as seen at ``address``."""
+    hello, uptime_s = first.hello, first.uptime_seconds
+    boot = int(now.timestamp()) - uptime_s
+    return Side(
+        address=address,
+        process_id=clean_text(hello.process_id, _ID_CHARS),
+        outbox_id=hello.outbox_id[:_OUTBOX_ID_BYTES].hex(),
+        boot_id=clean_text(hello.boot_id, _ID_CHARS),
+        machine_id=hello.machine_id if is_machine_digest(hello.machine_id) else "",
+        hostname=hostname_of(hello.hostname),
+        macs=_macs_of(first.network_interfaces[:_INTERFACES]),
+        booted_at_s=boot if uptime_s > 0 and boot >= _YEAR_2000_S else 0,
+        version=clean_text(first.agent_version, _ID_CHARS),
+        acked_seq=storable_int(hello.acked_seq),
+    )
+
+
+def _macs_of(interfaces: Iterable[wire.NetworkInterface]) -> tuple[str, ...]:
+    """Return the addresses of what may be hardware: bridges and tunnels come and go, and look alike everywhere."""
+    macs = {
+        clean_text(each.mac_address, _ID_CHARS).lower()
+        for each in interfaces
+        if not each.name.lower().startswith(_MADE_UP_INTERFACES)
+    }
+    return tuple(sorted(macs - {"", "00:00:00:00:00:00"})[:_MACS])
 
 
 def renewal_message(renewal: Renewal, *, authority_pem: str) -> wire.RenewalResponse:
@@ -260,4 +294,5 @@ def registration_message(registration: Registration, now: datetime) -> wire.Regi
         agent_ca_cert_pem=registration.authority_pem,
         client_cert_not_after_unix=0 if not_after is None else int(not_after.timestamp()),
         server_time_ms=int(now.timestamp() * 1000),
+        reason=registration.reason,
     )

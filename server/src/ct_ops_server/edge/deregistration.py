@@ -14,7 +14,7 @@ from ct_ops_server.authority.public_key import KeyRefusedError, parse_public_key
 from ct_ops_server.edge.identities import proves_departure
 from ct_ops_server.edge.refusals import refuse
 from ct_ops_server.edge.rpc import RpcGround, as_refused
-from ct_ops_server.enrolment.departure import NotThisAgentsKeyError
+from ct_ops_server.enrolment.departure import NotThisAgentsKeyError, QuarantinedError
 from ct_ops_server.enrolment.model import EnrolmentRefusedError
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ class DeregistrationRpc:
                 raise as_refused(refusal) from refusal
             except NotThisAgentsKeyError:
                 raise refuse("not_your_agent") from None
+            except QuarantinedError:
+                raise refuse("quarantined") from None
             # The id is only what somebody with a key of his own says, unless it was found.
             _log.info("Deregister from %s: the agent of key %s: %s", caller.address, key.key_id[:16], outcome)
             return wire.DeregisterResponse(status=outcome.value).SerializeToString()

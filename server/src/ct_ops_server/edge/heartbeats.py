@@ -53,7 +53,9 @@ class HeartbeatRpc:
             if first is None:
                 return
             leaf = await self._ground.verified_leaf(caller)
-            session = await self._open(convert.greeting_of(leaf, first))
+            session = await self._open(
+                convert.greeting_of(leaf, first, address=caller.address, now=self._parts.now())
+            )
             _log.info("agent %s connected from %s", leaf.agent_id, caller.address)
             self._parts.metrics.streams.inc()
             self._parts.metrics.streams_opened.inc()

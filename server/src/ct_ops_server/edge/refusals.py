@@ -119,6 +119,11 @@ _TABLE: dict[str, tuple[grpc.StatusCode, str]] = {
         grpc.StatusCode.FAILED_PRECONDITION,
         "this agent was revoked by an operator; it will not be served again",
     ),
+    "quarantined": (
+        # Looks like "pending" would, had that a status over which existing agents keep what they have.
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "two hosts speak as this agent; an operator has to decide: ct-ops-server clones list",
+    ),
     "key_replaced": (
         grpc.StatusCode.FAILED_PRECONDITION,
         "this agent has another key by now; if this host is a copy, remove its data directory",

@@ -52,7 +52,7 @@ class HandOverStored:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Known and pending."""
+    """Known, and pending or quarantined."""
 
     agent: EnrolledAgent
 
@@ -162,6 +162,10 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "pending", "introduced", "any", "any", "waits for an operator",
         lambda case: case.known_as(AgentStatus.PENDING), lambda case: Wait(case.known),
+    ),
+    Rule(
+        "quarantined", "introduced", "any", "any", "waits, as pending, for an operator",
+        lambda case: case.known_as(AgentStatus.QUARANTINED), lambda case: Wait(case.known),
     ),
     Rule(
         "active", "yes", "any, also none", "any", "welcome: id, agent token and leaf",

@@ -33,6 +33,10 @@ class NotThisAgentsKeyError(Exception):
     """The key is another agent's than the one that is to leave."""
 
 
+class QuarantinedError(Exception):
+    """Two hosts hold the key: neither of them may take the other off."""
+
+
 class Departures:
     """Lets agents leave that have proven their key."""
 
@@ -47,6 +51,7 @@ class Departures:
 
         Raises:
             NotThisAgentsKeyError: that is another agent.
+            QuarantinedError: an operator has to say whose agent it is.
             StoreError: the store did not answer; nothing was changed.
         """
         agent = await self._enrolled.find_agent(key_id)
@@ -59,6 +64,8 @@ class Departures:
         )
         if found is None:
             return Departure.UNKNOWN
+        if found is AgentStatus.QUARANTINED:
+            raise QuarantinedError
         if found not in _MAY_LEAVE:
             return Departure.REVOKED
         self._hint(TOPIC)

@@ -251,3 +251,5 @@ class Registration:
     leaf_sha256: bytes = b""
     authority_pem: str = ""
     leaf_not_after: datetime | None = None
+    reason: str = ""
+    """Why it waits, for agents that can read it: a key of ``edge.refusals``; empty: for its approval."""

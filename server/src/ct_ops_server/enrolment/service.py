@@ -70,6 +70,11 @@ _SENTENCES = {
     ),
 }
 
+_QUARANTINED = (
+    "two hosts speak as this agent, so neither is served until an operator has decided: "
+    "ct-ops-server clones list"
+)
+
 
 def refusal(reason: Refusal, token: TokenRecord | None = None) -> EnrolmentRefusedError:
     """Return the error for a reason, with its sentence; ``token`` is the one that was shown, if it is ours."""
@@ -182,7 +187,7 @@ class Enrolment:
             case admission.Refuse(reason):
                 raise refusal(reason, findings.token)
             case admission.Wait(agent):
-                return _waiting(agent.id)
+                return _waiting(agent.id, agent.status)
             case admission.Welcome(agent):
                 return await self._welcome(agent, application)
             case admission.HandOverStored(agent):
@@ -295,5 +300,8 @@ class Enrolment:
         )
 
 
-def _waiting(agent_id: str) -> Registration:
+def _waiting(agent_id: str, status: AgentStatus = AgentStatus.PENDING) -> Registration:
+    """Return the answer to whom an operator has to decide about. Existing agents exit on other statuses."""
+    if status is AgentStatus.QUARANTINED:
+        return Registration(agent_id, AgentStatus.PENDING, _QUARANTINED, reason=status.value)
     return Registration(agent_id, AgentStatus.PENDING, "waiting for an operator's approval")

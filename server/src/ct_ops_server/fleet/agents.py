@@ -27,9 +27,10 @@ class _Decision:
     to: AgentStatus
 
 
-_APPROVE = _Decision("approve", frozenset({AgentStatus.PENDING}), AgentStatus.ACTIVE)
+_WAITING = frozenset({AgentStatus.PENDING, AgentStatus.QUARANTINED})
+_APPROVE = _Decision("approve", _WAITING, AgentStatus.ACTIVE)
 _REJECT = _Decision("reject", frozenset({AgentStatus.PENDING}), AgentStatus.REVOKED)
-_REVOKE = _Decision("revoke", frozenset({AgentStatus.PENDING, AgentStatus.ACTIVE}), AgentStatus.REVOKED)
+_REVOKE = _Decision("revoke", _WAITING | {AgentStatus.ACTIVE}, AgentStatus.REVOKED)
 
 
 _SUGGESTED = 3
@@ -91,7 +92,7 @@ class AgentDesk:
         return await self._store.status_history(agent_id)
 
     async def approve(self, selector: str, *, actor: str, reason: str = "") -> Agent:
-        """Let a pending agent in."""
+        """Let a pending agent in; or one in quarantine, whose copy is gone."""
         return await self._decide(selector, _APPROVE, actor=actor, reason=reason)
 
     async def approve_restored(self, *, actor: str, reason: str = "") -> Sequence[Agent]:

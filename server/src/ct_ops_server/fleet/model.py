@@ -12,6 +12,8 @@ from enum import StrEnum
 
 from msgspec import Struct
 
+from ct_ops_server.fleet.sides import Side
+
 
 class AgentStatus(StrEnum):
     """What an operator decided about an agent. Whether it is connected is another question."""
@@ -19,6 +21,8 @@ class AgentStatus(StrEnum):
     PENDING = "pending"
     ACTIVE = "active"
     REVOKED = "revoked"
+    QUARANTINED = "quarantined"
+    """Two hosts are it, as far as the evidence goes. Existing agents are told ``pending``."""
 
 
 class Disk(Struct, frozen=True):
@@ -159,6 +163,8 @@ class StreamOpening:
     worker_id: str
     interval: timedelta | None
     """The agent's declared heartbeat interval; existing agents never say it."""
+    side: Side | None = None
+    """Who opens it; None: nothing is made of it."""
 
 
 @dataclass(frozen=True, slots=True)

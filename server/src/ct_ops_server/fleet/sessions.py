@@ -30,6 +30,7 @@ from ct_ops_server.fleet.model import (
     StreamRefused,
 )
 from ct_ops_server.fleet.ports import StreamStore
+from ct_ops_server.fleet.sides import Side
 
 
 class SessionRefusedError(Exception):
@@ -50,6 +51,8 @@ class Greeting:
     claimed_token: str
     """The value of ``agent_id`` in the first frame: the agent token."""
     interval: timedelta | None = None
+    side: Side | None = None
+    """Who opens it, as far as its first frame tells."""
 
 
 class Sessions:
@@ -73,7 +76,9 @@ class Sessions:
         if reason := self.fault_of_token(greeting):
             raise SessionRefusedError(reason)
         answer = await self._store.open_stream(
-            StreamOpening(greeting.agent_id, greeting.key_id, self._worker_id, greeting.interval)
+            StreamOpening(
+                greeting.agent_id, greeting.key_id, self._worker_id, greeting.interval, greeting.side
+            )
         )
         if isinstance(answer, StreamRefused):
             raise SessionRefusedError(opening_refusal(answer))
@@ -119,6 +124,8 @@ def refusal_reason(status: AgentStatus | None) -> str:
             return "pending"
         case AgentStatus.REVOKED:
             return "revoked"
+        case AgentStatus.QUARANTINED:
+            return "quarantined"
         case AgentStatus.ACTIVE:
             return "superseded"
 

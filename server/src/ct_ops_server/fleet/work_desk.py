@@ -60,12 +60,18 @@ class UnknownTypeError(WorkError):
     """No agent would know what to do."""
 
 
+_NOT_ACTIVE = {
+    AgentStatus.PENDING: "approve it first",
+    AgentStatus.QUARANTINED: "decide about its copies first (ct-ops-server clones list)",
+    AgentStatus.REVOKED: "it will not be served again",
+}
+
+
 class NotActiveError(WorkError):
     """The agent's status does not allow it."""
 
     def __init__(self, agent: Agent) -> None:
-        what = "approve it first" if agent.status is AgentStatus.PENDING else "it will not be served again"
-        super().__init__(f"{agent.hostname} ({agent.id}) is {agent.status}: {what}")
+        super().__init__(f"{agent.hostname} ({agent.id}) is {agent.status}: {_NOT_ACTIVE[agent.status]}")
 
 
 class OfflineError(WorkError):

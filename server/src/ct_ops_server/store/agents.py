@@ -22,6 +22,7 @@ from ct_ops_server.store.schema import (
     status_history,
     tombstones,
 )
+from ct_ops_server.store.side_tables import agent_sides
 from ct_ops_server.store.values import agent_from, decode_history, encode_history, facts_from, from_ms
 from ct_ops_server.store.writer import GroupWriter
 
@@ -86,7 +87,9 @@ class SqlAgentStore:
         async def change(connection: AsyncConnection) -> AgentStatus | None:
             found = await _lock_status(connection, agent_id)
             if found in allowed_from:
-                await _set_status(connection, agent_id, found, to)
+                await set_status(connection, agent_id, found, to)
+                if found is AgentStatus.QUARANTINED:
+                    await connection.execute(agent_sides.delete().where(agent_sides.c.agent_id == agent_id))
                 await append_history(connection, agent_id, status=to, actor=actor, reason=reason)
                 if to is AgentStatus.REVOKED:
                     await append_ending(connection, agent_id, "revoked")
@@ -167,9 +170,10 @@ async def _lock_status(connection: AsyncConnection, agent_id: str) -> AgentStatu
     return None if status is None else AgentStatus(status)
 
 
-async def _set_status(
+async def set_status(
     connection: AsyncConnection, agent_id: str, found: AgentStatus | None, to: AgentStatus
 ) -> None:
+    """Change a status in the transaction of its decision; leaving ``active`` fences every open stream."""
     values: dict[str, Any] = {"status": to.value}
     if found is AgentStatus.ACTIVE and to is not AgentStatus.ACTIVE:
         # No write of an open stream may follow: they all name the generation before this one.

@@ -9,6 +9,7 @@ from ct_ops_server.store import (  # noqa: F401 - they register their tables
     delivery_tables,
     rollup_tables,
     sample_tables,
+    side_tables,
     work_tables,
 )
 from ct_ops_server.store.schema import metadata

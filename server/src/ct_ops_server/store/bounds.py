@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 BOUNDS: Mapping[str, str] = {
     "agent_facts": "one row an agent",
+    "agent_sides": "one row an agent, with at most 16 of its sides",
     "agent_tags": "the tags that operators and tokens give; they go with their agent",
     "agents": "hosts that were admitted, until an operator deletes them; tokens have uses and an end",
     "audit_entries": "one row a decision",

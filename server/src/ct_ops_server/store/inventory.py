@@ -116,10 +116,13 @@ def _order(record: PackageRecord) -> tuple[str, datetime, str, str, str]:
     return package.name, record.first_seen_at, package.version, package.architecture, package.source
 
 
+_DECIDED = {each.value: each.value for each in (AgentStatus.REVOKED, AgentStatus.QUARANTINED)}
+
+
 async def _take_chunk(connection: AsyncConnection, agent_id: str, task_id: str, attempt: int) -> None:
     status = await connection.scalar(sa.select(agents.c.status).where(agents.c.id == agent_id))
     if status != AgentStatus.ACTIVE.value:
-        raise ScanRefusedError("revoked" if status == AgentStatus.REVOKED.value else "scan_not_yours")
+        raise ScanRefusedError(_DECIDED.get(str(status), "scan_not_yours"))
     locked = await LockedTasks.lock(connection, [task_id])
     held = locked.of(agent_id, task_id)
     if held is None or held.facts.task_type != _TASK_TYPE:

@@ -11,6 +11,7 @@ from ct_ops_server.store.admissions import PENDING_OF_A_TOKEN
 from ct_ops_server.store.agents import SqlAgentStore
 from ct_ops_server.store.carried import SqlCarriedStore
 from ct_ops_server.store.checks import SqlCheckStore
+from ct_ops_server.store.clones import SqlCloneStore
 from ct_ops_server.store.database import Database
 from ct_ops_server.store.deliveries import SqlDeliveryStore
 from ct_ops_server.store.endings import SqlEndingStore
@@ -46,6 +47,7 @@ class Store:
     refusals: SqlRefusalStore
     carried: SqlCarriedStore
     agents: SqlAgentStore
+    clones: SqlCloneStore
     streams: SqlStreamStore
     deliveries: SqlDeliveryStore
     samples: SqlSampleStore
@@ -122,6 +124,7 @@ def _assemble(
         refusals=SqlRefusalStore(database, writer),
         carried=SqlCarriedStore(database, writer),
         agents=SqlAgentStore(database, writer),
+        clones=SqlCloneStore(database),
         streams=SqlStreamStore(database, writer),
         deliveries=SqlDeliveryStore(database, writer, writers),
         samples=SqlSampleStore(database),

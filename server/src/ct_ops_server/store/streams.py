@@ -7,7 +7,7 @@ of an old stream cannot mark a reconnected host offline. The clock is the databa
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -25,6 +25,7 @@ from ct_ops_server.fleet.model import (
     StreamOpening,
     StreamRefused,
 )
+from ct_ops_server.store import sides
 from ct_ops_server.store.database import Database
 from ct_ops_server.store.rowset import bind_rows, row_set
 from ct_ops_server.store.schema import Document, Integer64, Real, agent_facts, agents, now_ms
@@ -125,13 +126,15 @@ class OpenStreams:
             }
             for opening in writes
         ]
+        found = await sides.look(connection, writes)
         opened = {
             row.id: row.generation for row in await connection.execute(_OPEN, bind_rows("opening", rows))
         }
-        missing = [opening.agent_id for opening in writes if opening.agent_id not in opened]
-        found = await _find_rows(connection, missing)
+        clones = await sides.note(connection, _to_note(writes, opened, found), found)
         return [
-            StreamOpened(opened[opening.agent_id])
+            StreamRefused(AgentStatus.QUARANTINED)
+            if opening.agent_id in clones
+            else StreamOpened(opened[opening.agent_id])
             if opening.agent_id in opened
             else _refused(opening, found.get(opening.agent_id))
             for opening in writes
@@ -203,6 +206,18 @@ async def _find_rows(connection: AsyncConnection, ids: Sequence[str]) -> dict[st
         return {}
     rows = (await connection.execute(_FIND_STATUS, {"ids": ids})).all()
     return {row.id: row for row in rows}
+
+
+def _to_note(
+    openings: Sequence[StreamOpening], opened: Mapping[str, int], found: Mapping[str, sides.Found]
+) -> list[StreamOpening]:
+    """Return the openings that are evidence: those that succeeded, and those of agents in quarantine."""
+    return [
+        each
+        for each in openings
+        if each.agent_id in opened
+        or (each.agent_id in found and found[each.agent_id].is_quarantined_with(each.key_id))
+    ]
 
 
 def _refused(opening: StreamOpening, row: Any) -> StreamRefused:

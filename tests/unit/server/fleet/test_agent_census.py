@@ -42,6 +42,6 @@ async def test_a_status_that_no_agent_has_is_zero_and_an_outage_is_outlived() ->
         await asyncio.wait([running])
 
     assert [
-        {AgentStatus.PENDING: 2, AgentStatus.ACTIVE: 0, AgentStatus.REVOKED: 0},
-        {AgentStatus.PENDING: 0, AgentStatus.ACTIVE: 3, AgentStatus.REVOKED: 0},
+        {AgentStatus.PENDING: 2, AgentStatus.ACTIVE: 0, AgentStatus.REVOKED: 0, AgentStatus.QUARANTINED: 0},
+        {AgentStatus.PENDING: 0, AgentStatus.ACTIVE: 3, AgentStatus.REVOKED: 0, AgentStatus.QUARANTINED: 0},
     ] == seen

@@ -173,6 +173,7 @@ class RegisterResponse(_message.Message):
     AGENT_CA_CERT_PEM_FIELD_NUMBER: _builtins.int
     CLIENT_CERT_NOT_AFTER_UNIX_FIELD_NUMBER: _builtins.int
     SERVER_TIME_MS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     agent_id: _builtins.str
     status: _builtins.str
     """pending | active | revoked; existing agents exit on any other value"""
@@ -183,6 +184,8 @@ class RegisterResponse(_message.Message):
     agent_ca_cert_pem: _builtins.str
     client_cert_not_after_unix: _builtins.int
     server_time_ms: _builtins.int
+    reason: _builtins.str
+    """beside "pending": why, when it is not the approval that is waited for (quarantined)"""
     def __init__(
         self,
         *,
@@ -194,10 +197,11 @@ class RegisterResponse(_message.Message):
         agent_ca_cert_pem: _builtins.str = ...,
         client_cert_not_after_unix: _builtins.int = ...,
         server_time_ms: _builtins.int = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_ca_cert_pem", b"agent_ca_cert_pem", "agent_id", b"agent_id", "client_cert_not_after_unix", b"client_cert_not_after_unix", "client_cert_pem", b"client_cert_pem", "jwt_token", b"jwt_token", "message", b"message", "server_time_ms", b"server_time_ms", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_ca_cert_pem", b"agent_ca_cert_pem", "agent_id", b"agent_id", "client_cert_not_after_unix", b"client_cert_not_after_unix", "client_cert_pem", b"client_cert_pem", "jwt_token", b"jwt_token", "message", b"message", "reason", b"reason", "server_time_ms", b"server_time_ms", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1174,6 +1178,8 @@ class Hello(_message.Message):
     ACKED_SEQ_FIELD_NUMBER: _builtins.int
     ACKED_DIGEST_FIELD_NUMBER: _builtins.int
     STORE_ID_FIELD_NUMBER: _builtins.int
+    MACHINE_ID_FIELD_NUMBER: _builtins.int
+    HOSTNAME_FIELD_NUMBER: _builtins.int
     boot_id: _builtins.str
     process_id: _builtins.str
     """random, new with every start of the daemon"""
@@ -1186,6 +1192,9 @@ class Hello(_message.Message):
     """SHA-256(payload)[:16] of batch acked_seq; empty for sequence 0"""
     store_id: _builtins.bytes
     """the store this agent last spoke to"""
+    machine_id: _builtins.str
+    """as in RegisterRequest; a copied data directory brings it along, a copied host may not"""
+    hostname: _builtins.str
     @_builtins.property
     def features(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     def __init__(
@@ -1199,10 +1208,12 @@ class Hello(_message.Message):
         acked_seq: _builtins.int = ...,
         acked_digest: _builtins.bytes = ...,
         store_id: _builtins.bytes = ...,
+        machine_id: _builtins.str = ...,
+        hostname: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked_digest", b"acked_digest", "acked_seq", b"acked_seq", "boot_id", b"boot_id", "features", b"features", "interval_s", b"interval_s", "outbox_id", b"outbox_id", "process_id", b"process_id", "store_id", b"store_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acked_digest", b"acked_digest", "acked_seq", b"acked_seq", "boot_id", b"boot_id", "features", b"features", "hostname", b"hostname", "interval_s", b"interval_s", "machine_id", b"machine_id", "outbox_id", b"outbox_id", "process_id", b"process_id", "store_id", b"store_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

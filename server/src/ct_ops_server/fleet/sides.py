@@ -1,0 +1,257 @@
+"""Sides of an agent: who has spoken as it, and when that proves two of them alive. Pure.
+
+A *side* is one process on one host, as far as that can be told from a stream's first frame. Our agents say
+it themselves: a process id that is new with every start, and the id of their outbox, which a copy gives up
+for one of its own when the two histories fork. Existing agents say neither: their interfaces and the moment
+their host booted tell them apart, their address where there is nothing better.
+
+A host that was restarted, moved, or rolled back to a snapshot has a new side, and never goes back to the
+one it left. So a side that opens a stream after another one did has *come back*, and
+
+* when **two sides came back** within the window, both were alive all the time: a clone (rule 19). One that
+  came back alone may be a machine whose memory was rolled back.
+* when a **machine came back that another one had replaced**, with an outbox that does not know what the
+  other one delivered, there are two copies, though perhaps only one of them runs at a time.
+
+One reconnect is neither, nor is a fork of outbox histories by itself: a host that was restored forks from
+its own past (docs/adr, "What proves a clone").
+
+A log keeps a few sides, the first ones of a burst and the latest: of a template that was cloned 400 times
+the first ones come back, and what is kept does not grow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+MOST_SIDES = 16
+"""Kept of one agent; of the others there is a count."""
+
+_PINNED = MOST_SIDES // 2
+_SHORTEST_WINDOW_MS = 300_000
+_INTERVALS_OF_A_WINDOW = 4
+_SAME_BOOT_S = 300
+_WORTH_STORING_MS = 60_000
+
+
+class Side(Struct, frozen=True):
+    """What a stream's first frame, and its connection, say about who speaks. All but ``address`` is claimed."""
+
+    address: str
+    process_id: str = ""
+    outbox_id: str = ""
+    boot_id: str = ""
+    machine_id: str = ""
+    hostname: str = ""
+    macs: tuple[str, ...] = ()
+    booted_at_s: int = 0
+    """By the server's clock: when the frame came, less the uptime that it says; 0: not known."""
+    version: str = ""
+    acked_seq: int = 0
+    """How far its outbox knows itself acknowledged."""
+
+
+class Sighting(Struct, frozen=True):
+    """A side, and how often it was seen. Times in milliseconds, by the database's clock."""
+
+    side: Side
+    first_ms: int
+    last_ms: int
+    openings: int = 1
+    came_back_ms: int = 0
+    """When it last opened a stream after another side had; 0: never."""
+
+
+class SideLog(Struct, frozen=True):
+    """What is kept of one agent's sides."""
+
+    seen: tuple[Sighting, ...] = ()
+    """In the order in which they were first seen; the one that spoke last is ``latest``."""
+    latest: int = -1
+    others: int = 0
+    """Sides that were seen and are not kept."""
+    since_ms: int = 0
+    """When it was quarantined; 0: it is not."""
+    why: str = ""
+
+
+class Proof(StrEnum):
+    """What made a log conclusive."""
+
+    TWO_CAME_BACK = "two_processes"
+    MACHINE_CAME_BACK = "two_histories"
+
+
+SENTENCES = {
+    Proof.TWO_CAME_BACK: "two processes took this agent's stream from each other and both came back: "
+    "its data directory or its machine was copied",
+    Proof.MACHINE_CAME_BACK: "a machine came back with an older history of what was delivered than another "
+    "machine that had spoken as this agent since: its data directory was copied",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """One opening of a stream, as it is judged."""
+
+    side: Side
+    now_ms: int
+    interval_ms: int | None = None
+    took_over: bool = False
+    """The agent's last stream had not ended."""
+    stored_seq: int = 0
+    """How far the server has stored the outbox of this side."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The log afterwards, and what it proves."""
+
+    log: SideLog
+    proof: Proof | None = None
+    is_news: bool = True
+    """False: the log says nothing that it did not say before, and need not be stored."""
+
+
+def is_same_side(one: Side, other: Side) -> bool:
+    """Tell whether two streams were opened by the same process of the same host."""
+    if one.process_id or other.process_id:
+        return (one.process_id, one.outbox_id) == (other.process_id, other.outbox_id)
+    if one.macs and other.macs:
+        return bool(set(one.macs) & set(other.macs)) and _booted_together(one, other)
+    return one.address == other.address
+
+
+def is_same_machine(one: Side, other: Side) -> bool | None:
+    """Tell whether two sides are one machine; None: nothing tells."""
+    if one.machine_id and other.machine_id and one.machine_id != other.machine_id:
+        return False
+    if one.macs and other.macs:
+        return bool(set(one.macs) & set(other.macs))
+    has_sign = (one.boot_id and one.boot_id == other.boot_id) or one.machine_id == other.machine_id != ""
+    return True if has_sign else None
+
+
+def needs_history(log: SideLog, side: Side) -> bool:
+    """Tell whether the judgement depends on how far the outbox of this side is stored."""
+    return bool(side.outbox_id) and _replaced_machine_is_back(log, side)
+
+
+def judge(log: SideLog, sight: Sight) -> Judged:
+    """Return the log with one more opening in it, and whether that proves a clone.
+
+    In quarantine there is nothing left to prove: further sides are written down, and how often each comes.
+    """
+    place = _find(log, sight.side)
+    if place is not None and (place == log.latest or log.since_ms):
+        return _again(log, place, sight)
+    if log.since_ms:
+        return Judged(_with_new(log, sight))
+    proof = None
+    if place is None:
+        if _replaced_machine_is_back(log, sight.side) and sight.stored_seq > sight.side.acked_seq + 1:
+            proof = Proof.MACHINE_CAME_BACK
+        log = _with_new(log, sight)
+    else:
+        log = _came_back(log, place, sight)
+    if len(_back_within(log, sight)) > 1:
+        proof = Proof.TWO_CAME_BACK
+    return Judged(log, proof)
+
+
+def quarantined(log: SideLog, proof: Proof, now_ms: int) -> SideLog:
+    """Return the log of an agent that is quarantined now."""
+    return replace(log, since_ms=now_ms, why=proof.value)
+
+
+def likely_original(log: SideLog) -> int | None:
+    """Return which side is probably the original: the one that was there before all others."""
+    if not log.seen:
+        return None
+    return min(range(len(log.seen)), key=lambda place: log.seen[place].first_ms)
+
+
+def _find(log: SideLog, side: Side) -> int | None:
+    places = (place for place, each in enumerate(log.seen) if is_same_side(each.side, side))
+    return next(places, None)
+
+
+def _again(log: SideLog, place: int, sight: Sight) -> Judged:
+    """The same process reconnects: to be written down now and then, or when it has moved."""
+    before = log.seen[place]
+    is_news = before.side.address != sight.side.address or (
+        sight.now_ms - before.last_ms >= _WORTH_STORING_MS
+    )
+    return Judged(_with(log, place, _seen_again(before, sight)), is_news=is_news)
+
+
+def _came_back(log: SideLog, place: int, sight: Sight) -> SideLog:
+    again = _seen_again(log.seen[place], sight)
+    if sight.side.process_id or sight.took_over:
+        # A process id is never used twice. What else tells sides apart may alternate in peace, like two
+        # nodes with one disk: only who takes a live stream away is counted.
+        again = replace(again, came_back_ms=sight.now_ms)
+    return replace(_with(log, place, again), latest=place)
+
+
+def _seen_again(before: Sighting, sight: Sight) -> Sighting:
+    return replace(before, side=sight.side, last_ms=sight.now_ms, openings=before.openings + 1)
+
+
+def _with(log: SideLog, place: int, sighting: Sighting) -> SideLog:
+    return replace(log, seen=(*log.seen[:place], sighting, *log.seen[place + 1 :]))
+
+
+def _with_new(log: SideLog, sight: Sight) -> SideLog:
+    seen, others = log.seen, log.others
+    if len(seen) >= MOST_SIDES:
+        seen, others = _without(seen, _to_forget(log, sight)), others + 1
+    new = Sighting(sight.side, sight.now_ms, sight.now_ms)
+    return replace(log, seen=(*seen, new), others=others, latest=len(seen))
+
+
+def _to_forget(log: SideLog, sight: Sight) -> int:
+    """Return which side makes room: a stale one whose machine is still there otherwise, if possible."""
+    oldest_ms = sight.now_ms - window_ms(sight.interval_ms)
+    stale = [place for place, each in enumerate(log.seen) if each.last_ms < oldest_ms and place != log.latest]
+    doubled = [place for place in stale if _has_twin_later(log.seen, place)]
+    return next(iter(doubled or stale), _PINNED)
+
+
+def _has_twin_later(seen: tuple[Sighting, ...], place: int) -> bool:
+    return any(is_same_machine(seen[place].side, each.side) for each in seen[place + 1 :])
+
+
+def _without(seen: tuple[Sighting, ...], place: int) -> tuple[Sighting, ...]:
+    return (*seen[:place], *seen[place + 1 :])
+
+
+def _replaced_machine_is_back(log: SideLog, side: Side) -> bool:
+    if log.latest < 0 or is_same_machine(log.seen[log.latest].side, side) is not False:
+        return False
+    return any(is_same_machine(each.side, side) for each in _but(log.seen, log.latest))
+
+
+def _but(seen: tuple[Sighting, ...], left_out: int) -> Iterable[Sighting]:
+    return (each for place, each in enumerate(seen) if place != left_out)
+
+
+def _back_within(log: SideLog, sight: Sight) -> list[Sighting]:
+    oldest_ms = sight.now_ms - window_ms(sight.interval_ms)
+    return [each for each in log.seen if each.came_back_ms and each.came_back_ms > oldest_ms]
+
+
+def window_ms(interval_ms: int | None) -> int:
+    """Return within which time both sides must have come back: longer for agents that seldom speak."""
+    return max(_SHORTEST_WINDOW_MS, _INTERVALS_OF_A_WINDOW * (interval_ms or 0))
+
+
+def _booted_together(one: Side, other: Side) -> bool:
+    if not (one.booted_at_s and other.booted_at_s):
+        return True
+    return abs(one.booted_at_s - other.booted_at_s) <= _SAME_BOOT_S
