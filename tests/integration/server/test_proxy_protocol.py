@@ -15,6 +15,7 @@ import pytest
 from ct_ops_server.edge.proxy_protocol import SIGNATURE
 from real_server import RealServer, real_server, settings_for, tighter
 from wire_client import Host, Wire, next_reply
+from worker_processes import worker_server
 
 BALANCER = ipaddress.ip_network("127.0.0.1/32")
 
@@ -79,19 +80,30 @@ async def reasons(server: RealServer) -> dict[str, str]:
 
 async def test_an_agent_behind_a_balancer_is_served_and_known_by_its_own_address(behind: RealServer) -> None:
     """Enrolment and heartbeats, with the address that the balancer named."""
+    assert ("active", "192.0.2.7") == await seen_through_a_balancer(behind)
+
+
+async def test_a_balancer_is_understood_by_a_server_as_operators_start_it(tmp_path: Path) -> None:
+    """A process of its own, with the event loop that serves in the field."""
+    url = f"sqlite:///{tmp_path}/server/ct-ops.db"
+    believed = {"INGEST_PROXY_PROTOCOL_NETWORKS": str(BALANCER)}
+    async with worker_server(tmp_path / "server", url, workers=1, **believed) as started:
+        assert ("active", "192.0.2.7") == await seen_through_a_balancer(started.server)
+
+
+async def seen_through_a_balancer(server: RealServer) -> tuple[object, object]:
+    """Enrol a host of 192.0.2.7 through a balancer and let it report; return what the server then says of it."""
     host = Host("behind")
-    async with balancer(behind.wire.port, "192.0.2.7") as port:
-        wire = Wire(port, behind.wire.ca_pem)
-        await wire.register(host, await behind.token(networks=["192.0.2.0/24"]))
+    async with balancer(server.wire.port, "192.0.2.7") as port:
+        wire = Wire(port, server.wire.ca_pem)
+        await wire.register(host, await server.token(networks=["192.0.2.0/24"]))
         async with wire.connect(host) as stub:
             stream = stub.Heartbeat()
             await stream.write(host.first_frame())
-            reply = await next_reply(stream)
+            assert (await next_reply(stream)).ok
             stream.cancel()
-
-    assert reply.ok
-    shown = await behind.agent(host)
-    assert ("active", "192.0.2.7") == (shown["status"], shown["observed_address"])
+    shown = await server.agent(host)
+    return shown["status"], shown["observed_address"]
 
 
 async def test_attack_a_forged_header_from_an_unconfigured_network_is_garbage(tmp_path: Path) -> None:
