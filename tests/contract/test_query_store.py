@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from contract.work_values import WorkUnderTest, query
+from ct_ops_server.fleet.dispatch import LiveStream
 from ct_ops_server.fleet.items import OpenPort, QueryResult, ServiceState
 from ct_ops_server.fleet.orders import MOST_OPEN_QUERIES
 from ct_ops_server.fleet.work import AskedQuery
@@ -136,3 +137,15 @@ async def test_a_deleted_agents_queries_go_with_it(work: WorkUnderTest) -> None:
 
     assert await work.agents.delete_agent("a", actor="ada", reason="")
     assert await work.queries.find_query("q1") is None
+
+
+async def test_among_a_thousand_streams_the_one_with_a_query_is_found(work: WorkUnderTest) -> None:
+    """And nothing that is due to an agent whose stream is elsewhere."""
+    await work.enrol("a", "b")
+    mine = await work.stream("a")
+    others = [LiveStream(f"other-{number}", 1, frozenset()) for number in range(1_000)]
+    assert {} == await work.queries.due_queries([mine, *others])
+    await work.queries.ask(query())
+    await work.queries.ask(query("q2", "b"))
+
+    assert {mine: (AskedQuery("q1", "list_ports"),)} == await work.queries.due_queries([mine, *others])

@@ -438,3 +438,15 @@ async def test_an_age_is_told_with_what_was_waited_for_and_not_with_what_comes_a
     assert first.age is not None
     assert timedelta(0) <= first.age < timedelta(minutes=1)
     assert again.age is None
+
+
+async def test_among_a_thousand_streams_the_one_with_a_task_is_found(work: WorkUnderTest) -> None:
+    """And nothing that is due to an agent whose stream is elsewhere."""
+    await work.enrol("a", "b")
+    mine = await work.stream("a")
+    others = [LiveStream(f"other-{number}", 1, frozenset()) for number in range(1_000)]
+    assert {} == (await work.tasks.due_tasks([mine, *others])).to_push
+    await work.tasks.give(task("t1"))
+    await work.tasks.give(task("t2", "b"))
+
+    assert [mine] == list((await work.tasks.due_tasks([mine, *others])).to_push)

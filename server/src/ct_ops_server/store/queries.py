@@ -22,7 +22,7 @@ from ct_ops_server.fleet.work import AskedQuery
 from ct_ops_server.fleet.work_ports import TOPIC, TooManyOpenError
 from ct_ops_server.store.database import Database
 from ct_ops_server.store.listening import notify
-from ct_ops_server.store.live_streams import bind_streams, by_agent, is_current, streams
+from ct_ops_server.store.live_streams import bind_streams, by_agent, is_current, streams, with_something
 from ct_ops_server.store.rowset import bind_rows, row_set
 from ct_ops_server.store.schema import agents, now_ms
 from ct_ops_server.store.values import from_ms, maybe_from_ms
@@ -41,6 +41,7 @@ _asked = (
     .where(_is_open)
     .order_by(queries.c.created_at, queries.c.id)
 )
+_BUSY = sa.select(queries.c.agent_id).where(_is_open).distinct()
 _DUE = _asked.add_columns((now_ms() - queries.c.created_at).label("age_ms"))
 
 _answers = row_set(
@@ -101,7 +102,10 @@ class SqlQueryStore:
         found = defaultdict[LiveStream, tuple[AskedQuery, ...]](tuple)
         youngest = by_agent(live)
         async with self._database.reading() as connection:
-            for row in await connection.execute(_DUE, bind_streams(list(youngest.values()))):
+            asked = await with_something(connection, youngest, _BUSY)
+            if not asked:
+                return found
+            for row in await connection.execute(_DUE, bind_streams(asked)):
                 age = max(row.age_ms, 0) * _MILLISECOND
                 found[youngest[row.agent_id]] += (AskedQuery(row.id, row.query_type, age),)
         return found

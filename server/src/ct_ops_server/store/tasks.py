@@ -23,7 +23,7 @@ from ct_ops_server.fleet.work import AskedTask
 from ct_ops_server.fleet.work_ports import TOPIC, DueTasks, TooManyOpenError
 from ct_ops_server.store.database import Database
 from ct_ops_server.store.listening import notify
-from ct_ops_server.store.live_streams import bind_streams, by_agent, is_current, streams
+from ct_ops_server.store.live_streams import bind_streams, by_agent, is_current, streams, with_something
 from ct_ops_server.store.schema import agents, now_ms
 from ct_ops_server.store.task_steps import Held, LockedTasks, facts_of, is_overdue, lease_is_out, take
 from ct_ops_server.store.values import from_ms, maybe_from_ms
@@ -45,6 +45,7 @@ _of_streams = (
     .where(_is_open)
     .order_by(tasks.c.created_at, tasks.c.id)
 )
+_BUSY = sa.select(tasks.c.agent_id).where(_is_open).distinct()
 _time_is_over = sa.or_(
     sa.and_(tasks.c.state == TaskState.WAITING.value, tasks.c.expires_at <= now_ms()),
     sa.and_(_is_leased, tasks.c.lease_until <= now_ms()),
@@ -179,7 +180,10 @@ async def _open_of(
 ) -> dict[LiveStream, list[sa.Row[Any]]]:
     statement = _of_streams.with_for_update(of=tasks) if lock else _of_streams
     found = defaultdict[LiveStream, list[sa.Row[Any]]](list)
-    for row in await connection.execute(statement, bind_streams(list(youngest.values()))):
+    busy = await with_something(connection, youngest, _BUSY)
+    if not busy:
+        return found
+    for row in await connection.execute(statement, bind_streams(busy)):
         found[youngest[row.agent_id]].append(row)
     return found
 

@@ -23,6 +23,12 @@ def _open_tasks() -> sa.Index:
     return sa.Index("ix_tasks_open", "agent_id", postgresql_where=is_open, sqlite_where=is_open)
 
 
+def _open_queries() -> sa.Index:
+    """Find what waits for an answer; a day of answered ones is not in it."""
+    is_open = sa.text("answered_at IS NULL")
+    return sa.Index("ix_queries_open", "expires_at", postgresql_where=is_open, sqlite_where=is_open)
+
+
 queries = sa.Table(
     "queries",
     metadata,
@@ -36,6 +42,7 @@ queries = sa.Table(
     sa.Column("error", sa.Text),
     sa.Column("answer", Document),
     sa.Index(None, "agent_id", "created_at"),
+    _open_queries(),
     sqlite_strict=True,
 )
 
