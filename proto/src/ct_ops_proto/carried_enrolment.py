@@ -226,7 +226,7 @@ def _base64(data: bytes) -> str:
 def _parse_object(data: bytes, kind: str) -> dict[str, Any]:
     if len(data) > LARGEST_BYTES:
         raise CarriedFormError(
-            Fault.TOO_LARGE, f"the file is larger than {LARGEST_BYTES // 1024} KiB, which no {kind} is"
+            Fault.TOO_LARGE, f"the file is larger than {LARGEST_BYTES // 1024} KiB, which no {_said(kind)} is"
         )
     try:
         document = json.loads(
@@ -235,14 +235,14 @@ def _parse_object(data: bytes, kind: str) -> dict[str, Any]:
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict) or not isinstance(document.get("ct_ops"), str):
-        raise CarriedFormError(Fault.NOT_JSON, f"the file is no {kind} of CT-Ops; was it damaged on the way?")
+        raise CarriedFormError(Fault.NOT_JSON, _is_none(kind))
     found, version = document.pop("ct_ops"), document.pop("version", None)
     if found != kind:
         raise CarriedFormError(Fault.OTHER_KIND, _other_kind(found, kind))
     if version != _VERSION or isinstance(version, bool):
         raise CarriedFormError(
             Fault.OTHER_VERSION,
-            f"the {kind} is of another version than {_VERSION}; update the older of agent and server",
+            f"the {_said(kind)} is of another version than {_VERSION}; update the older of agent and server",
         )
     return document
 
@@ -254,7 +254,15 @@ def _other_kind(found: str, wanted: str) -> str:
         case "enrolment-request":
             return "this is a request: carry it to the server, and there type: ct-ops-server enrol sign FILE -o REPLY"
         case _:
-            return f"the file is no {wanted} of CT-Ops; was it damaged on the way?"
+            return _is_none(wanted)
+
+
+def _is_none(kind: str) -> str:
+    return f"the file is no {_said(kind)} of CT-Ops; was it damaged on the way?"
+
+
+def _said(kind: str) -> str:
+    return kind.replace("-", " ")
 
 
 def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

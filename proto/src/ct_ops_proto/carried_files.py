@@ -47,6 +47,17 @@ def read_carried(path: Path, *, at_most: int) -> bytes:
         raise CarriedFileError(f"cannot read {path}: {error.strerror}; check the path") from error
 
 
+def check_place(path: Path) -> None:
+    """Look whether a file can be written here, before something is done that it is to hold.
+
+    Raises:
+        CarriedFileError: something else has that name, or the folder is not there or may not be written.
+    """
+    _refuse_what_is_no_file(path)
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise CarriedFileError(f"cannot write into {path.parent}: choose another place, or mount the stick")
+
+
 def write_carried(path: Path, text: str) -> Written:
     """Write a file for its owner alone. A regular file of that name is replaced as a whole.
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ct_ops_proto.carried_files import CarriedFileError, read_carried, write_carried
+from ct_ops_proto.carried_files import CarriedFileError, check_place, read_carried, write_carried
 
 
 def test_a_file_is_written_for_its_owner_alone_and_read_again(tmp_path: Path) -> None:
@@ -69,6 +69,18 @@ def test_a_place_that_is_not_there_is_said(tmp_path: Path) -> None:
     """A stick that is not mounted."""
     with pytest.raises(CarriedFileError, match="cannot write"):
         write_carried(tmp_path / "stick" / "reply.json", "text")
+
+
+def test_a_place_is_looked_at_before_anything_is_done(tmp_path: Path) -> None:
+    """A link, a folder and a stick that is not there are found early; a file that is there is to be replaced."""
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    (tmp_path / "file").write_text("old")
+    check_place(tmp_path / "file")
+    check_place(tmp_path / "new")
+
+    for place in (tmp_path / "link", tmp_path, tmp_path / "stick" / "reply.json"):
+        with pytest.raises(CarriedFileError):
+            check_place(place)
 
 
 def test_attack_a_pipe_is_not_waited_for(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ from ct_ops_proto.carried_enrolment import (
     parse_reply,
     request_text,
 )
-from ct_ops_proto.carried_files import CarriedFileError, read_carried, write_carried
+from ct_ops_proto.carried_files import CarriedFileError, check_place, read_carried, write_carried
 
 if TYPE_CHECKING:
     from ct_ops_agent.carried import CarriedAdmission
@@ -99,6 +99,10 @@ def write_request(config: AgentConfig, file: Path) -> tuple[CarriedRequest, bool
     from ct_ops_agent.host import read_host_facts  # noqa: PLC0415 - as above: --help needs none of it
     from ct_ops_agent.vitals import addresses_of, read_interfaces  # noqa: PLC0415 - as above
 
+    try:
+        check_place(file)
+    except CarriedFileError as error:
+        raise DataDirectoryError(str(error)) from error
     with acting_as_owner(config.data_dir), locked_directory(config.data_dir):
         keys = load_key_pair(config.data_dir) or _make_keys(config.data_dir)
         request = make_request(

@@ -67,6 +67,8 @@ def _ask_running(
     socket: Path, method: str, path: str, body: Mapping[str, Any] | None
 ) -> httpx.Response | None:
     """Return a running server's answer; None when there is none."""
+    if _is_absent(socket):
+        return None
     # verify=False: no TLS is spoken on a UNIX socket, so no roots need be loaded for it.
     transport = httpx.HTTPTransport(uds=str(socket), verify=False)
     try:
@@ -80,6 +82,17 @@ def _ask_running(
         return None
     except httpx.TransportError as error:
         raise Stop(Exit.UNREACHABLE, f"the server did not answer on {socket}: {error}") from error
+
+
+def _is_absent(socket: Path) -> bool:
+    """Return whether there is certainly no socket: then nobody need be dialled."""
+    try:
+        socket.lstat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
 
 
 async def _ask_here(

@@ -17,7 +17,7 @@ from ct_ops_proto.carried_enrolment import (
     CarriedFormError,
     parse_request,
 )
-from ct_ops_proto.carried_files import CarriedFileError, read_carried, write_carried
+from ct_ops_proto.carried_files import CarriedFileError, check_place, read_carried, write_carried
 from ct_ops_server.cli.asking import ask, signed
 from ct_ops_server.cli.carried_output import signed_lines, waiting_lines
 from ct_ops_server.cli.exits import Exit, Stop
@@ -112,13 +112,12 @@ def _files_of(path: Path) -> list[Path]:
 def _sign(request: Path, reply: Path, body: dict[str, Any]) -> dict[str, Any]:
     """Return what became of one file."""
     try:
+        check_place(reply)
         data = read_carried(request, at_most=LARGEST_BYTES)
         parse_request(data)
         answer = ask("POST", "/v1/carried-requests", signed({**body, "request": data.decode()}))
         return _kept(request, reply, answer)
-    except CarriedFormError as error:
-        return _failed(request, Exit.FAILED, str(error))
-    except CarriedFileError as error:
+    except (CarriedFormError, CarriedFileError) as error:
         return _failed(request, Exit.FAILED, str(error))
     except Stop as stop:
         return _failed(request, stop.exit_code, stop.message)
