@@ -1,4 +1,4 @@
-"""Revision 0012: an index of the queries that wait for an answer.
+"""Revision 0013: an index of the queries that wait for an answer.
 
 Columns are spelled out here and not taken from ``schema``: that module moves on, this one never.
 """
@@ -8,8 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0012"
-down_revision = "0011"
+revision = "0013"
+down_revision = "0012"
 
 
 def upgrade() -> None:
