@@ -187,7 +187,7 @@ class Core:
             install_offer=lambda token: install_offer(
                 self.whereabouts.install_source(), self.shelf.everything(), token
             ),
-            authority=AuthorityDesk(self.store.trust, self.trust, self.keys.secret, now=self.now),
+            authority=AuthorityDesk(self.store.trust, self.trust, self.keys.secret, hint=hint, now=self.now),
             now=self.now,
             token_warnings=lambda: (_PIN_IS_LEAF,) if tls.current.pin_is_leaf else (),
         )

@@ -45,7 +45,7 @@ from ct_ops_server.authority.life_cycle import (
     objections,
     plan_next,
 )
-from ct_ops_server.authority.ports import Change, NewKey, Share, StoredTrust, TrustStore
+from ct_ops_server.authority.ports import TOPIC, Change, NewKey, Share, StoredTrust, TrustStore
 from ct_ops_server.authority.sealing import SealingSecret
 from ct_ops_server.authority.trust import LiveTrust
 
@@ -100,8 +100,16 @@ class AuthorityDesk:
     """What operators ask of the authority."""
 
     def __init__(
-        self, store: TrustStore, live: LiveTrust, secret: SealingSecret, *, now: Callable[[], datetime]
+        self,
+        store: TrustStore,
+        live: LiveTrust,
+        secret: SealingSecret,
+        *,
+        hint: Callable[[str], None],
+        now: Callable[[], datetime],
     ) -> None:
+        """Prepare the desk; ``hint`` tells the push bus of this process that a step was taken."""
+        self._hint = hint
         self._store = store
         self._live = live
         self._secret = secret
@@ -169,6 +177,7 @@ class AuthorityDesk:
         stored = await self._store.load()
         change = self._change(preview.plan, stored, version, brought)
         await self._store.change(change)
+        self._hint(TOPIC)
         return preview
 
     async def recognise(self, pem: str) -> list[str]:
@@ -186,6 +195,7 @@ class AuthorityDesk:
                     Change(Kind.CA, new=NewKey(name, chain_pem([certificate]), TrustState.RETIRED))
                 )
                 added.append(name)
+        self._hint(TOPIC)
         return added
 
     async def _situation(self, plan: Plan, stored: StoredTrust) -> Situation:
