@@ -41,7 +41,7 @@ from ct_ops_server.fleet.health import HealthDesk
 from ct_ops_server.fleet.resolutions import Keeping
 from ct_ops_server.fleet.samples import SampleDesk
 from ct_ops_server.fleet.work_desk import WorkDesk
-from ct_ops_server.keyring import Keyring
+from ct_ops_server.keyring import Keyring, brought_authority
 from ct_ops_server.ownership import one_at_a_time
 from ct_ops_server.public_address import Whereabouts, host_of
 from ct_ops_server.releases.install_script import install_offer
@@ -247,7 +247,8 @@ async def open_core(
 
 async def _assemble(settings: Settings, store: Store, keys: Keys, now: Callable[[], datetime]) -> Core:
     installation = await store.installation.open()
-    keyring = Keyring(settings, keys.secret, store.trust, brought=None, now=now)
+    brought = brought_authority(settings, keys.secret)
+    keyring = Keyring(settings, keys.secret, store.trust, brought=brought, now=now)
     trust = await keyring.open()
     enrolment = Enrolment(
         store.enrolment,

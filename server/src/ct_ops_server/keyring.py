@@ -22,10 +22,12 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
+from ct_ops_server.audit.decisions import SERVER
 from ct_ops_server.authority.ca import erase_authority, load_or_create_authority, name_on_disk
+from ct_ops_server.authority.decided import step_taken
 from ct_ops_server.authority.errors import AuthorityError
 from ct_ops_server.authority.files import erase
-from ct_ops_server.authority.issuer import Issuer, must_be_usable, sealed_key_of
+from ct_ops_server.authority.issuer import Issuer, must_be_usable, open_brought, sealed_key_of
 from ct_ops_server.authority.jwks import (
     EXISTING_FILE,
     SigningKey,
@@ -35,7 +37,7 @@ from ct_ops_server.authority.jwks import (
     public_pem,
     signing_key_file,
 )
-from ct_ops_server.authority.life_cycle import Kind, TrustState, moving_of
+from ct_ops_server.authority.life_cycle import Kind, Step, TrustState, moving_of
 from ct_ops_server.authority.ports import (
     Change,
     NewKey,
@@ -188,7 +190,10 @@ class Keyring:
         for issuer in self._files.issuers:
             if issuer.sha256.hex() == active.name:
                 sealed[active.name] = sealed_key_of(issuer, self._secret)
-        return Change(Kind.CA, new=new, sealed_keys=sealed, expected_version=stored.version)
+        entry = step_taken(Kind.CA, Step.PREPARE, new.name, actor=SERVER)
+        return Change(
+            Kind.CA, new=new, sealed_keys=sealed, expected_version=stored.version, decisions=[entry]
+        )
 
     def _change_of_signing_key(self, stored: StoredTrust) -> Change | None:
         here, active = next(iter(self._files.signing), None), stored.active(Kind.JWT)
@@ -230,12 +235,37 @@ class Keyring:
         )
 
 
+def brought_authority(settings: Settings, secret: SealingSecret) -> Issuer | None:
+    """Return the agent CA that the settings name.
+
+    Raises:
+        WrongSecretError: its key is sealed with another secret than ours.
+        AuthorityError: it cannot be read, or certificate and key do not belong together.
+    """
+    certificate, key = settings.agent_ca_cert, settings.agent_ca_key
+    if certificate is None or key is None:
+        return None
+    origin = Path("INGEST_AGENT_CA_CERT" if certificate.path is None else certificate.path)
+    try:
+        return open_brought(origin, certificate.read(), key.read(), secret)
+    except OSError as error:
+        raise AuthorityError(origin, f"or its key cannot be read ({error.strerror}).") from error
+
+
 def _replacement(stored: StoredTrust, kind: Kind, new: NewKey) -> Change | None:
     """Return what makes ``new`` active at once; None when a rotation has brought the one that is."""
     active = stored.active(kind)
+    entry = step_taken(kind, Step.ACTIVATE, new.name, actor=SERVER)
     if active is None:
-        return Change(kind, {new.name: TrustState.ACTIVE}, new, expected_version=stored.version)
+        states = {new.name: TrustState.ACTIVE}
+        return Change(kind, states, new, expected_version=stored.version, decisions=[entry])
     if active.sealed_key is not None and stored.find(kind, new.name) is not None:
         return None
-    states = {active.name: TrustState.RETIRED, new.name: TrustState.ACTIVE}
-    return Change(kind, states, new, expected_version=stored.version, only_without_workers=True)
+    return Change(
+        kind,
+        {active.name: TrustState.RETIRED, new.name: TrustState.ACTIVE},
+        new,
+        expected_version=stored.version,
+        only_without_workers=True,
+        decisions=[entry, step_taken(kind, Step.RETIRE, active.name, actor=SERVER)],
+    )

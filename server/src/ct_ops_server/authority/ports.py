@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from ct_ops_server.audit.decisions import Decision
 from ct_ops_server.authority.life_cycle import Held, Holders, Kind, Straggler, TrustState
 
 TOPIC = "trust"
@@ -80,6 +81,8 @@ class Change:
     """When it was planned; None: whatever was before."""
     only_without_workers: bool = False
     """Not while a server runs on this database."""
+    decisions: Sequence[Decision] = ()
+    """What the audit log says of it, in the same transaction."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,14 @@ back must be open on every node.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from cryptography import x509
 
 from ct_ops_server.authority.ca import make_authority
+from ct_ops_server.authority.decided import recognised, step_taken
 from ct_ops_server.authority.errors import AuthorityError
 from ct_ops_server.authority.issuer import (
     Issuer,
@@ -149,6 +150,7 @@ class AuthorityDesk:
         step: Step,
         *,
         version: int,
+        actor: str,
         force: bool = False,
         brought: tuple[str, str] | None = None,
     ) -> Preview:
@@ -158,6 +160,7 @@ class AuthorityDesk:
             kind: of what.
             step: the one that was previewed.
             version: as the preview says.
+            actor: who takes it, for the audit log.
             force: whatever can be forced.
             brought: certificates and private key of the operator's own agent CA, in PEM form, to be prepared.
 
@@ -176,11 +179,14 @@ class AuthorityDesk:
             )
         stored = await self._store.load()
         change = self._change(preview.plan, stored, version, brought)
-        await self._store.change(change)
+        name = change.new.name if change.new is not None else _subject(preview.plan)
+        against = tuple(each.sentence for each in preview.objections)
+        entry = step_taken(kind, step, name, actor=actor, forced_over=against)
+        await self._store.change(replace(change, decisions=[entry]))
         self._hint(TOPIC)
         return preview
 
-    async def recognise(self, pem: str) -> list[str]:
+    async def recognise(self, pem: str, *, actor: str) -> list[str]:
         """Let leaves of an agent CA prove their keys, and nothing more; return the names of those not known before.
 
         Raises:
@@ -191,9 +197,8 @@ class AuthorityDesk:
         for certificate in _ca_certificates(pem):
             name = sha256_of(certificate).hex()
             if stored.find(Kind.CA, name) is None:
-                await self._store.change(
-                    Change(Kind.CA, new=NewKey(name, chain_pem([certificate]), TrustState.RETIRED))
-                )
+                new = NewKey(name, chain_pem([certificate]), TrustState.RETIRED)
+                await self._store.change(Change(Kind.CA, new=new, decisions=[recognised(name, actor=actor)]))
                 added.append(name)
         self._hint(TOPIC)
         return added
@@ -253,6 +258,10 @@ class AuthorityDesk:
                 "signs, and this server does not have it yet. Ask again in a second.",
             )
         return {name: sealed}
+
+
+def _subject(plan: Plan) -> str:
+    return "" if plan.subject is None else plan.subject.name
 
 
 def _must_follow(preview: Preview, step: Step) -> None:

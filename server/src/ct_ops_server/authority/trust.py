@@ -114,13 +114,14 @@ class LiveTrust:
 
 
 def assemble(stored: StoredTrust, secret: SealingSecret, here: KeysHere) -> Trust:
-    """Return what is stored as something to act by.
+    """Return what is stored as something to act by, now and after the next step.
 
     Raises:
-        WrongSecretError: a key is sealed with another secret.
+        WrongSecretError: a key is sealed with another secret, also one that does not sign yet.
         AuthorityError: the private key of an active one is nowhere.
     """
     authorities = stored.keys[Kind.CA]
+    _must_open(stored, secret)
     return Trust(
         version=stored.version,
         authorities=tuple(_known(each) for each in authorities),
@@ -129,6 +130,16 @@ def assemble(stored: StoredTrust, secret: SealingSecret, here: KeysHere) -> Trus
         signing=_open_signing(stored, secret, here.signing),
         public_keys=tuple(_public_keys(stored.keys[Kind.JWT])),
     )
+
+
+def _must_open(stored: StoredTrust, secret: SealingSecret) -> None:
+    """Find out now whether the keys of the next step, or of the way back, are of any use here."""
+    for each in stored.keys[Kind.CA]:
+        if each.sealed_key is not None:
+            open_stored(each.public_pem, each.sealed_key, secret)
+    for each in stored.keys[Kind.JWT]:
+        if each.sealed_key is not None:
+            open_stored_key(each.name, each.sealed_key, secret)
 
 
 def _known(stored: StoredKey) -> KnownAuthority:

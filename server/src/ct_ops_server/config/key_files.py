@@ -17,6 +17,7 @@ from ct_ops_server.config.problems import Problem
 from ct_ops_server.config.schema import Settings, Source
 
 _CERT, _KEY, _CA = "INGEST_TLS_CERT", "INGEST_TLS_KEY", "INGEST_TLS_CA"
+_AGENT_CA, _AGENT_CA_KEY = "INGEST_AGENT_CA_CERT", "INGEST_AGENT_CA_KEY"
 _WEB = "INGEST_WEB_SERVER_CERT"
 _JWT, _SECRET = "INGEST_JWT_KEY_FILE", "INGEST_SECRET_FILE"  # names of variables
 
@@ -25,6 +26,7 @@ def key_file_problems(settings: Settings) -> list[Problem]:
     """Return what is wrong with the files that the settings name."""
     return [
         *_tls_problems(settings),
+        *_agent_ca_problems(settings),
         *_jwt_problems(settings),
         *_secret_problems(settings),
         *_web_certificate_problems(settings),
@@ -41,6 +43,22 @@ def _tls_problems(settings: Settings) -> list[Problem]:
     if isinstance(chain, list) and not (private is None or isinstance(private, Problem)):
         problems += _mismatch(chain, private, cert)
     return [*_half_set(settings), *problems]
+
+
+def _agent_ca_problems(settings: Settings) -> list[Problem]:
+    """Look whether both are given and can be read; what makes a CA unusable is the authority's to say."""
+    pair = {_AGENT_CA: settings.agent_ca_cert, _AGENT_CA_KEY: settings.agent_ca_key}
+    given = [name for name, source in pair.items() if source is not None]
+    problems = []
+    if len(given) == 1:
+        (missing,) = set(pair) - set(given)
+        problems.append(
+            Problem(missing, f"is not set, but {given[0]} is", "Set both, or neither to have them made")
+        )
+    for name, source in pair.items():
+        if source is not None and source.path is not None:
+            problems += _unreadable(name, source.path)
+    return problems
 
 
 def _mismatch(chain: list[x509.Certificate], private: PrivateKeyTypes, cert: Path | None) -> list[Problem]:

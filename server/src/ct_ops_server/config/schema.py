@@ -9,6 +9,8 @@ from enum import StrEnum
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
+from ct_ops_server.config.pem import PemSource
+
 
 class Source(StrEnum):
     """Where a value came from."""
@@ -36,6 +38,9 @@ class Settings:
     """Set together with ``tls_key`` or not at all."""
     tls_key: Path | None
     tls_ca: Path | None
+    agent_ca_cert: PemSource | None
+    """Set together with ``agent_ca_key`` or not at all."""
+    agent_ca_key: PemSource | None
     jwt_key_file: Path | None
     secret_file: Path
     web_server_cert: Path | None

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from ct_ops_server.config.addresses import parse_addresses, parse_host, parse_port
 from ct_ops_server.config.duration import FORM, parse_duration
+from ct_ops_server.config.pem import mask_pem_source, parse_pem_source
 from ct_ops_server.config.values import (
     LOG_FORMATS,
     LOG_LEVELS,
@@ -175,6 +176,24 @@ VARIABLES = (
         accepts=f"{_A_PATH}; PEM",
         doc="The CA that signed `INGEST_TLS_CERT`: what enrolment tokens pin.",
         without="the CA at the end of `INGEST_TLS_CERT`, else that certificate itself",
+    ),
+    Variable(
+        name="INGEST_AGENT_CA_CERT",
+        field="agent_ca_cert",
+        parse=parse_pem_source,
+        accepts=f"{_A_PATH}, or PEM: the CA, and the chain above it up to a self-signed root",
+        doc="Your own agent CA, which signs agents' certificates ([authority.md](authority.md)).",
+        without="one is made in the data directory",
+    ),
+    Variable(
+        name="INGEST_AGENT_CA_KEY",
+        field="agent_ca_key",
+        parse=parse_pem_source,
+        accepts=f"{_A_PATH}, or PEM: RSA from 2048 bits, P-256, P-384, P-521 or Ed25519; sealed with our secret or not at all",
+        doc="The private key of INGEST_AGENT_CA_CERT.",
+        without="one is made in the data directory",
+        secret=True,
+        mask=mask_pem_source,
     ),
     Variable(
         name="INGEST_JWT_KEY_FILE",
@@ -460,8 +479,6 @@ DEFERRED: dict[str, bool] = {
     # … then what existing servers read beyond it.
     "INGEST_LATEST_AGENT_VERSION": False,
     "INGEST_RELEASE_MANIFEST_PATH": False,
-    "INGEST_AGENT_CA_CERT": False,
-    "INGEST_AGENT_CA_KEY": False,
     "LDAP_ENCRYPTION_KEY": True,
 }
 

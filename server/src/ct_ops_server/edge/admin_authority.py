@@ -59,12 +59,14 @@ def add_authority(app: FastAPI, desk: AuthorityDesk) -> None:
         brought = None
         if body.certificates is not None and body.private_key is not None:
             brought = (body.certificates, body.private_key)
-        taken = await desk.take(kind, step, version=body.version, force=body.force, brought=brought)
+        taken = await desk.take(
+            kind, step, version=body.version, actor=body.actor, force=body.force, brought=brought
+        )
         return preview_view(taken)
 
     @app.post("/v1/recognised-authorities")
     async def recognise(body: RecogniseRequest) -> dict[str, Any]:
-        return {"recognised": await desk.recognise(body.pem)}
+        return {"recognised": await desk.recognise(body.pem, actor=body.actor)}
 
     @app.exception_handler(StepRefusedError)
     @app.exception_handler(NoStepError)

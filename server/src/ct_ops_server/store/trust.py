@@ -29,6 +29,7 @@ from ct_ops_server.authority.ports import (
     TrustChangedError,
 )
 from ct_ops_server.fleet.model import AgentStatus
+from ct_ops_server.store.audit import append
 from ct_ops_server.store.counters import raise_counter, read_counter
 from ct_ops_server.store.database import Database
 from ct_ops_server.store.listening import notify
@@ -86,6 +87,7 @@ class SqlTrustStore:
             for name, sealed in change.sealed_keys.items():
                 row = {"name": _key_row(change.kind, name), "sealed_pem": sealed, "recorded_at": now_ms()}
                 await connection.execute(upsert(connection, sealed_keys, row, key="name"))
+            await append(connection, change.decisions)
             await notify(connection, TOPIC)
             return version
 
