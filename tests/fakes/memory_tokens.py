@@ -31,8 +31,16 @@ class MemoryTokens:
     # TokenStore, but for the agents that a token admitted
 
     async def create_token(
-        self, token_id: str, digest: bytes, terms: TokenTerms, *, actor: str, uses: int = 0
+        self,
+        token_id: str,
+        digest: bytes,
+        terms: TokenTerms,
+        *,
+        actor: str,
+        uses: int = 0,
+        is_imported: bool = False,
     ) -> TokenRecord | None:
+        del is_imported  # for the audit log, which is not kept here
         if digest in self._digests:
             return None
         record = TokenRecord(token_id, terms, uses=uses, created_at=self._now(), created_by=actor)

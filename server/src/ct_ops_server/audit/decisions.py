@@ -40,7 +40,6 @@ class Action(StrEnum):
     AGENT_REVOKED = "agent.revoked"
     AGENT_DEREGISTERED = "agent.deregistered"
     AGENT_DELETED = "agent.deleted"
-    AGENTS_BULK_DELETED = "agents.bulk_deleted"
     AGENT_KEY_REPLACED = "agent.key_replaced"
     AGENT_QUARANTINED = "agent.quarantined"
     AGENT_SPLIT = "agent.split"
@@ -85,8 +84,7 @@ MEANINGS: Mapping[Action, str] = MappingProxyType(
         Action.AGENT_REJECTED: "an operator rejected a pending agent",
         Action.AGENT_REVOKED: "an agent was revoked",
         Action.AGENT_DEREGISTERED: "an agent said good-bye and was revoked",
-        Action.AGENT_DELETED: "an agent was deleted",
-        Action.AGENTS_BULK_DELETED: "agents of a load test were deleted together",
+        Action.AGENT_DELETED: "an agent was deleted, by an operator or after a load test",
         Action.AGENT_KEY_REPLACED: "an agent's key was followed by another one, with a leaf of its own",
         Action.AGENT_QUARANTINED: "two hosts were seen with one identity, and both wait for an operator",
         Action.AGENT_SPLIT: "an operator made two agents of a host and its clone",

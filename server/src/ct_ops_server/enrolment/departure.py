@@ -10,11 +10,12 @@ from collections.abc import Callable
 from enum import StrEnum
 
 from ct_ops_server.enrolment.ports import EnrolmentStore
+from ct_ops_server.fleet.decisions import THE_HOST_ITSELF
 from ct_ops_server.fleet.endings import TOPIC
 from ct_ops_server.fleet.model import AgentStatus
 from ct_ops_server.fleet.ports import AgentStore
 
-ACTOR = "the host itself"
+ACTOR = THE_HOST_ITSELF
 _REASON = "deregistered: the agent was taken off its host"
 _MAY_LEAVE = frozenset({AgentStatus.PENDING, AgentStatus.ACTIVE})
 

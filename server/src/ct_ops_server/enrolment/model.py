@@ -217,6 +217,13 @@ class NewKey:
     public_key_der: bytes = field(repr=False)
 
 
+class LeafOccasion(StrEnum):
+    """Why an agent was given a leaf."""
+
+    REGISTER = "register"
+    RENEWAL = "renewal"
+
+
 @dataclass(frozen=True, slots=True)
 class LeafRecord:
     """An issued leaf as it is stored."""
@@ -228,6 +235,8 @@ class LeafRecord:
     issued_at: datetime
     not_after: datetime
     authority_sha256: bytes
+    occasion: LeafOccasion = LeafOccasion.REGISTER
+    """Not stored with the leaf, but in the audit log."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from ct_ops_server.enrolment.model import (
     Application,
     EnrolledAgent,
     EnrolmentRefusedError,
+    LeafOccasion,
     LeafRecord,
     NewAgent,
     NewKey,
@@ -130,7 +131,7 @@ class Enrolment:
         agent = await self._store.find_agent(key_id)
         if agent is None or agent.id != agent_id or agent.status is not AgentStatus.ACTIVE:
             return None
-        return await self._issue_and_record(agent.public_key_der, agent.id)
+        return await self._issue_and_record(agent.public_key_der, agent.id, LeafOccasion.RENEWAL)
 
     def renew_token(self, agent_id: str, leaf_sha256: bytes) -> Renewal:
         """Return a new agent token for an agent whose open stream proves that it is active."""
@@ -142,7 +143,8 @@ class Enrolment:
         Raises:
             StoreError: the store did not answer; nothing was given out.
         """
-        return self._renewed(agent_id, await self._issue_and_record(key.spki_der, agent_id))
+        leaf = await self._issue_and_record(key.spki_der, agent_id, LeafOccasion.RENEWAL)
+        return self._renewed(agent_id, leaf)
 
     async def replace_key(self, agent_id: str, old_key_id: str, key: PublicKey) -> Renewal | None:
         """Let ``key``, which was proven, follow the agent's key; None when the old one is not its key any more.
@@ -242,12 +244,14 @@ class Enrolment:
             begun = agent.leaf_issued_at is not None and agent.leaf_issued_at <= self._now() + SKEW_TOLERANCE
             if (fresh and begun and issued_by_us) or not may_sign:
                 return agent.leaf_pem, agent.leaf_sha256, agent.leaf_not_after
-        leaf = await self._issue_and_record(agent.public_key_der, agent.id)
+        leaf = await self._issue_and_record(agent.public_key_der, agent.id, LeafOccasion.REGISTER)
         return leaf.pem, leaf.sha256, leaf.not_after
 
-    async def _issue_and_record(self, public_key_der: bytes, agent_id: str) -> IssuedLeaf:
+    async def _issue_and_record(
+        self, public_key_der: bytes, agent_id: str, occasion: LeafOccasion
+    ) -> IssuedLeaf:
         leaf = self._issue(public_key_der, agent_id)
-        await self._store.record_leaf(self._record(leaf, agent_id))
+        await self._store.record_leaf(replace(self._record(leaf, agent_id), occasion=occasion))
         return leaf
 
     def _renewed(self, agent_id: str, leaf: IssuedLeaf) -> Renewal:

@@ -23,7 +23,14 @@ class TokenStore(Protocol):
     """Enrolment tokens. Nothing but digests of their secrets ever gets here."""
 
     async def create_token(
-        self, token_id: str, digest: bytes, terms: TokenTerms, *, actor: str, uses: int = 0
+        self,
+        token_id: str,
+        digest: bytes,
+        terms: TokenTerms,
+        *,
+        actor: str,
+        uses: int = 0,
+        is_imported: bool = False,
     ) -> TokenRecord | None:
         """Insert a token; None, and nothing is changed, when there is one with this digest already.
 
@@ -33,6 +40,7 @@ class TokenStore(Protocol):
             terms: checked (``token_terms``).
             actor: who creates it.
             uses: how often it was redeemed before it came here.
+            is_imported: it was made by another server; for the audit log.
         """
 
     async def find_token(self, digest: bytes) -> TokenRecord | None:

@@ -157,7 +157,9 @@ class TokenDesk:
         if not _SHA256.fullmatch(sha256_hex):
             raise DigestError
         checked, digest = checked_terms(terms, now=self._now(), uses=uses), bytes.fromhex(sha256_hex)
-        record = await self._tokens.create_token(self._new_id(), digest, checked, actor=actor, uses=uses)
+        record = await self._tokens.create_token(
+            self._new_id(), digest, checked, actor=actor, uses=uses, is_imported=True
+        )
         if record is None:
             known = await self._tokens.find_token(digest)
             raise TokenExistsError("" if known is None else f" as {known.id} ({known.terms.label})")

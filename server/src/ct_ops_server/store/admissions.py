@@ -15,9 +15,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ct_ops_server.enrolment import decisions
 from ct_ops_server.enrolment.model import LeafRecord, NewAgent
 from ct_ops_server.enrolment.ports import KeyAlreadyEnrolledError, TokenNotRedeemedError, TooManyPendingError
 from ct_ops_server.fleet.model import AgentStatus
+from ct_ops_server.store.audit import append
 from ct_ops_server.store.grouping import Failed
 from ct_ops_server.store.rowset import bind_rows, row_set
 from ct_ops_server.store.schema import (
@@ -33,7 +35,7 @@ from ct_ops_server.store.schema import (
 from ct_ops_server.store.upsert import insert_many_if_absent
 from ct_ops_server.store.values import claims_of, leaf_values
 
-ADMISSION_ACTOR = "enrolment"
+ADMISSION_ACTOR = decisions.ENROLMENT
 """Who the first line of an agent's history names."""
 
 PENDING_OF_A_TOKEN = 1_000
@@ -108,6 +110,7 @@ class AdmitAgents:
         made = [write for write in chosen if write.new.id in inserted]
         await _insert_belongings(connection, made)
         await _spend(connection, made)
+        await append(connection, [decisions.admitted(write.new, write.leaf) for write in made])
         return [
             None
             if write.new.id in inserted and number not in outcomes

@@ -9,7 +9,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ct_ops_server.fleet.decisions import deleted, status_changed
 from ct_ops_server.fleet.model import Agent, AgentStatus, DeletedAgent, Facts, StatusChange, Tag
+from ct_ops_server.store.audit import append
 from ct_ops_server.store.database import Database
 from ct_ops_server.store.endings import append_ending
 from ct_ops_server.store.presence import is_online
@@ -85,12 +87,23 @@ class SqlAgentStore:
         """Change the status if it is in ``allowed_from``; return the one found, None without an agent."""
 
         async def change(connection: AsyncConnection) -> AgentStatus | None:
-            found = await _lock_status(connection, agent_id)
-            if found in allowed_from:
+            agent = await _lock(connection, agent_id)
+            found = None if agent is None else AgentStatus(agent.status)
+            if agent is not None and found is not None and found in allowed_from:
                 await set_status(connection, agent_id, found, to)
                 if found is AgentStatus.QUARANTINED:
                     await connection.execute(agent_sides.delete().where(agent_sides.c.agent_id == agent_id))
                 await append_history(connection, agent_id, status=to, actor=actor, reason=reason)
+                verdict = status_changed(
+                    agent_id,
+                    key_id=agent.key_id,
+                    hostname=agent.hostname,
+                    found=found,
+                    to=to,
+                    actor=actor,
+                    reason=reason,
+                )
+                await append(connection, [verdict])
                 if to is AgentStatus.REVOKED:
                     await append_ending(connection, agent_id, "revoked")
             return found
@@ -101,12 +114,22 @@ class SqlAgentStore:
         """Delete the agent and what belongs to it, leaving a tombstone; False when there is none."""
 
         async def delete(connection: AsyncConnection) -> bool:
-            if await _lock_status(connection, agent_id) is None:
+            agent = await _lock(connection, agent_id)
+            if agent is None:
                 return False
             history = encode_history(await read_history(connection, agent_id))
             await _bury(connection, agent_id, actor=actor, reason=reason, history=history)
             await connection.execute(agents.delete().where(agents.c.id == agent_id))
             await append_ending(connection, agent_id, "unknown_agent")
+            deletion = deleted(
+                agent_id,
+                key_id=agent.key_id,
+                hostname=agent.hostname,
+                found=AgentStatus(agent.status),
+                actor=actor,
+                reason=reason,
+            )
+            await append(connection, [deletion])
             return True
 
         return await self._writer.run(delete)
@@ -163,11 +186,10 @@ def _deleted_agent(row: sa.Row[Any]) -> DeletedAgent:
     )
 
 
-async def _lock_status(connection: AsyncConnection, agent_id: str) -> AgentStatus | None:
-    """Read the status and keep it from changing until the commit (SQLite's writer is alone anyway)."""
-    statement = sa.select(agents.c.status).where(agents.c.id == agent_id).with_for_update()
-    status = await connection.scalar(statement)
-    return None if status is None else AgentStatus(status)
+async def _lock(connection: AsyncConnection, agent_id: str) -> Any | None:
+    """Read the status, and keep it from changing until the commit (SQLite's writer is alone anyway)."""
+    statement = sa.select(agents.c.status, agents.c.key_id, agents.c.hostname).where(agents.c.id == agent_id)
+    return (await connection.execute(statement.with_for_update())).first()
 
 
 async def set_status(

@@ -19,10 +19,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ct_ops_server.audit.decisions import Decision
 from ct_ops_server.audit.entries import Entry, Link, canonical, chained
+from ct_ops_server.audit.verification import breaks
 from ct_ops_server.store.audit_tables import audit_entries, audit_head
 from ct_ops_server.store.schema import now_ms
 
 _NOTED = "ct_ops_audit_noted"
+
+
+class ChainMismatchError(Exception):
+    """Entries do not follow the head of this database's chain."""
+
 
 _LOCK_HEAD = sa.select(audit_head.c.seq, audit_head.c.hash, now_ms().label("at")).with_for_update()
 _MOVE_HEAD = audit_head.update().values(seq=sa.bindparam("reached"), hash=sa.bindparam("reached_hash"))
@@ -62,6 +68,21 @@ def kept_if_done(connection: AsyncConnection) -> Iterator[None]:
         raise
 
 
+async def adopt(connection: AsyncConnection, entries: Sequence[Entry]) -> None:
+    """Put entries back that the database has lost: ``audit.replay.continuation`` of its head.
+
+    Raises:
+        ChainMismatchError: they do not follow the head. Nothing was changed.
+    """
+    head = (await connection.execute(_LOCK_HEAD)).one()
+    found = breaks(entries, after=Link(head.seq, head.hash))
+    if found:
+        raise ChainMismatchError(str(found[0]))
+    if entries:
+        await connection.execute(_INSERT, [_row(entry) for entry in entries])
+        await _move_head(connection, entries[-1])
+
+
 def _noted(connection: AsyncConnection) -> list[Decision]:
     noted: list[Decision] | None = connection.info.get(_NOTED)
     if noted is None:
@@ -73,7 +94,11 @@ async def _write(connection: AsyncConnection, decisions: Sequence[Decision]) -> 
     head = (await connection.execute(_LOCK_HEAD)).one()
     entries = chained(decisions, Link(head.seq, head.hash), at_ms=head.at)
     await connection.execute(_INSERT, [_row(entry) for entry in entries])
-    await connection.execute(_MOVE_HEAD, {"reached": entries[-1].seq, "reached_hash": entries[-1].hash})
+    await _move_head(connection, entries[-1])
+
+
+async def _move_head(connection: AsyncConnection, last: Entry) -> None:
+    await connection.execute(_MOVE_HEAD, {"reached": last.seq, "reached_hash": last.hash})
 
 
 def _row(entry: Entry) -> dict[str, Any]:

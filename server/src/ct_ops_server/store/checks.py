@@ -13,6 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ct_ops_server.fleet import decisions
 from ct_ops_server.fleet.check_delivery import TOPIC
 from ct_ops_server.fleet.check_model import (
     MOST_CHECKS,
@@ -27,6 +28,7 @@ from ct_ops_server.fleet.check_model import (
 )
 from ct_ops_server.fleet.items import CheckStatus
 from ct_ops_server.fleet.model import AgentStatus
+from ct_ops_server.store.audit import append
 from ct_ops_server.store.check_results import prune_chunk
 from ct_ops_server.store.check_tables import check_changes, check_results, checks, removed_checks
 from ct_ops_server.store.check_values import check_from, definition_from, freshness_from, new_check_values
@@ -88,6 +90,7 @@ class SqlCheckStore:
             await _see_limits(connection, new)
             await connection.execute(checks.insert().values(new_check_values(new, actor=actor)))
             await _note_change(connection, new.agent_id, number)
+            await append(connection, [decisions.check_added(new, actor=actor)])
             return check_from((await connection.execute(_SELECT.where(checks.c.id == new.id))).one())
 
         return await self._writer.run(add)
@@ -101,13 +104,17 @@ class SqlCheckStore:
                 checks.update()
                 .where(checks.c.id == check_id, checks.c.enabled != enabled)
                 .values(enabled=enabled, changed_at=now_ms(), changed_by=actor)
-                .returning(checks.c.agent_id)
+                .returning(checks.c.agent_id, checks.c.name)
             )
-            agent_id = await connection.scalar(changed)
-            if agent_id is None:
+            row = (await connection.execute(changed)).first()
+            if row is None:
                 there = await connection.scalar(sa.select(checks.c.id).where(checks.c.id == check_id))
                 return None if there is None else False
-            await _note_change(connection, agent_id, number)
+            await _note_change(connection, row.agent_id, number)
+            switched = decisions.check_switched(
+                check_id, row.agent_id, row.name, enabled=enabled, actor=actor
+            )
+            await append(connection, [switched])
             return True
 
         return await self._writer.run(change)
@@ -125,6 +132,7 @@ class SqlCheckStore:
             await connection.execute(removed_checks.insert().values(left | {"removed_at": now_ms()}))
             await connection.execute(_FORGET_REMOVED)
             await _note_change(connection, row.agent_id, number)
+            await append(connection, [decisions.check_removed(check_id, row.agent_id, row.name, actor=actor)])
             return True
 
         return await self._writer.run(remove)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ct_ops_server.enrolment import decisions
 from ct_ops_server.enrolment.model import (
     Application,
     EnrolledAgent,
@@ -21,6 +22,7 @@ from ct_ops_server.enrolment.ports import KeyAlreadyEnrolledError
 from ct_ops_server.fleet.model import AgentStatus
 from ct_ops_server.store.admissions import PENDING_OF_A_TOKEN, Admission, AdmitAgents
 from ct_ops_server.store.agents import append_history
+from ct_ops_server.store.audit import append
 from ct_ops_server.store.database import Database
 from ct_ops_server.store.lookups import LookUps
 from ct_ops_server.store.schema import agents, leaves, tombstones
@@ -91,6 +93,7 @@ class SqlEnrolmentStore:
             await append_history(
                 connection, agent_id, status=AgentStatus.ACTIVE, actor=KEY_ACTOR, reason=reason
             )
+            await append(connection, [decisions.key_replaced(agent_id, old_key_id, key, leaf)])
             return True
 
         return await self._writer.run(replace)
@@ -100,6 +103,7 @@ class SqlEnrolmentStore:
 
         async def record(connection: AsyncConnection) -> None:
             await _insert_leaf(connection, leaf)
+            await append(connection, [decisions.leaf_given(leaf, leaf.occasion)])
 
         await self._writer.run(record)
 

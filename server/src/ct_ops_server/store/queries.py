@@ -15,11 +15,13 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ct_ops_server.fleet.decisions import query_asked
 from ct_ops_server.fleet.dispatch import LiveStream
 from ct_ops_server.fleet.items import OpenPort, Owned, QueryResult, ServiceState
 from ct_ops_server.fleet.orders import MOST_OPEN_QUERIES, NewQuery, QueryRecord
 from ct_ops_server.fleet.work import AskedQuery
 from ct_ops_server.fleet.work_ports import TOPIC, TooManyOpenError
+from ct_ops_server.store.audit import append
 from ct_ops_server.store.database import Database
 from ct_ops_server.store.listening import notify
 from ct_ops_server.store.live_streams import bind_streams, by_agent, is_current, streams, with_something
@@ -86,6 +88,7 @@ class SqlQueryStore:
         async def keep(connection: AsyncConnection) -> None:
             await _make_room(connection, query.agent_id)
             await connection.execute(queries.insert().values(_row(query)))
+            await append(connection, [query_asked(query)])
             await notify(connection, TOPIC)
 
         await self._writer.run(keep)

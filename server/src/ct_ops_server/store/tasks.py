@@ -15,12 +15,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ct_ops_server.fleet import decisions
 from ct_ops_server.fleet.dispatch import LiveStream
 from ct_ops_server.fleet.orders import MOST_OPEN_TASKS, NewTask, TaskOutput, TaskRecord
 from ct_ops_server.fleet.pushes import OpenTask, Push, next_push, to_cancel
 from ct_ops_server.fleet.tasks import LEASED, OPEN, CancelAsked, Nothing, Pushed, TaskState, TimePassed
 from ct_ops_server.fleet.work import AskedTask
 from ct_ops_server.fleet.work_ports import TOPIC, DueTasks, TooManyOpenError
+from ct_ops_server.store.audit import append
 from ct_ops_server.store.database import Database
 from ct_ops_server.store.listening import notify
 from ct_ops_server.store.live_streams import bind_streams, by_agent, is_current, streams, with_something
@@ -67,6 +69,7 @@ class SqlTaskStore:
         async def keep(connection: AsyncConnection) -> None:
             await _make_room(connection, task.agent_id)
             await connection.execute(tasks.insert().values(_row(task)))
+            await append(connection, [decisions.task_given(task)])
             await notify(connection, TOPIC)
 
         await self._writer.run(keep)
@@ -116,6 +119,8 @@ class SqlTaskStore:
                     by = tasks.update().where(tasks.c.id == task_id).values(cancelled_by=actor)
                     await connection.execute(by)
                     await locked.write(connection)
+                    cancelled = decisions.task_cancelled(task_id, held.row.agent_id, actor=actor)
+                    await append(connection, [cancelled])
                     await notify(connection, TOPIC)
                 return found
             return None

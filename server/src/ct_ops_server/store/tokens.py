@@ -10,8 +10,10 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ct_ops_server.enrolment import decisions
 from ct_ops_server.enrolment.model import AdmittedAgent, TokenRecord, TokenTerms
 from ct_ops_server.fleet.model import AgentStatus
+from ct_ops_server.store.audit import append
 from ct_ops_server.store.database import Database
 from ct_ops_server.store.schema import agents, now_ms, tokens
 from ct_ops_server.store.upsert import insert_if_absent
@@ -32,16 +34,29 @@ class SqlTokenStore:
         self._writer = writer
 
     async def create_token(
-        self, token_id: str, digest: bytes, terms: TokenTerms, *, actor: str, uses: int = 0
+        self,
+        token_id: str,
+        digest: bytes,
+        terms: TokenTerms,
+        *,
+        actor: str,
+        uses: int = 0,
+        is_imported: bool = False,
     ) -> TokenRecord | None:
         """Insert a token; None, and nothing is changed, when there is one with this digest already."""
-        made = {"id": token_id, "digest": digest, "created_by": actor, "created_at": now_ms(), "uses": uses}
-        values = token_values(terms) | made
+        born = {"id": token_id, "digest": digest, "created_by": actor, "created_at": now_ms(), "uses": uses}
+        values = token_values(terms) | born
+        made = decisions.token_made(token_id, terms, actor=actor)
+        if is_imported:
+            made = decisions.token_imported(token_id, terms, actor=actor, uses=uses)
 
         async def create(connection: AsyncConnection) -> TokenRecord | None:
             insert = insert_if_absent(connection, tokens, values, key="digest").returning(tokens)
             row = (await connection.execute(insert)).first()
-            return None if row is None else token_from(row)
+            if row is None:
+                return None
+            await append(connection, [made])
+            return token_from(row)
 
         return await self._writer.run(create)
 
@@ -78,7 +93,10 @@ class SqlTokenStore:
         )
 
         async def revoke(connection: AsyncConnection) -> bool:
-            return await connection.scalar(statement) is not None
+            if await connection.scalar(statement) is None:
+                return False
+            await append(connection, [decisions.token_revoked(token_id, actor=actor, reason=reason)])
+            return True
 
         return await self._writer.run(revoke)
 
