@@ -47,13 +47,14 @@ async def append(connection: AsyncConnection, decisions: Sequence[Decision]) -> 
 async def recording(connection: AsyncConnection) -> AsyncIterator[None]:
     """Write what is appended inside the block, at its end; the caller commits next, and does nothing else."""
     noted: list[Decision] = []
-    connection.info[_NOTED] = noted
+    info = connection.info  # of a connection that has died meanwhile it cannot be had any more
+    info[_NOTED] = noted
     try:
         yield
         if noted:
             await _write(connection, noted)
     finally:
-        connection.info.pop(_NOTED, None)
+        info.pop(_NOTED, None)
 
 
 @contextmanager
