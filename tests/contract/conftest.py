@@ -15,6 +15,7 @@ from ct_ops_server.store.schema import workers
 from fakes.memory_checks import MemoryChecks
 from fakes.memory_deliveries import MemoryDeliveries
 from fakes.memory_store import MemoryStore
+from fakes.memory_trust import MemoryTrust
 
 
 @pytest.fixture(params=["memory", "sqlite_url", "postgres_url"])
@@ -45,6 +46,7 @@ async def store(store_url: str | None) -> AsyncIterator[StoreUnderTest]:
             deliver_check_results=checks.deliver,
             deliveries=deliveries,
             samples=deliveries,
+            trust=MemoryTrust(memory),
             age_lease=memory.age_lease,
         )
         return
@@ -80,6 +82,7 @@ def _under_test(store: Store) -> StoreUnderTest:
         checks=store.checks,
         deliver_check_results=deliver_check_results,
         samples=store.samples,
+        trust=store.trust,
         age_lease=age_lease,
     )
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from ct_ops_server.enrolment.carried_ports import CarriedStore
+from ct_ops_server.authority.ports import TrustStore
 from ct_ops_server.enrolment.model import Application, LeafRecord, NewAgent, TokenTerms
 from ct_ops_server.enrolment.ports import EnrolmentStore
 from ct_ops_server.enrolment.token_ports import RefusalStore, TokenStore
@@ -82,6 +83,7 @@ class StoreUnderTest:
     deliver_check_results: Callable[[Sequence[Owned]], Awaitable[Sequence[str | None]]]
     """The item writer of check results, in a transaction of its own."""
     samples: SampleStore
+    trust: TrustStore
     age_lease: Callable[[str, timedelta], Awaitable[None]]
     """Make a worker's lease older than it is: the clock is the database's, so no test can turn it."""
 

@@ -220,6 +220,19 @@ class MemoryStore(MemoryTokens):
             row.online = False
         return sorted(row.id for row in orphans)
 
+    def has_lease(self, worker_id: str) -> bool:
+        """Tell whether a worker has a lease, young or not."""
+        return worker_id in self._leases
+
+    def living_workers(self) -> list[str]:
+        """Return the workers whose lease is young."""
+        oldest = self._now() - LEASE_LIFETIME
+        return sorted(worker_id for worker_id, lease in self._leases.items() if lease > oldest)
+
+    def latest_leaves(self) -> list[tuple[Agent, LeafRecord]]:
+        """Return every agent that has a leaf, with its youngest."""
+        return [(self._agent(row), leaf) for row in self._rows.values() if (leaf := row.youngest_leaf())]
+
     async def age_lease(self, worker_id: str, age: timedelta) -> None:
         """Make a lease older, for tests."""
         self._leases[worker_id] -= age
