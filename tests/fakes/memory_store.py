@@ -82,7 +82,7 @@ class StoreState:
     attributes: dict[str, object]
 
 
-_KEPT = ("_rows", "_leases", "_deleted", "_endings", "_tokens", "_digests", "_refusals")
+_KEPT = ("_rows", "_leases", "_deleted", "_endings", "_tokens", "_digests", "_refusals", "_answered")
 
 
 class MemoryStore(MemoryTokens):

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from ct_ops_agent.identity.rotation import KeyRotation
+from ct_ops_server.authority.life_cycle import Kind
 from ct_ops_server.enrolment.model import TokenTerms
 from simulation.fleet_host import DAY_S, Host
 from simulation.fleet_intruders import replay_registers, steal_directory, steal_token
@@ -169,6 +170,11 @@ async def revoke_token(world: World, dice: random.Random) -> None:
         await world.revoke_token(token)
 
 
+async def rotate_authority(world: World, dice: random.Random) -> None:
+    """Operators begin to rotate the agent CA, or the key of agent tokens; some hurry at the end."""
+    world.rotating[dice.choice((Kind.CA, Kind.CA, Kind.JWT))] = dice.random() < 0.3
+
+
 KINDS: dict[str, tuple[int, Deed]] = {
     "restart": (6, restart),
     "switch off": (5, switch_off),
@@ -185,6 +191,7 @@ KINDS: dict[str, tuple[int, Deed]] = {
     "revoke": (1, revoke),
     "delete": (1, delete),
     "revoke token": (2, revoke_token),
+    "rotate authority": (3, rotate_authority),
     "steal token": (4, steal_token),
     "steal directory": (3, steal_directory),
     "replay registers": (4, replay_registers),

@@ -1,18 +1,17 @@
 """The simulated installation: what outlives a process of the server, and one process after the other.
 
-The process is composed as ``ct_ops_server.app`` does it, from the same parts, over stores in memory. Keys are real;
-they are made once for all histories, because they are the expensive part.
+The process is composed as ``ct_ops_server.core`` and ``.app`` do it, from the same parts, over stores in memory. Keys
+are real, and so are their files; the first ones are made once for all histories, because they are the expensive part.
 """
 
 from __future__ import annotations
 
 import asyncio
-import copy
 import random
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -23,17 +22,19 @@ from prometheus_client import CollectorRegistry
 
 from ct_ops_proto.enrolment_token import ServerHint
 from ct_ops_server.authority import files
-from ct_ops_server.authority.agent_token import TokenSigner, TokenVerifier
-from ct_ops_server.authority.ca import Authority, load_or_create_authority
-from ct_ops_server.authority.jwks import SigningKey, load_or_create_signing_key
-from ct_ops_server.authority.leaf_identity import KnownAuthority, LeafIdentity, identify
-from ct_ops_server.authority.life_cycle import TrustState
+from ct_ops_server.authority.agent_token import TokenSigner
+from ct_ops_server.authority.ca import load_or_create_authority
+from ct_ops_server.authority.jwks import load_or_create_signing_key
+from ct_ops_server.authority.leaf_identity import LeafIdentity, LeafOfAgent, identify
+from ct_ops_server.authority.rotation import AuthorityDesk
 from ct_ops_server.authority.sealing import SealingSecret, load_or_create_secret
 from ct_ops_server.authority.served_tls import ServedTls
 from ct_ops_server.authority.server_certificate import ServerTls, load_or_create_tls
+from ct_ops_server.authority.trust import LiveTrust, Trust
+from ct_ops_server.authority.trust_watch import TrustWatch
 from ct_ops_server.authority.web_certificate import WebCertificateFile
 from ct_ops_server.edge.budget import Budget
-from ct_ops_server.edge.callers import Callers
+from ct_ops_server.edge.callers import Caller, Callers
 from ct_ops_server.edge.certificates import CertificateFollower
 from ct_ops_server.edge.deregistration import DeregistrationRpc
 from ct_ops_server.edge.heartbeats import HeartbeatRpc
@@ -54,8 +55,11 @@ from ct_ops_server.fleet.dispatch import Dispatch
 from ct_ops_server.fleet.endings import EndingWatch
 from ct_ops_server.fleet.presence import Presence, PresencePolicy
 from ct_ops_server.fleet.sessions import Sessions
+from ct_ops_server.keyring import Keyring
 from fakes.memory_deliveries import MemoryState
 from fakes.memory_store import MemoryStore, StoreState
+from fakes.memory_trust import MemoryTrust, TrustRows
+from real_server import settings_for
 from simulation.fleet_ledger import Ledger, WatchedDeliveries, WatchedStore
 from simulation.fleet_network import Connection, Network, is_signed_by
 
@@ -63,6 +67,7 @@ START = datetime(2030, 1, 2, tzinfo=UTC)
 ADDRESS = "ops.example.com:9443"
 INSTALLATION = "installation"
 _NAMES = ("ops.example.com",)
+_SIGNING_FILE = "jwt_key.pem"
 
 
 @dataclass(frozen=True)
@@ -71,8 +76,6 @@ class Keys:
 
     folder: Path
     secret: SealingSecret
-    authority: Authority
-    signing: SigningKey
 
 
 @cache
@@ -86,12 +89,11 @@ def keys_of_all() -> Keys:
     folder = Path(_folder().name) / "server"
     files.open_private_directory(folder)
     secret = load_or_create_secret(folder.parent / "secret")
-    authority = load_or_create_authority(folder, secret, now=START)
-    signing = load_or_create_signing_key(
-        configured=None, existing=folder / "none", data_dir=folder, secret=secret
-    )
+    load_or_create_authority(folder, secret, now=START)
+    file = folder / _SIGNING_FILE
+    load_or_create_signing_key(configured=file, existing=file, data_dir=folder, secret=secret)
     load_or_create_tls(folder, secret, names=_NAMES, now=START)
-    return Keys(folder, secret, authority, signing)
+    return Keys(folder, secret)
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,9 @@ class Backup:
     at: datetime
     store: StoreState
     deliveries: MemoryState
+    trust: TrustRows
+    folder: Path
+    """A copy of the data directory: keys and certificates."""
 
 
 class Installation:
@@ -110,12 +115,14 @@ class Installation:
         self.keys = keys_of_all()
         self.folder = folder / "server"
         shutil.copytree(self.keys.folder, self.folder)
+        self.settings = replace(settings_for(self.folder), jwt_key_file=self.folder / _SIGNING_FILE)
         self.network = network
         self.ledger = ledger
         self.dice = random.Random(f"{seed} server")
         self.clock_is_off = timedelta(0)
         self.store = WatchedStore(ledger, self.now)
         self.deliveries = WatchedDeliveries(ledger, self.store.is_current, now=self.now)
+        self.trust = MemoryTrust(self.store, self.now)
         self.backups: list[Backup] = []
         self.restores = 0
         self._processes = 0
@@ -138,36 +145,49 @@ class Installation:
     async def start(self) -> Serving:
         """Start a process."""
         self._processes += 1
-        serving = Serving(self, f"worker {self._processes}")
+        keyring = Keyring(self.settings, self.keys.secret, self.trust, brought=None, now=self.now)
+        serving = Serving(self, f"worker {self._processes}", keyring, await keyring.open())
         await serving.start()
         self.network.serving = serving
         return serving
 
     def back_up(self) -> None:
         """Keep a backup."""
-        self.backups.append(Backup(self.now(), self.store.snapshot(), self.deliveries.snapshot()))
+        folder = self.folder.with_name(f"backup {len(self.backups)} of {self.now().isoformat()}")
+        shutil.copytree(self.folder, folder)
+        self.backups.append(
+            Backup(
+                self.now(), self.store.snapshot(), self.deliveries.snapshot(), self.trust.snapshot(), folder
+            )
+        )
 
     def restore(self, backup: Backup) -> None:
         """Go back; the process is down meanwhile."""
         self.restores += 1
         self.store.restore(backup.store)
-        self.deliveries.restore(copy.deepcopy(backup.deliveries))
+        self.deliveries.restore(backup.deliveries)
+        self.trust.restore(backup.trust)
+        shutil.rmtree(self.folder)
+        shutil.copytree(backup.folder, self.folder)
 
 
 class Serving:
     """A process of the server."""
 
-    def __init__(self, installation: Installation, worker_id: str) -> None:
+    def __init__(
+        self, installation: Installation, worker_id: str, keyring: Keyring, trust: LiveTrust
+    ) -> None:
         self._installation = installation
+        self.trust = trust
         self.worker_id = worker_id
         self._numbers = 0
         self.connections: set[Connection] = set()
         self._taken: set[bytes] = set()
-        keys, store, now = installation.keys, installation.store, installation.now
-        self.authorities = (KnownAuthority(keys.authority.certificate, TrustState.ACTIVE),)
+        store, now = installation.store, installation.now
         self.loop_time = asyncio.get_running_loop().time
         self.served_tls = ServedTls(self._load_tls(now()), load=self._load_tls, ca_file=None, is_our_own=True)
-        self.parts = self._parts(keys, store, now)
+        self.parts = self._parts(store, now)
+        self._follow_trust()
         ground = RpcGround(self.parts, message_bytes=self.parts.limits.agent_message_bytes)
         registration = RegistrationRpcs(ground)
         self._unary: dict[str, Callable[..., Any]] = {
@@ -181,6 +201,10 @@ class Serving:
             store, worker_id=worker_id, policy=PresencePolicy(), monotonic_s=self.loop_time
         )
         self.endings = EndingWatch(store, self.parts.callers, observe=lambda _age: None)
+        self.trust_watch = TrustWatch(
+            trust, installation.trust, read=keyring.read, worker_id=worker_id, node="node"
+        )
+        self.authority = AuthorityDesk(installation.trust, trust, installation.keys.secret, now=now)
         self.agents = AgentDesk(store, hint=self._hint)
         self.tokens = TokenDesk(
             store,
@@ -193,13 +217,30 @@ class Serving:
             self.served_tls, self.parts.web_certificate, present=lambda _tls: None, now=now
         )
 
-    def _parts(self, keys: Keys, store: MemoryStore, now: Callable[[], datetime]) -> ServiceParts:
+    def _follow_trust(self) -> None:
+        """Sign with what is active; let nobody stay by a leaf of an agent CA that is retired."""
+        enrolment, callers = self.parts.enrolment, self.parts.callers
+
+        def end_retired(later: Trust) -> None:
+            def is_of_them(caller: Caller) -> bool:
+                leaf = caller.identity
+                return isinstance(leaf, LeafOfAgent) and leaf.authority_sha256 in later.retired
+
+            callers.end_where(is_of_them, "authority_retired")
+
+        self.trust.after_change(
+            lambda later: enrolment.sign_with(later.authority, TokenSigner(later.signing))
+        )
+        self.trust.after_change(end_retired)
+        self.trust.after_change(lambda _later: self._taken.clear())
+
+    def _parts(self, store: MemoryStore, now: Callable[[], datetime]) -> ServiceParts:
         limits = Limits()
         return ServiceParts(
             enrolment=Enrolment(
                 store,
-                authority=keys.authority,
-                signer=TokenSigner(keys.signing),
+                authority=self.trust.current.authority,
+                signer=TokenSigner(self.trust.current.signing),
                 installation_id=INSTALLATION,
                 now=now,
                 new_agent_id=self._installation.new_agent_id,
@@ -210,7 +251,7 @@ class Serving:
             web_certificate=WebCertificateFile(None),
             sessions=Sessions(
                 store,
-                verifier=TokenVerifier([keys.signing.public_key]),
+                verifier=self.trust.verifier,
                 worker_id=self.worker_id,
                 now=now,
             ),
@@ -242,10 +283,12 @@ class Serving:
         """Begin to serve."""
         await self.presence.start()
         await self.endings.start()
+        await self.trust_watch.catch_up()
 
     async def look_after(self) -> None:
-        """Do what runs beside a server all the time: certificates, presence, refusals."""
+        """Do what runs beside a server all the time: certificates, rotations, presence, refusals."""
         self.follower.look()
+        await self.trust_watch.catch_up()
         await self.presence.tick()
         await self.parts.refusal_log.flush()
 
@@ -273,14 +316,15 @@ class Serving:
     def identify(self, leaf_der: bytes | None) -> LeafIdentity:
         """Decide what a leaf makes of its bearer."""
         now = self._installation.now()
-        return identify(leaf_der, authorities=self.authorities, installation_id=INSTALLATION, now=now)
+        authorities = self.trust.current.authorities
+        return identify(leaf_der, authorities=authorities, installation_id=INSTALLATION, now=now)
 
     def completes_handshake(self, leaf_der: bytes) -> bool:
         """Tell whether OpenSSL would let this leaf through: by any authority ever used, whatever the dates."""
         if leaf_der in self._taken:
             return True
         leaf = x509.load_der_x509_certificate(leaf_der)
-        is_taken = any(is_signed_by(leaf, known.certificate) for known in self.authorities)
+        is_taken = any(is_signed_by(leaf, known.certificate) for known in self.trust.current.authorities)
         self._taken |= {leaf_der} if is_taken else set()
         return is_taken
 

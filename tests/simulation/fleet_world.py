@@ -9,11 +9,14 @@ import asyncio
 import itertools
 import random
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
 from ct_ops_proto.enrolment_token import parse_token, secret_digest
+from ct_ops_server.authority.life_cycle import Kind, Step
+from ct_ops_server.authority.rotation import StepRefusedError
 from ct_ops_server.enrolment.model import TokenTerms
 from ct_ops_server.fleet.model import AgentStatus
 from simulation.fleet_host import DAY_S, Directory, Host
@@ -75,6 +78,8 @@ class World:
     """How often a host may have got another identity, by its name."""
     things: dict[str, int] = field(default_factory=dict)
     """When things were measured, by the clock of their host."""
+    rotating: dict[Kind, bool] = field(default_factory=dict)
+    """What is being rotated, and whether the old one is retired whoever still needs it."""
     uninvited: set[str] = field(default_factory=set)
     """Hosts that were to get a token while the server was down."""
     has_gone_back: bool = False
@@ -222,10 +227,27 @@ class World:
         if serving is None:
             return
         await serving.look_after()
+        await self._go_on_rotating()
         await self._decide()
         for host in self.honest():
             await self._help(host)
         await self.ledger.settle()
+
+    async def _go_on_rotating(self) -> None:
+        """Take the next step of every rotation that was begun, unless something speaks against it."""
+        serving = self.network.serving
+        assert serving is not None
+        for kind, must_hurry in list(self.rotating.items()):
+            preview = await serving.authority.preview(kind)
+            step = preview.plan.step
+            hurries = must_hurry and step is Step.RETIRE
+            if preview.objections and not hurries:
+                continue
+            with suppress(StepRefusedError):  # not even forced: its CA is of another time than this clock
+                await serving.authority.take(kind, step, version=preview.version, force=hurries)
+                await serving.trust_watch.catch_up()
+                if step is Step.RETIRE:
+                    del self.rotating[kind]
 
     async def _decide(self) -> None:
         """Approve those whose key an operator finds on a host of ours, reject the others."""
