@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import os
 import random
@@ -10,8 +11,13 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from pathlib import Path
 from unittest import mock
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 from simulation.fleet_events import Event, happen, plan
 from simulation.fleet_host import seeded_keys
@@ -121,6 +127,19 @@ def shortest(outcome: Outcome, attempts: int = _MOST_ATTEMPTS) -> Outcome:
     return best
 
 
+_open = serialization.load_pem_private_key
+
+
+@lru_cache(maxsize=1_000)
+def _opened(pem: bytes, passphrase: bytes | None) -> PrivateKeyTypes:
+    return _open(pem, passphrase)
+
+
+@cache
+def _signing_key(_number: int) -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65_537, key_size=2_048)
+
+
 @contextmanager
 def _folder() -> Iterator[Path]:
     """Return a folder in memory, where there is one: thousands of files are synced."""
@@ -143,9 +162,14 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Have the agents make keys of the seed's, hope for less long, and not look at this machine's network cards."""
-    make = seeded_keys(random.Random(f"{seed} keys"))
+    """Have the agents make keys of the seed's, hope for less long, and not look at this machine's network cards.
+
+    What is slow about the server's keys, to make and to unseal them, is done once for all histories.
+    """
+    make, numbers = seeded_keys(random.Random(f"{seed} keys")), itertools.count()
     with (
+        mock.patch("ct_ops_server.authority.sealing.serialization.load_pem_private_key", _opened),
+        mock.patch("ct_ops_server.authority.jwks._generate", lambda: _signing_key(next(numbers))),
         mock.patch("ct_ops_agent.enrolment.make_key_pair", make),
         mock.patch("ct_ops_agent.identity.certificates.make_key_pair", make),
         mock.patch("ct_ops_agent.transport.control_plane.read_interfaces", tuple),
