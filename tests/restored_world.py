@@ -16,6 +16,7 @@ import asyncpg
 from ct_ops_server.backup.envelope import Cost
 from ct_ops_server.backup.making import make_backup
 from ct_ops_server.backup.returning import Choices, Returned, return_backup
+from ct_ops_server.backup.since import Since
 from ct_ops_server.config.schema import Settings
 from ct_ops_server.store.replaying import Event
 from real_server import RealServer, real_server, settings_for
@@ -62,9 +63,10 @@ class Site:
             await connection.execute("CREATE SCHEMA public")
             await connection.close()
 
-    async def restore(self, since: Sequence[Event] | None = (), choices: Choices | None = None) -> Returned:
+    async def restore(self, events: Sequence[Event] | None = (), choices: Choices | None = None) -> Returned:
         """Restore the backup into what is there now."""
         self.settings.data_dir.mkdir(mode=0o700, exist_ok=True)
+        since = None if events is None else Since(events)
 
         def work() -> Returned:
             with self.file.open("rb") as backup:

@@ -53,8 +53,10 @@ class About:
     installation_id: str
     counts: Mapping[str, int]
     """Rows of every table at the moment of the copy."""
-    audit_sequence: int | None
-    """The last decision that the database held; None: it counted none yet."""
+    audit_seq: int
+    """The last entry of the audit log that the database held, 0 when it had none."""
+    audit_hash: str
+    """The hash of that entry, in hex."""
     entries: tuple[str, ...]
     """The names of the other entries."""
 
@@ -75,7 +77,6 @@ def parse_about(text: bytes) -> About:
         fields = json.loads(text)
         if fields["format"] != FORMAT:
             raise NewerBackupError(f"the contents of this backup have the form {fields['format']}")
-        audit = fields["audit_sequence"]
         return About(
             made_at_ms=int(fields["made_at_ms"]),
             made_by=str(fields["made_by"]),
@@ -83,7 +84,8 @@ def parse_about(text: bytes) -> About:
             schema=str(fields["schema"]),
             installation_id=str(fields["installation_id"]),
             counts={str(table): int(count) for table, count in fields["counts"].items()},
-            audit_sequence=None if audit is None else int(audit),
+            audit_seq=int(fields["audit_seq"]),
+            audit_hash=bytes.fromhex(fields["audit_hash"]).hex(),
             entries=tuple(str(name) for name in fields["entries"]),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -149,6 +151,18 @@ def read_contents(
     if said != found:
         raise DamagedError("the entries of this backup are not those whose digests it holds")
     return found
+
+
+def read_first(envelope: Envelope) -> bytes:
+    """Return the first entry, which is ``about``: authentic, whatever comes after it.
+
+    Raises:
+        DamagedError: it is not there.
+    """
+    label = _read_label(envelope)
+    if label.name != ABOUT or label.size > _DOCUMENT_LIMIT:
+        raise DamagedError("this backup does not say what it is")
+    return envelope.read(label.size)
 
 
 @dataclass(frozen=True, slots=True)

@@ -59,7 +59,8 @@ def make_backup(
             schema=snapshot.schema,
             installation_id=snapshot.installation_id,
             counts=snapshot.counts,
-            audit_sequence=snapshot.audit_sequence,
+            audit_seq=snapshot.audit_seq,
+            audit_hash=snapshot.audit_hash.hex(),
             entries=(DATABASE, *files),
         )
         with _new_file(file) as sink:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,14 +27,15 @@ from ct_ops_server.backup import belongings
 from ct_ops_server.backup.contents import About
 from ct_ops_server.backup.errors import BackupError, NewerBackupError, OccupiedError
 from ct_ops_server.backup.scratch import scratch_folder
+from ct_ops_server.backup.since import Since
 from ct_ops_server.backup.unpacking import Unpacked, unpack
 from ct_ops_server.config.schema import Settings
 from ct_ops_server.store.database_url import PostgresTarget, SqliteTarget, Target, parse_database_url
 from ct_ops_server.store.dump import read_dump, write_dump
 from ct_ops_server.store.migrations import is_known
 from ct_ops_server.store.occupancy import Occupancy, occupancy_of
-from ct_ops_server.store.replaying import Event
 from ct_ops_server.store.settling import UNSETTLED, Settled, Terms, settle
+from ct_ops_server.store.snapshot import read_copy
 
 _WOULD_RESURRECT = (
     "nothing tells what was revoked or deleted since the backup, and a restore would let those hosts in again: "
@@ -52,6 +53,8 @@ class Choices:
     keep_tokens: bool = False
     forget_revocations: bool = False
     """Restore although nothing tells what was revoked since."""
+    actor: str = "restore"
+    """Whose word it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,8 @@ class Returned:
     """The folder that holds what was there; None when nothing was."""
     left_alone: tuple[Path, ...]
     """Files of the operator that were there already."""
+    since: Since | None
+    """What was told."""
 
 
 def return_backup(
@@ -72,7 +77,7 @@ def return_backup(
     passphrase: bytes,
     choices: Choices,
     *,
-    told: Callable[[About], Sequence[Event] | None],
+    told: Callable[[About], Since | None],
     now: datetime,
 ) -> Returned:
     """Make this installation the one of a backup.
@@ -168,7 +173,7 @@ class _Move:
     places: dict[str, Path]
     there: _There
     choices: Choices
-    since: Sequence[Event] | None
+    since: Since | None
     now: datetime
 
     @property
@@ -178,11 +183,20 @@ class _Move:
 
 def _put_in_place(move: _Move) -> Returned:
     about = move.unpacked.about
-    terms = Terms(about.made_at_ms, about.schema, move.since, keep_tokens=move.choices.keep_tokens)
+    terms = Terms(
+        copied_at_ms=about.made_at_ms,
+        schema=about.schema,
+        counts=about.counts,
+        since=None if move.since is None else move.since.events,
+        chain=() if move.since is None else move.since.chain,
+        actor=move.choices.actor,
+        keep_tokens=move.choices.keep_tokens,
+    )
     mark = move.settings.data_dir / belongings.RESTORE_MARK
     settled = None
     try:
         if isinstance(move.target, SqliteTarget):
+            read_copy(move.unpacked.database)
             settled = asyncio.run(settle(f"sqlite:///{move.unpacked.database}", terms))
         _write_mark(mark)
         if move.there.is_anything:
@@ -201,7 +215,7 @@ def _put_in_place(move: _Move) -> Returned:
         raise BackupError(f"the backup cannot be put in place: {error}") from error
     kept = move.aside if move.there.is_anything else None
     left = tuple(move.places[name] for name in move.there.left_alone)
-    return Returned(move.unpacked.about, settled, kept, left)
+    return Returned(move.unpacked.about, settled, kept, left, move.since)
 
 
 def _set_aside(move: _Move) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from ct_ops_server.backup.contents import ABOUT, DATABASE, About, parse_about, read_contents
+from ct_ops_server.backup.contents import ABOUT, DATABASE, About, parse_about, read_contents, read_first
 from ct_ops_server.backup.envelope import EnvelopeReader
 from ct_ops_server.backup.errors import BackupError, DamagedError
 
@@ -26,6 +26,17 @@ class Unpacked:
     def database(self) -> Path:
         """The copy of the database."""
         return self.files[DATABASE]
+
+
+def peek(backup: BinaryIO, passphrase: bytes) -> About:
+    """Return what an open backup says of itself; it stands at its beginning again afterwards.
+
+    Raises:
+        WrongPassphraseError, DamagedError, NewerBackupError: see ``errors``.
+    """
+    about = parse_about(read_first(EnvelopeReader(backup, passphrase)))
+    backup.seek(0)
+    return about
 
 
 def unpack(backup: BinaryIO, passphrase: bytes, folder: Path) -> Unpacked:

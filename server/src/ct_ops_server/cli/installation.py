@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
@@ -21,7 +23,11 @@ from ct_ops_server.config.load import load_settings
 from ct_ops_server.ownership import become_owner, owned, refuse_strangers
 
 if TYPE_CHECKING:
+    from ct_ops_server.backup.contents import About
     from ct_ops_server.backup.returning import Returned
+    from ct_ops_server.backup.since import Since
+    from ct_ops_server.config.schema import Settings
+    from ct_ops_server.drill import Proven
 
 _PATIENCE_S = 10.0
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -68,39 +74,88 @@ def backup(*, output: Path, passphrase_file: Path | None, as_json: bool) -> None
 @_passphrase
 @click.option("--replace", is_flag=True, help="Keep aside what is there, and restore.")
 @click.option(
+    "--audit",
+    "audit_dir",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="The folder with the audit files that are newer than the backup [default: audit in the data directory].",
+)
+@click.option(
     "--forget-revocations",
     is_flag=True,
     help="Restore although nothing tells what was revoked or deleted since the backup.",
 )
 @click.option(
-    "--keep-tokens", is_flag=True, help="Leave enrolment tokens usable that may have been used since."
+    "--keep-tokens",
+    is_flag=True,
+    help="Leave enrolment tokens usable although nothing tells of their uses since.",
+)
+@click.option(
+    "--drill",
+    "is_drill",
+    is_flag=True,
+    help="Only prove that it would work: restore into a temporary folder (TMPDIR) and database, start a server there, "
+    "ask whether it is ready, and remove all of it.",
 )
 @_json
-def restore(
-    *,
-    file: Path,
-    passphrase_file: Path | None,
-    replace: bool,
-    forget_revocations: bool,
-    keep_tokens: bool,
-    as_json: bool,
-) -> None:
+def restore(*, file: Path, passphrase_file: Path | None, is_drill: bool, as_json: bool, **said: Any) -> None:
     """Make this host's installation the one of the backup FILE. No server may run on its database."""
     passphrase = read_passphrase(passphrase_file, new=False)
     with _errors(), file.open("rb") as opened:  # by whoever asked: the data's owner may not read it
-        from ct_ops_server.backup.returning import Choices, return_backup  # noqa: PLC0415 - keeps --help light
-
-        settings = load_settings(os.environ)
-        become_owner(settings.data_dir)
-        choices = Choices(replace=replace, keep_tokens=keep_tokens, forget_revocations=forget_revocations)
-        with owned(settings.data_dir, patience_s=_PATIENCE_S):
-            done = return_backup(
-                settings, opened, passphrase, choices, told=lambda _: None, now=datetime.now(UTC)
-            )
+        if is_drill:
+            proven = _drill(opened, passphrase, said["audit_dir"])
+            print_json(asdict(proven)) if as_json else click.echo("\n".join(what_was_proven(proven)))
+            return
+        done = _restore(opened, passphrase, **said)
     if as_json:
         print_json(_view(done))
     else:
         click.echo("\n".join(what_was_done(done)))
+
+
+def _restore(opened: BinaryIO, passphrase: bytes, *, audit_dir: Path | None, **choices: bool) -> Returned:
+    from ct_ops_server.backup.returning import Choices, return_backup  # noqa: PLC0415 - keeps --help light
+    from ct_ops_server.cli.admin import actor  # noqa: PLC0415
+
+    settings, who = load_settings(os.environ), actor()
+    become_owner(settings.data_dir)
+    told = _told(settings, audit_dir, forgiving=choices["forget_revocations"])
+    chosen = Choices(**choices, actor=who)
+    with owned(settings.data_dir, patience_s=_PATIENCE_S):
+        return return_backup(settings, opened, passphrase, chosen, told=told, now=datetime.now(UTC))
+
+
+def _drill(opened: BinaryIO, passphrase: bytes, audit_dir: Path | None) -> Proven:
+    from ct_ops_server.core import utc_now  # noqa: PLC0415 - keeps --help light
+    from ct_ops_server.drill import drill  # noqa: PLC0415
+
+    settings = load_settings(os.environ)
+    told = _told(settings, audit_dir, forgiving=True)
+    return asyncio.run(drill(settings, opened, passphrase, told=told, now=utc_now))
+
+
+def _told(settings: Settings, audit_dir: Path | None, *, forgiving: bool) -> Callable[[About], Since | None]:
+    """Return how to ask the audit files what was decided since a backup."""
+    from ct_ops_server.audit.entries import Link  # noqa: PLC0415 - keeps --help light
+    from ct_ops_server.audit.reading import DIRECTORY  # noqa: PLC0415
+    from ct_ops_server.backup.since import AuditGapError, read_since  # noqa: PLC0415
+
+    directory = audit_dir or settings.data_dir / DIRECTORY
+
+    def told(about: About) -> Since | None:
+        try:
+            return read_since(directory, Link(about.audit_seq, bytes.fromhex(about.audit_hash)))
+        except AuditGapError:
+            if forgiving:
+                return None
+            raise
+
+    return told
+
+
+def what_was_proven(proven: Proven) -> list[str]:
+    """Return what an operator has to know of a drill, in sentences."""
+    took = f"it took {proven.seconds:.0f} s, and everything of it is removed"
+    return [*(f"proven: {each}" for each in proven.sentences), f"note: {proven.note}", took]
 
 
 def what_was_done(done: Returned) -> list[str]:
@@ -111,6 +166,11 @@ def what_was_done(done: Returned) -> list[str]:
         said.append(f"what was there is kept in {done.kept}")
     said += [f"left alone, because you look after it: {path}" for path in done.left_alone]
     said += [f"decided again since then: {count} {what}" for what, count in done.settled.replayed.items()]
+    if done.since is not None and done.since.authority_changed:
+        said.append(
+            "since the backup the agent CA was changed: agents with a leaf of the new one must register again; restore a "
+            "later backup if there is one"
+        )
     if done.settled.tokens_revoked:
         said.append(f"{done.settled.tokens_revoked} enrolment tokens are revoked: make new ones")
     said.append("start the server; agents come back by themselves and deliver again what they still hold")

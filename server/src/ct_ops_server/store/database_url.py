@@ -74,6 +74,14 @@ def parse_database_url(text: str) -> Target:
     raise DatabaseUrlError("the address must start with sqlite:///, postgres:// or postgresql://")
 
 
+def with_database(text: str, name: str) -> str:
+    """Return the address of another database of the same PostgreSQL server."""
+    place, _, query = text.strip().partition("?")
+    scheme, _, rest = place.partition("://")
+    parameters = [pair for pair in query.split("&") if pair and not pair.startswith("dbname=")]
+    return f"{scheme}://{rest.partition('/')[0]}/{name}" + (f"?{'&'.join(parameters)}" if parameters else "")
+
+
 def _parse_sqlite(rest: str) -> SqliteTarget:
     path = rest.removeprefix("/")
     if not rest.startswith("/") or path in {"", ":memory:"}:

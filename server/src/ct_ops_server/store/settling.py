@@ -15,6 +15,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
 
@@ -22,11 +23,17 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from ct_ops_server.audit.decisions import Action, Decision, Detail
+from ct_ops_server.audit.entries import Entry, canonical
 from ct_ops_server.store import engines, migrations
+from ct_ops_server.store.audit import append, recording
+from ct_ops_server.store.audit_tables import audit_entries, audit_head
 from ct_ops_server.store.database_url import SqliteTarget, parse_database_url
+from ct_ops_server.store.errors import BackupError
 from ct_ops_server.store.faults import store_error
 from ct_ops_server.store.replaying import Event, replay
 from ct_ops_server.store.schema import agents, counters, installation, now_ms, tokens, workers
+from ct_ops_server.store.snapshot import describe
 from ct_ops_server.store.upsert import upsert
 
 RESTORED_FROM = "restored_from_ms"
@@ -48,8 +55,14 @@ class Terms:
     copied_at_ms: int
     schema: str
     """Of the copy."""
+    counts: Mapping[str, int]
+    """Rows that the copy had when it was made."""
     since: Sequence[Event] | None
     """What was decided since; None: nothing tells."""
+    chain: Sequence[Entry] = ()
+    """The entries of the audit log that follow those of the copy."""
+    actor: str = "restore"
+    """Who restores."""
     keep_tokens: bool = False
     """Leave usable enrolment tokens as they are although nothing tells of their uses."""
 
@@ -71,6 +84,7 @@ async def settle(
     """Make a restored database one that a server may open: all of it, or nothing.
 
     Raises:
+        BackupError: the copy does not hold what it did when it was made.
         SchemaNewerError: a newer version of CT-Ops made the copy.
         StoreError: the database does not answer, or holds something else.
     """
@@ -104,6 +118,11 @@ async def _migrate_and_settle(connection: AsyncConnection, *, terms: Terms, stor
 
 
 async def _migrate(connection: AsyncConnection, *, terms: Terms) -> None:
+    found = (await connection.run_sync(describe)).counts
+    if wrong := [name for name, count in terms.counts.items() if found.get(name) != count]:
+        raise BackupError(
+            f"the copy does not hold what it did when it was made ({', '.join(wrong[:3])}): use another backup"
+        )
     # It may say UNSETTLED, so that no server opens it before this is done.
     await connection.execute(_REVISION.update().values(version_num=terms.schema))
     await connection.run_sync(migrations.upgrade)
@@ -117,9 +136,37 @@ async def _settle(connection: AsyncConnection, *, terms: Terms, store_id: bytes)
     await connection.execute(
         agents.update().values(online=False, worker_id=None, generation=agents.c.generation + _GENERATIONS)
     )
+    await _go_on_with_the_audit_log(connection, terms)
     if terms.since is not None:
         return Settled(store_id, await replay(connection, terms.since), 0)
     return Settled(store_id, {}, 0 if terms.keep_tokens else await _revoke_usable_tokens(connection))
+
+
+async def _go_on_with_the_audit_log(connection: AsyncConnection, terms: Terms) -> None:
+    """Put back the entries that the copy does not have, and this restore behind them: the chain does not fork."""
+    await adopt(connection, terms.chain)
+    moment = datetime.fromtimestamp(terms.copied_at_ms / 1000, UTC).isoformat(timespec="seconds")
+    details: dict[str, Detail] = {"backup_of": moment, "told": terms.since is not None}
+    async with recording(connection):
+        await append(connection, [Decision(Action.DATABASE_RESTORED, terms.actor, details=details)])
+
+
+async def adopt(connection: AsyncConnection, entries: Sequence[Entry]) -> None:
+    """Put entries behind the head, which they follow."""
+    for entry in entries:
+        row = {
+            "seq": entry.seq,
+            "at": entry.at_ms,
+            "action": entry.action,
+            "actor": entry.actor,
+            "agent_id": entry.agent,
+            "token_id": entry.token,
+            "subject": entry.subject,
+            "details": canonical(entry.details).decode(),
+            "hash": entry.hash,
+        }
+        await connection.execute(audit_entries.insert().values(row))
+        await connection.execute(audit_head.update().values(seq=entry.seq, hash=entry.hash))
 
 
 async def _revoke_usable_tokens(connection: AsyncConnection) -> int:

@@ -17,14 +17,18 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
+from ct_ops_server.audit.entries import GENESIS
 from ct_ops_server.store import engines
 from ct_ops_server.store.all_tables import metadata
+from ct_ops_server.store.audit_tables import audit_head
 from ct_ops_server.store.database_url import PostgresTarget, SqliteTarget, parse_database_url
 from ct_ops_server.store.dump import write_dump
 from ct_ops_server.store.errors import BackupError
 from ct_ops_server.store.faults import store_error
 from ct_ops_server.store.migrations import stored_revision
 from ct_ops_server.store.schema import installation
+
+_AUDIT_HEAD = sa.select(audit_head.c.seq, audit_head.c.hash)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,9 @@ class Snapshot:
     installation_id: str
     store_id: bytes
     counts: Mapping[str, int]
-    audit_sequence: int | None
+    audit_seq: int
+    audit_hash: bytes
+    """How far its audit log reaches."""
 
 
 def take_snapshot(url: str, copy: Path) -> Snapshot:
@@ -87,7 +93,9 @@ def describe(connection: sa.Connection) -> Snapshot:
         for name, table in sorted(metadata.tables.items())
         if name in there
     }
-    return Snapshot(connection.dialect.name, schema, row.id, row.store_id, counts, None)
+    head = connection.execute(_AUDIT_HEAD).first() if audit_head.name in there else None
+    seq, digest = (0, GENESIS) if head is None else (head.seq, head.hash)
+    return Snapshot(connection.dialect.name, schema, row.id, row.store_id, counts, seq, digest)
 
 
 def _of_sqlite(database: Path, copy: Path) -> Snapshot:

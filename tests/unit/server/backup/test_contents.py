@@ -19,7 +19,7 @@ from ct_ops_server.backup.contents import (
 )
 from ct_ops_server.backup.errors import DamagedError, NewerBackupError
 
-ABOUT = About(1, "1.0", "sqlite", "0008", "id", {"agents": 3}, 7, ("database",))
+ABOUT = About(1, "1.0", "sqlite", "0008", "id", {"agents": 3}, 7, "00" * 32, ("database",))
 
 
 class Plain(BytesIO):

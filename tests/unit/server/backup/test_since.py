@@ -1,0 +1,108 @@
+"""What the audit files say was decided after a backup, and which of it is believed."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from ct_ops_server.audit.decisions import Action, Decision
+from ct_ops_server.audit.entries import START, Entry, Link, chained
+from ct_ops_server.audit.lines import line_of
+from ct_ops_server.backup.since import AuditGapError, event_of, read_since
+from ct_ops_server.fleet.model import AgentStatus
+from ct_ops_server.store.replaying import (
+    AgentApproved,
+    AgentDeleted,
+    AgentRevoked,
+    KeyReplaced,
+    Said,
+    Subject,
+    TokenRevoked,
+    TokenSpent,
+)
+
+ABOUT_IT = {"key_id": "k1", "hostname": "web-1", "status": "active", "reason": "left"}
+SAID = Said("alice", "left", 5)
+
+
+def decided(action: Action, **details: str) -> Decision:
+    return Decision(action, "alice", agent="a1", token="t1", details=ABOUT_IT | details)
+
+
+def written(folder: Path, *entries: Sequence[Entry]) -> Path:
+    for number, part in enumerate(entries, 1):
+        (folder / f"audit-{number:08}.jsonl").write_bytes(b"".join(line_of(entry) for entry in part))
+    return folder
+
+
+ENTRIES = chained([decided(Action.AGENT_ADMITTED), decided(Action.AGENT_REVOKED)], START, at_ms=5)
+
+
+@pytest.mark.parametrize(
+    ("decision", "event"),
+    [
+        (decided(Action.AGENT_REVOKED), AgentRevoked(Subject("a1", "k1", "web-1"), SAID)),
+        (decided(Action.AGENT_REJECTED), AgentRevoked(Subject("a1", "k1", "web-1"), SAID)),
+        (decided(Action.AGENT_DEREGISTERED), AgentRevoked(Subject("a1", "k1", "web-1"), SAID)),
+        (decided(Action.AGENT_DELETED), AgentDeleted(Subject("a1", "k1", "web-1"), AgentStatus.ACTIVE, SAID)),
+        (decided(Action.AGENT_APPROVED), AgentApproved("a1", SAID)),
+        (decided(Action.AGENT_ADMITTED), TokenSpent("t1")),
+        (decided(Action.TOKEN_REVOKED), TokenRevoked("t1", SAID)),
+        (
+            decided(Action.AGENT_KEY_REPLACED, public_key=base64.b64encode(b"der").decode()),
+            KeyReplaced("a1", "k1", b"der", SAID),
+        ),
+        (decided(Action.AGENT_KEY_REPLACED), None),
+        (decided(Action.QUERY_ASKED), None),
+    ],
+)
+def test_decisions_become_events(decision: Decision, event: object) -> None:
+    """Those that a restore must not undo; others are none."""
+    (entry,) = chained([decision], START, at_ms=5)
+
+    assert event == event_of(entry)
+
+
+def test_an_agent_deleted_in_a_status_of_a_newer_version_stays_out() -> None:
+    """In doubt its key is barred."""
+    (entry,) = chained([decided(Action.AGENT_DELETED, status="quarantined-twice")], START, at_ms=5)
+    event = event_of(entry)
+
+    assert isinstance(event, AgentDeleted)
+    assert event.status is AgentStatus.REVOKED
+
+
+def test_what_came_after_the_backup_is_told_and_nothing_else(tmp_path: Path) -> None:
+    """The entry that the backup ends with was in it."""
+    since = read_since(written(tmp_path, ENTRIES), ENTRIES[0].link)
+
+    assert since is not None
+    assert [type(event) for event in since.events] == [AgentRevoked]
+    assert list(since.chain) == [ENTRIES[1]]
+
+
+def test_files_that_end_where_the_backup_does_tell_nothing(tmp_path: Path) -> None:
+    """They are older than the disaster, and so is a folder that is empty or not there."""
+    assert read_since(written(tmp_path, ENTRIES), ENTRIES[1].link) is None
+    assert read_since(tmp_path / "missing", START) is None
+
+
+def test_files_that_begin_after_the_backup_are_no_answer(tmp_path: Path) -> None:
+    """What was revoked between is in none of them."""
+    with pytest.raises(AuditGapError, match="entry 2"):
+        read_since(written(tmp_path, ENTRIES[1:]), START)
+
+
+def test_of_another_branch_revocations_are_believed_and_approvals_are_not(tmp_path: Path) -> None:
+    """Somebody who can write beside the chain may take away, and never give."""
+    forged = chained(
+        [decided(Action.AGENT_APPROVED), decided(Action.AGENT_REVOKED)], Link(0, b"x" * 32), at_ms=5
+    )
+    since = read_since(written(tmp_path, ENTRIES, forged), START)
+
+    assert since is not None
+    assert [type(event) for event in since.events] == [TokenSpent, AgentRevoked, AgentRevoked]
+    assert list(since.chain) == list(ENTRIES)
