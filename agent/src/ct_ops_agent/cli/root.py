@@ -30,6 +30,7 @@ class _RunByDefault(click.Group):
     """A group whose command is ``run`` when none is named."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        args = _configuration_after_command(args)
         own_options = {name for parameter in self.get_params(ctx) for name in parameter.opts}
         if not args or (args[0].startswith("-") and args[0] not in own_options):
             args = ["run", *args]
@@ -46,6 +47,19 @@ class _RunByDefault(click.Group):
         module, _, name = _COMMANDS[cmd_name].partition(":")
         command: click.Command = getattr(import_module(f"ct_ops_agent.cli.{module}"), name)
         return command
+
+
+def _configuration_after_command(args: list[str]) -> list[str]:
+    """Return the arguments with the command first: `-config FILE status` is meant as `status -config FILE`."""
+    length = 2 if args[:1] in (["-config"], ["--config"]) else 1
+    if (
+        args
+        and args[0].startswith(("-config", "--config"))
+        and args[length : length + 1]
+        and args[length] in _COMMANDS
+    ):
+        return [args[length], *args[:length], *args[length + 1 :]]
+    return args
 
 
 @click.group(

@@ -168,3 +168,13 @@ def test_an_unknown_option_is_wrong_usage() -> None:
 def test_each_failure_has_its_exit_code(error: AgentError, expected: int) -> None:
     """As documented."""
     assert expected == exit_code_for(error)
+
+
+@pytest.mark.parametrize("words", [("-config", "{toml}", "status"), ("--config={toml}", "status")])
+def test_the_configuration_may_be_named_before_the_command(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """As it may be for `run`; it is not taken for one of `run`'s own words."""
+    toml = tmp_path / "agent.toml"
+    toml.write_text(f'[agent]\ndata_dir = "{tmp_path}/data"\n')
+    result = call(*(word.format(toml=toml) for word in words))
+
+    assert "not running" in result.output
