@@ -10,7 +10,7 @@ import asyncio
 import random
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -51,8 +51,10 @@ from ct_ops_server.enrolment.refusal_log import RefusalLog
 from ct_ops_server.enrolment.service import Enrolment
 from ct_ops_server.enrolment.tokens import TokenDesk
 from ct_ops_server.fleet.agents import AgentDesk
+from ct_ops_server.fleet.anchor_log import AnchorLog
 from ct_ops_server.fleet.dispatch import Dispatch
 from ct_ops_server.fleet.endings import EndingWatch
+from ct_ops_server.fleet.following import Believed, Following
 from ct_ops_server.fleet.presence import Presence, PresencePolicy
 from ct_ops_server.fleet.sessions import Sessions
 from ct_ops_server.keyring import Keyring
@@ -171,6 +173,17 @@ class Installation:
         shutil.copytree(backup.folder, self.folder)
 
 
+class _NoAnchors:
+    """Keeps nothing of what agents believe: these histories are too short for the end of a server CA."""
+
+    async def record(self, reports: Mapping[str, Believed]) -> None:
+        """Forget it."""
+
+    async def following(self, _sha256: bytes, /) -> Following:
+        """Know of nobody."""
+        return Following(0, 0, 0, 0, ())
+
+
 class Serving:
     """A process of the server."""
 
@@ -248,6 +261,7 @@ class Serving:
             challenges=Challenges(random_bytes=self._installation.dice.randbytes, monotonic_s=self.loop_time),
             departures=Departures(store, store, hint=self._hint),
             served_tls=self.served_tls,
+            anchor_log=AnchorLog(_NoAnchors()),
             web_certificate=WebCertificateFile(None),
             sessions=Sessions(
                 store,

@@ -26,6 +26,7 @@ from ct_ops_server.authority.leaf_identity import LeafOfAgent
 from ct_ops_server.authority.server_certificate import ServerTls
 from ct_ops_server.authority.trust import Trust
 from ct_ops_server.background import (
+    anchors_recorded,
     beside,
     figures_kept,
     presence_kept,
@@ -56,6 +57,7 @@ from ct_ops_server.edge.tls import TlsContexts, build_contexts
 from ct_ops_server.enrolment.challenges import Challenges
 from ct_ops_server.enrolment.departure import Departures
 from ct_ops_server.enrolment.refusal_log import RefusalLog
+from ct_ops_server.fleet.anchor_log import AnchorLog
 from ct_ops_server.fleet.bus import Bus
 from ct_ops_server.fleet.dispatch import Dispatch
 from ct_ops_server.fleet.presence import PresencePolicy
@@ -115,9 +117,17 @@ async def running_server(
         callers = Callers(end_grace_s=limits.end_grace_s)
         worker_id = secrets.token_hex(8)
         refusals = await stack.enter_async_context(refusals_recorded(core, metrics))
+        anchors = await stack.enter_async_context(anchors_recorded(core))
         bus = Bus()
         parts = _service_parts(
-            core, callers, metrics, limits, worker_id=worker_id, refusal_log=refusals, bus=bus
+            core,
+            callers,
+            metrics,
+            limits,
+            worker_id=worker_id,
+            refusal_log=refusals,
+            anchor_log=anchors,
+            bus=bus,
         )
         await stack.enter_async_context(presence_kept(core, worker_id, presence or PresencePolicy()))
         await stack.enter_async_context(push_bus(core, bus, parts, worker_id))
@@ -163,6 +173,7 @@ def _service_parts(
     *,
     worker_id: str,
     refusal_log: RefusalLog,
+    anchor_log: AnchorLog,
     bus: Bus,
 ) -> ServiceParts:
     return ServiceParts(
@@ -170,6 +181,7 @@ def _service_parts(
         challenges=Challenges(random_bytes=secrets.token_bytes, monotonic_s=asyncio.get_running_loop().time),
         departures=Departures(core.store.enrolment, core.store.agents, hint=bus.hint),
         served_tls=core.keys.tls,
+        anchor_log=anchor_log,
         web_certificate=core.keys.web_certificate,
         sessions=Sessions(
             core.store.streams, verifier=core.trust.verifier, worker_id=worker_id, now=core.now

@@ -23,6 +23,7 @@ from ct_ops_server.edge.rpc import ServiceParts
 from ct_ops_server.enrolment.refusal_log import RefusalLog
 from ct_ops_server.fleet import check_retention, endings
 from ct_ops_server.fleet.agent_census import AgentCensus
+from ct_ops_server.fleet.anchor_log import AnchorLog
 from ct_ops_server.fleet.bus import Bus
 from ct_ops_server.fleet.check_delivery import CheckProvider
 from ct_ops_server.fleet.check_retention import ResultPruning
@@ -84,6 +85,17 @@ async def presence_kept(core: Core, worker_id: str, policy: PresencePolicy) -> A
 async def refusals_recorded(core: Core, metrics: EdgeMetrics) -> AsyncIterator[RefusalLog]:
     """Keep who was not admitted, written beside the refusals themselves."""
     log = RefusalLog(core.store.refusals, dropped=metrics.refusals_dropped.inc)
+    try:
+        async with beside(log.run):
+            yield log
+    finally:
+        await log.flush()
+
+
+@asynccontextmanager
+async def anchors_recorded(core: Core) -> AsyncIterator[AnchorLog]:
+    """Keep which server CAs agents believe, written beside their frames."""
+    log = AnchorLog(core.store.anchors)
     try:
         async with beside(log.run):
             yield log

@@ -40,6 +40,7 @@ from ct_ops_server.fleet.clones import CloneDesk
 from ct_ops_server.fleet.health import HealthDesk
 from ct_ops_server.fleet.resolutions import Keeping
 from ct_ops_server.fleet.samples import SampleDesk
+from ct_ops_server.fleet.server_ca_desk import ServerCaDesk
 from ct_ops_server.fleet.work_desk import WorkDesk
 from ct_ops_server.keyring import Keyring, brought_authority
 from ct_ops_server.ownership import one_at_a_time
@@ -188,6 +189,14 @@ class Core:
                 self.whereabouts.install_source(), self.shelf.everything(), token
             ),
             authority=AuthorityDesk(self.store.trust, self.trust, self.keys.secret, hint=hint, now=self.now),
+            server_ca=ServerCaDesk(
+                self.store.anchors,
+                tls,
+                self.keys.secret,
+                data_dir=self.settings.data_dir,
+                alone=one_at_a_time,
+                now=self.now,
+            ),
             now=self.now,
             token_warnings=lambda: (_PIN_IS_LEAF,) if tls.current.pin_is_leaf else (),
         )

@@ -79,6 +79,15 @@ class ServerTls:
         return "".join((self.ca_pem, *others))
 
     @property
+    def existing_end(self) -> datetime:
+        """When the first of what existing agents may believe ends: they know none that is announced."""
+        if not self.anchors:
+            return self.not_after
+        signs, *others = (x509.load_der_x509_certificate(der) for der in self.anchors)
+        known = [each for each in others if each.not_valid_before_utc < signs.not_valid_before_utc]
+        return min(each.not_valid_after_utc for each in (signs, *known))
+
+    @property
     def certificate_der(self) -> bytes:
         """The server's own certificate: what an agent sees in the handshake, and names in a key proof."""
         return self._leaf().public_bytes(serialization.Encoding.DER)

@@ -15,6 +15,7 @@ from ct_ops_server.cli.asking import ask, path_of, signed
 from ct_ops_server.cli.authority_output import overview_text, plan_text
 from ct_ops_server.cli.exits import Exit, Stop
 from ct_ops_server.cli.output import print_json
+from ct_ops_server.cli.server_ca import server_ca
 
 _STEPS = (
     "prepare",
@@ -30,6 +31,9 @@ _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 @click.group()
 def ca() -> None:
     """Look after the agent CA, which signs agents' certificates, and the key of agent tokens."""
+
+
+ca.add_command(server_ca)
 
 
 @ca.command()

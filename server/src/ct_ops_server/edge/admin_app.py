@@ -30,6 +30,7 @@ from ct_ops_server.edge.admin_checks import add_checks
 from ct_ops_server.edge.admin_clones import add_clones
 from ct_ops_server.edge.admin_health import health_view, reasons_view
 from ct_ops_server.edge.admin_samples import add_samples
+from ct_ops_server.edge.admin_server_ca import add_server_ca
 from ct_ops_server.edge.admin_views import (
     agent_view,
     change_view,
@@ -50,6 +51,7 @@ from ct_ops_server.fleet.health import HealthDesk
 from ct_ops_server.fleet.model import Agent, AgentStatus, Tag
 from ct_ops_server.fleet.ports import StoreError, StoreUnavailableError
 from ct_ops_server.fleet.samples import SampleDesk
+from ct_ops_server.fleet.server_ca_desk import ServerCaDesk
 from ct_ops_server.fleet.work_desk import WorkDesk
 from ct_ops_server.releases.install_script import InstallOffer
 
@@ -113,6 +115,7 @@ class AdminParts:
     bundles: BundleDesk
     carried: CarriedDesk
     authority: AuthorityDesk
+    server_ca: ServerCaDesk
     install_offer: Callable[[str], InstallOffer]
     """What to run on a host that shall enrol with a token; blocks, reading the shelf."""
     now: Callable[[], datetime]
@@ -132,6 +135,7 @@ def build_admin_app(parts: AdminParts) -> FastAPI:
     add_bundles(app, parts.bundles, parts.now)
     add_carried(app, parts.carried, parts.agents, parts.token_warnings)
     add_authority(app, parts.authority)
+    add_server_ca(app, parts.server_ca)
     return app
 
 

@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 from ct_ops_proto.agent.v1 import ingest_pb2 as wire
 from ct_ops_server.authority.leaf_identity import LeafOfAgent
 from ct_ops_server.edge import convert
+from ct_ops_server.edge.anchors import FEATURE as ANCHORS
+from ct_ops_server.edge.anchors import Announcements
 from ct_ops_server.edge.callers import Caller
 from ct_ops_server.edge.deliveries import StreamDeliveries, is_batch_only
 from ct_ops_server.edge.outgoing import Outgoing
@@ -125,6 +127,7 @@ class Conversation:
         self._outgoing = outgoing
         self._caller = outgoing.caller
         self._features = frozenset(first.hello.features)
+        self._anchors = Announcements(ground.parts.served_tls, ground.parts.anchor_log, leaf.agent_id)
         self._renewals = StreamRenewals(ground.parts.enrolment, leaf)
         self._deliveries = StreamDeliveries(ground.parts, leaf.agent_id, session.generation)
         self._facts = convert.LatestFacts()
@@ -205,10 +208,12 @@ class Conversation:
             return reply
         reply.server_time_ms = int(self._parts.now().timestamp() * 1000)
         if frame is self._first:
-            reply.welcome.features.extend((FEATURE, DEFINITIONS, ATTEMPTS))
+            reply.welcome.features.extend((FEATURE, DEFINITIONS, ATTEMPTS, ANCHORS))
             reply.welcome.store_id = self._parts.store_id
             reply.welcome.server_time_ms = reply.server_time_ms
             await self._deliveries.welcome(frame.hello, reply.welcome)
+        if ANCHORS in self._features:
+            self._anchors.answer(frame, reply)
         if frame.HasField("renewal"):
             reply.renewed.CopyFrom(await self._renewals.answer(frame.renewal))
         return reply

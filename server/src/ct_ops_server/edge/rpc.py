@@ -49,6 +49,7 @@ from ct_ops_server.enrolment.departure import Departures
 from ct_ops_server.enrolment.model import EnrolmentRefusedError
 from ct_ops_server.enrolment.refusal_log import RefusalLog
 from ct_ops_server.enrolment.service import Enrolment
+from ct_ops_server.fleet.anchor_log import AnchorLog
 from ct_ops_server.fleet.delivery import DeliveryStore
 from ct_ops_server.fleet.dispatch import Dispatch
 from ct_ops_server.fleet.ports import StoreError, StoreUnavailableError
@@ -75,6 +76,7 @@ class ServiceParts:
     challenges: Challenges
     departures: Departures
     served_tls: ServedTls
+    anchor_log: AnchorLog
     web_certificate: WebCertificateFile
     sessions: Sessions
     deliveries: DeliveryStore

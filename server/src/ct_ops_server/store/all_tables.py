@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ct_ops_server.store import (  # noqa: F401 - they register their tables
+    anchor_tables,
     audit_tables,
     carried_tables,
     check_tables,

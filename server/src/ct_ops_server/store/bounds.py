@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 BOUNDS: Mapping[str, str] = {
+    "agent_anchors": "one row an agent of ours",
     "agent_facts": "one row an agent",
     "agent_sides": "one row an agent, with at most 16 of its sides",
     "agent_tags": "the tags that operators and tokens give; they go with their agent",

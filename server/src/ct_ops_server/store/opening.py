@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ct_ops_server.fleet.items import Item
 from ct_ops_server.store.admissions import PENDING_OF_A_TOKEN
 from ct_ops_server.store.agents import SqlAgentStore
+from ct_ops_server.store.anchors import SqlAnchorStore
 from ct_ops_server.store.carried import SqlCarriedStore
 from ct_ops_server.store.checks import SqlCheckStore
 from ct_ops_server.store.clones import SqlCloneStore
@@ -48,6 +49,7 @@ class Store:
     carried: SqlCarriedStore
     agents: SqlAgentStore
     clones: SqlCloneStore
+    anchors: SqlAnchorStore
     streams: SqlStreamStore
     deliveries: SqlDeliveryStore
     samples: SqlSampleStore
@@ -125,6 +127,7 @@ def _assemble(
         carried=SqlCarriedStore(database, writer),
         agents=SqlAgentStore(database, writer),
         clones=SqlCloneStore(database),
+        anchors=SqlAnchorStore(database, writer),
         streams=SqlStreamStore(database, writer),
         deliveries=SqlDeliveryStore(database, writer, writers),
         samples=SqlSampleStore(database),

@@ -1,0 +1,226 @@
+"""A real agent over real TLS lives through a change of the server's CA: online, asleep, and with a token of before."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from agent_world import Living, World, eventually, living, new_world, until_more
+from ct_ops_agent.config.schema import AgentConfig
+from ct_ops_agent.identity.keystore import parse_pem
+from ct_ops_agent.transport.first_contact import UnverifiedFirstContact
+from ct_ops_proto.agent.v1 import ingest_pb2 as wire
+from ct_ops_proto.enrolment_token import parse_token
+from wire_client import Host, next_reply, reason_of
+
+
+def certificates(path: Path) -> list[bytes]:
+    """Return what a PEM file holds, DER."""
+    return [der for _, der in parse_pem(path.read_text())]
+
+
+def bundle_of(config: AgentConfig) -> list[bytes]:
+    """Return what an agent believes."""
+    return certificates(config.data_dir / "server_ca.pem")
+
+
+def server_ca(world: World, number: int = 1) -> bytes:
+    """Return the n-th server CA of the server."""
+    stem = "server-ca" if number == 1 else f"server-ca-{number}"
+    return certificates(world.server.settings.data_dir / f"{stem}.crt")[0]
+
+
+async def step(world: World, name: str, *, force: bool = False) -> dict[str, Any]:
+    """Take a step of the server CA."""
+    body = {"actor": "test", "force": force}
+    return dict(await world.server.ask("POST", f"/v1/server-ca/{name}", body))
+
+
+async def switch(world: World) -> None:
+    """Prepare and activate the next one, whoever knows it, and wait until it is served."""
+    await step(world, "prepare")
+    await step(world, "activate", force=True)
+    await served(world, server_ca(world, 2))
+
+
+async def served(world: World, first: bytes) -> None:
+    """Wait until this CA signs for new connections."""
+    async with asyncio.timeout(30):
+        while True:
+            if (await published(world))[0] == first:
+                return
+            await asyncio.sleep(0.05)
+
+
+async def published(world: World) -> list[bytes]:
+    """Return what first contact by pin is offered."""
+    pem = await UnverifiedFirstContact().fetch_unverified_ca(f"127.0.0.1:{world.server.wire.port}")
+    return [der for _, der in parse_pem(pem)]
+
+
+async def until_believed(config: AgentConfig, wanted: set[bytes], agent: Living) -> None:
+    """Let heartbeats be due until the agent has these server CAs on its disk."""
+    await eventually(lambda: set(bundle_of(config)) == wanted, agent)
+
+
+async def until_share(world: World, share: float, agent: Living) -> dict[str, Any]:
+    """Let heartbeats be due until so much of the fleet believes the newest server CA; return what operators see."""
+    async with asyncio.timeout(30):
+        while True:
+            found = dict(await world.server.ask("GET", "/v1/server-ca"))
+            newest = next(
+                (each for each in found["authorities"] if each["role"] == "next"), found["authorities"][0]
+            )
+            if newest["share"] == share:
+                return found
+            agent.due.set()
+            await asyncio.sleep(0.05)
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    """A server and an agent that is enrolled there."""
+    async with new_world(tmp_path) as world:
+        await world.once(world.config)
+        yield world
+
+
+async def test_an_agent_learns_the_next_server_ca_on_its_stream_and_outlives_the_old_one(
+    world: World,
+) -> None:
+    """Announced, stored, confirmed; only then the server switches; the old one is forgotten at last."""
+    old = server_ca(world)
+    assert bundle_of(world.config) == [old]
+    async with living(world.without_token, world.agent_clock) as agent:
+        await until_more(agent)
+        await step(world, "prepare")
+        await until_believed(world.config, {old, server_ca(world, 2)}, agent)
+        await until_share(world, 1.0, agent)
+
+        shown = await step(world, "activate")  # not forced: the whole fleet has confirmed
+        assert [each["role"] for each in shown["authorities"]] == ["signs", "before"]
+        await served(world, server_ca(world, 2))
+        await until_more(agent)
+    async with living(world.without_token, world.agent_clock) as agent:
+        await until_more(agent)
+        shown = await step(world, "retire")
+        assert [each["role"] for each in shown["authorities"]] == ["signs"]
+        await until_believed(world.config, {server_ca(world, 2)}, agent)
+        await until_more(agent)
+    async with living(world.without_token, world.agent_clock) as agent:
+        await until_more(agent)  # by the new one alone
+
+
+async def test_an_agent_that_slept_through_the_switch_wakes_up_and_learns(world: World) -> None:
+    """It knows only the old CA, which vouches for the new one in the chain."""
+    await switch(world)
+
+    async with living(world.without_token, world.agent_clock) as agent:
+        await until_more(agent)
+        await until_believed(world.config, {server_ca(world), server_ca(world, 2)}, agent)
+
+
+async def test_an_agent_asleep_until_the_old_ca_is_gone_comes_back_by_its_bundle(world: World) -> None:
+    """It had learnt the next one before it fell asleep."""
+    async with living(world.without_token, world.agent_clock) as agent:
+        await step(world, "prepare")
+        await until_believed(world.config, {server_ca(world), server_ca(world, 2)}, agent)
+        await until_share(world, 1.0, agent)
+    await step(world, "activate")
+    await step(world, "retire")
+    await served(world, server_ca(world, 2))
+
+    async with living(world.without_token, world.agent_clock) as agent:
+        await until_more(agent)
+        await until_believed(world.config, {server_ca(world, 2)}, agent)
+
+
+async def test_a_token_of_before_the_switch_admits_an_agent_after_it(world: World) -> None:
+    """It pins the old CA, which is still published, and which vouches for the new one."""
+    token = await world.server.token(max_uses=1)
+    await switch(world)
+    config = replace(
+        world.config,
+        data_dir=world.config.data_dir.with_name("second"),
+        enrolment_token=parse_token(token),
+        hostname="host-2",
+    )
+
+    async with living(config, world.agent_clock) as agent:
+        await approve_second(world)  # both run on this machine, which looks like a clone
+        await until_believed(config, {server_ca(world), server_ca(world, 2)}, agent)
+
+
+async def approve_second(world: World) -> None:
+    """Wait for the application of host-2, and approve it."""
+    async with asyncio.timeout(30):
+        while True:
+            found = await world.server.ask("GET", "/v1/agents")
+            if ids := [each["id"] for each in found if each["hostname"] == "host-2"]:
+                break
+            await asyncio.sleep(0.05)
+    await world.server.ask("POST", f"/v1/agents/{ids[0]}/approve", {"actor": "test", "reason": "a test"})
+
+
+async def test_an_existing_agent_goes_on_by_the_old_ca_and_is_named_before_the_switch(world: World) -> None:
+    """It cannot learn another server CA, so it stands in the way of a switch by name; forced, nothing happens to it."""
+    host = Host("old-host")
+    await world.server.wire.register(host, await world.server.token())
+    await step(world, "prepare")
+
+    refused = await step(world, "activate")
+    assert "old-host" in refused["error"]["message"]
+    assert "existing agents" in refused["error"]["message"]
+
+    await step(world, "activate", force=True)
+    await served(world, server_ca(world, 2))
+    async with world.server.wire.connect(host) as stub:
+        stream = stub.Heartbeat()
+        await stream.write(host.first_frame())
+        reply = await next_reply(stream)
+        assert not reply.HasField("anchors"), "what it does not know is not sent to it"
+        await stream.done_writing()
+
+
+async def test_what_an_operator_configured_is_kept_to_and_only_reported(world: World) -> None:
+    """An announcement does not change whom such a host believes; the server knows that it cannot follow."""
+    config_ca = world.config.data_dir.with_name("configured.pem")
+    config_ca.write_text(world.server.wire.ca_pem)
+    config = replace(world.without_token, ca_cert_file=config_ca)
+    async with living(config, world.agent_clock) as agent:
+        await until_more(agent)
+        await step(world, "prepare")
+        found = await until_share(world, 0.0, agent)
+        async with asyncio.timeout(30):
+            while not found["authorities"][1]["configured_elsewhere"]:
+                agent.due.set()
+                await asyncio.sleep(0.05)
+                found = dict(await world.server.ask("GET", "/v1/server-ca"))
+    assert bundle_of(config) == [server_ca(world)]
+    assert config_ca.read_text() == world.server.wire.ca_pem
+    assert "ingest.ca_cert_file" in (await step(world, "activate"))["error"]["message"]
+
+
+async def test_a_report_that_is_no_such_thing_is_not_minded(world: World) -> None:
+    """Whatever a hostile agent claims to believe costs nobody anything."""
+    host = await world.server.enrolled("liar")
+    frame = host.first_frame()
+    frame.hello.features.append("anchors")
+    frame.anchors.source = wire.AnchorReport.LEARNT
+    frame.anchors.believed.extend(hashlib.sha256(bytes([n])).digest() for n in range(200))
+    async with world.server.wire.connect(host) as stub:
+        stream = stub.Heartbeat()
+        try:
+            await stream.write(frame)
+            reply = await next_reply(stream)
+        except grpc.aio.AioRpcError as error:
+            pytest.fail(reason_of(error))
+        assert list(reply.anchors.certificates) == [server_ca(world)]
+        await stream.done_writing()
