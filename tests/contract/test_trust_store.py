@@ -109,9 +109,7 @@ async def test_the_youngest_leaf_says_whose_an_agent_is(store: StoreUnderTest) -
     later = replace(leaf("b", "b2", issued_at=ISSUED + timedelta(days=1)), authority_sha256=bytes.fromhex(B))
     await store.enrolment.record_leaf(later)
     active = frozenset({AgentStatus.ACTIVE})
-    await store.agents.change_status(
-        "c", allowed_from=active, to=AgentStatus.REVOKED, actor="ada", reason=""
-    )
+    await store.agents.change_status("c", allowed_from=active, to=AgentStatus.REVOKED, actor="ada", reason="")
     host = (await store.agent("a")).hostname
     early, late = ISSUED + timedelta(days=2), ISSUED + timedelta(days=90, hours=1)
 

@@ -52,9 +52,7 @@ class MemoryTrust:
         return Heard(self._rows.version, self._reported.get(worker_id, ("", -1))[1])
 
     async def load(self) -> StoredTrust:
-        return StoredTrust(
-            self._rows.version, {kind: list(self._rows.keys[kind].values()) for kind in Kind}
-        )
+        return StoredTrust(self._rows.version, {kind: list(self._rows.keys[kind].values()) for kind in Kind})
 
     async def change(self, change: Change) -> int:
         if change.expected_version not in {None, self._rows.version}:
@@ -78,7 +76,9 @@ class MemoryTrust:
             self._reported[worker_id] = (node, version)
 
     async def stragglers(self, version: int) -> Sequence[Straggler]:
-        known = {worker_id: self._reported.get(worker_id, ("", 0)) for worker_id in self._store.living_workers()}
+        known = {
+            worker_id: self._reported.get(worker_id, ("", 0)) for worker_id in self._store.living_workers()
+        }
         return [Straggler(each, node) for each, (node, theirs) in sorted(known.items()) if theirs < version]
 
     async def shares(self, now: datetime) -> Sequence[Share]:

@@ -166,10 +166,10 @@ def _seeded(seed: int) -> Iterator[None]:
 
     What is slow about the server's keys, to make and to unseal them, is done once for all histories.
     """
-    make, numbers = seeded_keys(random.Random(f"{seed} keys")), itertools.count()
+    make, keys = seeded_keys(random.Random(f"{seed} keys")), map(_signing_key, itertools.count())
     with (
         mock.patch("ct_ops_server.authority.sealing.serialization.load_pem_private_key", _opened),
-        mock.patch("ct_ops_server.authority.jwks._generate", lambda: _signing_key(next(numbers))),
+        mock.patch("ct_ops_server.authority.jwks._generate", keys.__next__),
         mock.patch("ct_ops_agent.enrolment.make_key_pair", make),
         mock.patch("ct_ops_agent.identity.certificates.make_key_pair", make),
         mock.patch("ct_ops_agent.transport.control_plane.read_interfaces", tuple),

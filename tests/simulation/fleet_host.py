@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from ct_ops_agent.anchors import FEATURE as ANCHORS
 from ct_ops_agent.clock import Clock
 from ct_ops_agent.control_plane import ATTEMPTS, DEFINITIONS, DELIVERY, Hello, Route
 from ct_ops_agent.conversation import Acknowledgement, HeartbeatParts, Speaker
@@ -37,7 +38,7 @@ from ct_ops_agent.heartbeat import Heartbeat
 from ct_ops_agent.host import HostFacts
 from ct_ops_agent.identity.credentials import CredentialStore, Identity
 from ct_ops_agent.identity.files import locked_directory
-from ct_ops_agent.identity.keystore import KeyPair, load_key_pair
+from ct_ops_agent.identity.keystore import KeyPair, load_key_pair, parse_pem
 from ct_ops_agent.identity.rotation import KeyRotation
 from ct_ops_agent.lifecycle import Lifecycle
 from ct_ops_agent.renewal import FEATURE, Renewal
@@ -103,6 +104,13 @@ class Host:
         """Return the key of its data directory."""
         keys = load_key_pair(self.folder) if self.folder.exists() else None
         return keys.key_id if keys else None
+
+    def leaf_der(self) -> bytes | None:
+        """Return the leaf in its data directory, None when there is none for its key."""
+        stored = CredentialStore(self.folder).load(load_key_pair(self.folder))
+        if stored.identity is None:
+            return None
+        return next(der for label, der in parse_pem(stored.identity.leaf_pem) if label == "CERTIFICATE")
 
     def start(self) -> None:
         """Start the agent. Without a token and without a key there is nothing to start it for."""
@@ -232,8 +240,15 @@ def build_lifecycle(host: Host, clock: Clock, due: asyncio.Event, courier: Couri
         boot_id=facts.boot_id,
         process_id=host.dice.randbytes(8).hex(),
         interval_s=int(host.interval.total_seconds()),
-        features=(FEATURE, DELIVERY, DEFINITIONS, ATTEMPTS),
+        features=(FEATURE, DELIVERY, DEFINITIONS, ATTEMPTS, ANCHORS),
+        machine_id=facts.machine_id,
+        hostname=facts.hostname,
     )
+
+    async def prove(route: Route) -> None:
+        async with connect(route, None) as session:
+            await session.server_certificate()
+
     parts = HeartbeatParts(
         vitals=_Vitals(),
         speaker=Speaker(_VERSION, facts, hello),
@@ -242,6 +257,7 @@ def build_lifecycle(host: Host, clock: Clock, due: asyncio.Event, courier: Couri
         due=due,
         clock=clock,
         delivery=courier,
+        prove=prove,
     )
     return Lifecycle(
         identity=None if rotation.is_under_way else known,

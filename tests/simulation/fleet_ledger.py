@@ -12,7 +12,7 @@ import ipaddress
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 
 from cryptography import x509
@@ -33,9 +33,11 @@ from ct_ops_server.fleet.model import (
 )
 from fakes.memory_deliveries import MemoryDeliveries
 from fakes.memory_store import MemoryStore
-from simulation.fleet_network import SPEAKER
+from simulation.fleet_network import LEAF, SPEAKER
 
 OPERATOR = "the operator"
+_BORNE = timedelta(minutes=5)
+"""How far clocks may differ."""
 
 
 @dataclass
@@ -140,9 +142,14 @@ class Ledger:
         if leaf_key(leaf.pem) not in self.keys.get(leaf.agent_id, set()):
             self.violated(f"{speaker()} had a leaf issued that names {leaf.agent_id} for a key of others")
 
-    def opened(self, agent_id: str, generation: int) -> None:
+    def opened(self, agent_id: str, generation: int, now: datetime) -> None:
         """A stream was opened."""
         self._must_be_its_own(agent_id, "opened a stream")
+        leaf_der = LEAF.get()
+        if leaf_der is None:
+            self.violated(f"{speaker()} opened a stream as {agent_id} without a leaf")
+        elif not _is_in_its_dates(x509.load_der_x509_certificate(leaf_der), now):
+            self.violated(f"{speaker()} opened a stream as {agent_id} with a leaf that is not valid")
         self.generation[agent_id] = generation
 
     def heartbeat(self, agent_id: str, generation: int) -> None:
@@ -214,7 +221,7 @@ class WatchedStore(MemoryStore):
     async def open_stream(self, opening: StreamOpening) -> StreamOpened | StreamRefused:
         answer = await super().open_stream(opening)
         if isinstance(answer, StreamOpened):
-            self._ledger.opened(opening.agent_id, answer.generation)
+            self._ledger.opened(opening.agent_id, answer.generation, self._now())
         return answer
 
     async def record_heartbeat(self, write: HeartbeatWrite, *, patience_s: float = 0.0) -> bool:
@@ -274,6 +281,10 @@ def leaf_key(leaf_pem: str) -> str:
     """Return the key id that a leaf is about."""
     der = next(der for label, der in parse_pem(leaf_pem) if label == "CERTIFICATE")
     return canonical_public_key(x509.load_der_x509_certificate(der).public_key()).key_id
+
+
+def _is_in_its_dates(leaf: x509.Certificate, now: datetime) -> bool:
+    return leaf.not_valid_before_utc - _BORNE <= now <= leaf.not_valid_after_utc + _BORNE
 
 
 def _now_s() -> float:

@@ -15,13 +15,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 from cryptography import x509
@@ -37,8 +37,13 @@ from ct_ops_server.edge.callers import Caller
 if TYPE_CHECKING:
     from simulation.fleet_server import Serving
 
+_R = TypeVar("_R")
+
 SPEAKER: ContextVar[str] = ContextVar("SPEAKER")
 """Who really is on the connection that the running handler serves: the simulation knows, the server does not."""
+
+LEAF: ContextVar[bytes | None] = ContextVar("LEAF", default=None)
+"""The leaf that was presented on that connection."""
 
 _GONE_AFTER_S = 80.0
 """How long the server does not notice a connection that is gone: until a PING goes unanswered."""
@@ -183,14 +188,19 @@ class Connection:
             raise self._lost()
         return answer
 
-    async def _handle(self, answering: Any) -> bytes:
-        token = SPEAKER.set(self.place.name)
-        task: asyncio.Task[bytes] = asyncio.create_task(answering)
-        SPEAKER.reset(token)
+    async def _handle(self, answering: Coroutine[Any, Any, bytes]) -> bytes:
+        task = self.serve(answering)
         try:
             return await task
         except AbortedError as aborted:
             raise failure(aborted.code, aborted.details, aborted.metadata) from None
+
+    def serve(self, answering: Coroutine[Any, Any, _R]) -> asyncio.Task[_R]:
+        """Run a handler; the ledger knows who is on this connection."""
+        context = copy_context()
+        context.run(SPEAKER.set, self.place.name)
+        context.run(LEAF.set, self.leaf_der)
+        return asyncio.create_task(answering, name=f"serving {self.place.name}", context=context)
 
     def stream(self) -> Call:
         """Open a heartbeat stream."""
@@ -271,9 +281,7 @@ class Call:
         self._outcome: grpc.aio.AioRpcError | None = None
         self._callbacks: list[Callable[[Any], None]] = []
         connection.calls.add(self)
-        token = SPEAKER.set(connection.place.name)
-        self._handler = asyncio.create_task(self._serve(), name=f"stream of {connection.place.name}")
-        SPEAKER.reset(token)
+        self._handler = connection.serve(self._serve())
 
     async def _serve(self) -> None:
         try:

@@ -217,7 +217,9 @@ class Serving:
         self.trust_watch = TrustWatch(
             trust, installation.trust, read=keyring.read, worker_id=worker_id, node="node"
         )
-        self.authority = AuthorityDesk(installation.trust, trust, installation.keys.secret, now=now)
+        self.authority = AuthorityDesk(
+            installation.trust, trust, installation.keys.secret, hint=self._hint, now=now
+        )
         self.agents = AgentDesk(store, hint=self._hint)
         self.tokens = TokenDesk(
             store,

@@ -15,6 +15,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from ct_ops_proto.enrolment_token import parse_token, secret_digest
+from ct_ops_server.authority.leaf_identity import LeafOfAgent
 from ct_ops_server.authority.life_cycle import Kind, Step
 from ct_ops_server.authority.rotation import StepRefusedError
 from ct_ops_server.enrolment.model import TokenTerms
@@ -244,7 +245,9 @@ class World:
             if preview.objections and not hurries:
                 continue
             with suppress(StepRefusedError):  # not even forced: its CA is of another time than this clock
-                await serving.authority.take(kind, step, version=preview.version, force=hurries)
+                await serving.authority.take(
+                    kind, step, version=preview.version, actor=OPERATOR, force=hurries
+                )
                 await serving.trust_watch.catch_up()
                 if step is Step.RETIRE:
                     del self.rotating[kind]
@@ -268,10 +271,18 @@ class World:
         elif host.process is None:
             return
         elif host.complaint in _NEEDS_TOKEN:
-            self.excuses[host.name] += 1
+            self.excuses[host.name] += await self._is_a_stranger(host)
             await self.invite(host)
         elif host.complaint == "key_replaced":
             await self.reinstall(host)
+
+    async def _is_a_stranger(self, host: Host) -> bool:
+        """Tell whether the server has nothing to know a host by: neither its key, nor a leaf of its own."""
+        serving, key_id = self.network.serving, host.key_id()
+        assert serving is not None
+        if key_id is not None and await self.installation.store.find_agent(key_id) is not None:
+            return False
+        return not isinstance(serving.identify(host.leaf_der()), LeafOfAgent)
 
     async def reinstall(self, host: Host) -> None:
         """Begin anew on a host; its former agents are deleted."""
