@@ -30,8 +30,6 @@ from ct_ops_server.workers.restarts import Restarts
 from ct_ops_server.workers.sockets import SharedSockets
 
 _log = logging.getLogger("ct_ops_server.workers")
-_HUNG_S = 30.0
-"""A worker whose event loop says nothing for so long serves nobody."""
 _LOOK_EVERY_S = 1.0
 _STOP_SLACK_S = 10.0
 METRICS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -64,6 +62,8 @@ class Family:
     environment: Mapping[str, str]
     forget: Callable[[int, str], None]
     """Told the process id of a worker that has gone, and the folder of the figures: its share of gauges goes too."""
+    hung_s: float = 30.0
+    """A worker whose event loop says nothing for so long serves nobody."""
 
 
 class _Worker:
@@ -129,7 +129,9 @@ class Supervisor:
         """How many workers serve and have said so lately."""
         now_s = self._loop.time()
         return sum(
-            worker.line.ready.is_set() and not worker.ended.done() and now_s - worker.line.heard_s < _HUNG_S
+            worker.line.ready.is_set()
+            and not worker.ended.done()
+            and now_s - worker.line.heard_s < self._family.hung_s
             for worker in self._workers.values()
         )
 
@@ -236,7 +238,7 @@ class Supervisor:
             await asyncio.sleep(_LOOK_EVERY_S)
             for worker in self._processes:
                 silent_s = self._loop.time() - worker.line.heard_s
-                if worker.line.ready.is_set() and silent_s > _HUNG_S and not worker.ended.done():
+                if worker.line.ready.is_set() and silent_s > self._family.hung_s and not worker.ended.done():
                     _log.error("worker %d says nothing for %.0f s and is killed", worker.index, silent_s)
                     worker.tell(signal.SIGKILL)
 
