@@ -52,6 +52,7 @@ from ct_ops_server.edge.proxy_protocol import Balancers
 from ct_ops_server.edge.refusals import STOPPING
 from ct_ops_server.edge.registration_limits import RegistrationLimits
 from ct_ops_server.edge.rpc import ServiceParts
+from ct_ops_server.edge.server_ca_metrics import ServerCaMetrics
 from ct_ops_server.edge.spread import reconnect_within_s
 from ct_ops_server.edge.tls import TlsContexts, build_contexts
 from ct_ops_server.enrolment.challenges import Challenges
@@ -117,7 +118,7 @@ async def running_server(
         callers = Callers(end_grace_s=limits.end_grace_s)
         worker_id = secrets.token_hex(8)
         refusals = await stack.enter_async_context(refusals_recorded(core, metrics))
-        anchors = await stack.enter_async_context(anchors_recorded(core))
+        anchors = await stack.enter_async_context(anchors_recorded(core, ServerCaMetrics(registry)))
         bus = Bus()
         parts = _service_parts(
             core,

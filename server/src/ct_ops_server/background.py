@@ -20,6 +20,7 @@ from ct_ops_server.edge.delivery_metrics import DeliveryMetrics
 from ct_ops_server.edge.metrics import EdgeMetrics, StoreMetrics
 from ct_ops_server.edge.process_metrics import LOOK_EVERY_S, ProcessMetrics, resident_bytes
 from ct_ops_server.edge.rpc import ServiceParts
+from ct_ops_server.edge.server_ca_metrics import ServerCaMetrics
 from ct_ops_server.enrolment.refusal_log import RefusalLog
 from ct_ops_server.fleet import check_retention, endings
 from ct_ops_server.fleet.agent_census import AgentCensus
@@ -32,7 +33,9 @@ from ct_ops_server.fleet.endings import EndingWatch
 from ct_ops_server.fleet.health import HealthDesk
 from ct_ops_server.fleet.health_watch import HealthWatch
 from ct_ops_server.fleet.presence import Presence, PresencePolicy
+from ct_ops_server.fleet.server_ca_watch import AlarmMemory, ServerCaWatch
 from ct_ops_server.fleet.work_provider import TaskSweep, WorkProvider
+from ct_ops_server.ownership import one_at_a_time
 from ct_ops_server.store.forgetting import Forgetting, RecordsKeep
 from ct_ops_server.store.housekeeping import Housekeeping
 from ct_ops_server.store.listening import Listener
@@ -93,11 +96,18 @@ async def refusals_recorded(core: Core, metrics: EdgeMetrics) -> AsyncIterator[R
 
 
 @asynccontextmanager
-async def anchors_recorded(core: Core) -> AsyncIterator[AnchorLog]:
-    """Keep which server CAs agents believe, written beside their frames."""
+async def anchors_recorded(core: Core, metrics: ServerCaMetrics) -> AsyncIterator[AnchorLog]:
+    """Keep which server CAs agents believe, written beside their frames, and warn before they end."""
     log = AnchorLog(core.store.anchors)
+    watch = ServerCaWatch(
+        core.store.anchors,
+        core.keys.tls,
+        AlarmMemory(core.settings.data_dir, one_at_a_time),
+        observe=metrics.looked,
+        now=core.now,
+    )
     try:
-        async with beside(log.run):
+        async with beside(log.run, watch.run):
             yield log
     finally:
         await log.flush()

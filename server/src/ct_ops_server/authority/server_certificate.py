@@ -79,6 +79,12 @@ class ServerTls:
         return "".join((self.ca_pem, *others))
 
     @property
+    def newest_anchor(self) -> bytes | None:
+        """The server CA (DER) that agents shall come to believe: the youngest. None: none is announced."""
+        parsed = {der: x509.load_der_x509_certificate(der) for der in self.anchors}
+        return max(parsed, key=lambda der: parsed[der].not_valid_before_utc, default=None)
+
+    @property
     def existing_end(self) -> datetime:
         """When the first of what existing agents may believe ends: they know none that is announced."""
         if not self.anchors:

@@ -1,0 +1,40 @@
+"""What is counted about the server CA: how long what existing agents believe lasts, and who believes the newest."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from prometheus_client import CollectorRegistry, Gauge
+
+from ct_ops_server.edge.scraping import LATEST
+from ct_ops_server.fleet.server_ca_watch import Outlook
+
+
+class ServerCaMetrics:
+    """The gauges."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.days = Gauge(
+            "ct_ops_server_ca_days_left",
+            "Days until the server CA ends that existing agents believe; they cannot learn another",
+            registry=registry,
+            multiprocess_mode=LATEST,
+        )
+        self.existing = Gauge(
+            "ct_ops_agents_that_cannot_follow",
+            "Active agents that cannot learn another server CA, in the database",
+            registry=registry,
+            multiprocess_mode=LATEST,
+        )
+        self.following = Gauge(
+            "ct_ops_agents_that_believe_newest_server_ca",
+            "Active agents that have confirmed the newest server CA, in the database",
+            registry=registry,
+            multiprocess_mode=LATEST,
+        )
+
+    def looked(self, outlook: Outlook, now: datetime) -> None:
+        """Show what was found."""
+        self.days.set(round((outlook.end - now) / timedelta(days=1), 1))
+        self.existing.set(outlook.following.existing)
+        self.following.set(outlook.following.following)
