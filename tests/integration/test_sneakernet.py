@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from agent_world import live
+from agent_world import eventually, live, living
 from carried_files import edited
 from ct_ops_agent.cli.enrol import install_reply, write_request
 from ct_ops_agent.config.schema import AgentConfig
-from ct_ops_agent.errors import EnrolmentRefusedError
+from ct_ops_agent.errors import DirectoryInUseError, EnrolmentRefusedError
 from ct_ops_proto.carried_enrolment import parse_request
 from ct_ops_server.config.schema import Settings
 from real_server import RealServer, real_server, settings_for
@@ -64,7 +64,7 @@ class Island:
 
     def install(self, pin: str = "") -> str:
         """Install the reply; return the agent's id."""
-        return install_reply(self.config, self.reply, pin)[1].identity.agent_id
+        return install_reply(self.config, self.reply, pin).admission.identity.agent_id
 
     def refusal(self, pin: str = "") -> str:
         """Return why the reply is refused."""
@@ -260,6 +260,35 @@ async def test_attack_an_enrolled_host_is_not_moved_to_another_server_without_a_
 
     assert "reply_of_another_server" == island.refusal()
     assert answer["agent_id"] == island.install(answer["ca_sha256"])
+
+
+async def test_an_agent_that_runs_and_waits_takes_the_reply_without_a_restart(
+    sqlite_server: RealServer, island: Island
+) -> None:
+    """The command leaves it there; the agent installs it at its next try, and nothing of it stays."""
+    async with living(island.config) as agent:
+        await island.signed_by(sqlite_server)
+        installed = install_reply(island.config, island.reply, "")
+        await eventually(lambda: agent.acknowledged > 0, agent)
+        left = island.files().keys() & {"carried_reply.json", "carried_request.json"}
+    vitals = (await shown(sqlite_server, installed.admission.identity.agent_id))["vitals"]
+
+    assert installed.is_left
+    assert (set(), True) == (left, vitals is not None)
+
+
+async def test_an_agent_that_is_enrolled_and_runs_has_to_be_stopped_first(
+    sqlite_server: RealServer, island: Island
+) -> None:
+    """Nobody takes the identity away under it."""
+    await island.signed_by(sqlite_server)
+    island.install()
+    async with living(island.config) as agent:
+        await eventually(lambda: agent.acknowledged > 0, agent)
+        island.ask()  # needs nothing that the agent holds
+        await island.signed_by(sqlite_server)
+        with pytest.raises(DirectoryInUseError, match="systemctl stop ct-ops-agent"):
+            island.install()
 
 
 @pytest.mark.parametrize(

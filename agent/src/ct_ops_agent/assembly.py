@@ -29,7 +29,8 @@ from ct_ops_agent.errors import UnreachableError
 from ct_ops_agent.gathering.gatherer import Gatherer
 from ct_ops_agent.heartbeat import Heartbeat
 from ct_ops_agent.host import HostFacts, read_host_facts
-from ct_ops_agent.identity.credentials import CredentialStore
+from ct_ops_agent.identity.carried_request import left_reply
+from ct_ops_agent.identity.credentials import CredentialStore, Identity
 from ct_ops_agent.identity.files import locked_directory
 from ct_ops_agent.identity.keystore import load_key_pair
 from ct_ops_agent.identity.rotation import KeyRotation
@@ -105,7 +106,9 @@ def built_agent(
         lifecycle = Lifecycle(
             # Whoever holds a next key has to find out first which of the two the server knows.
             identity=None if rotation.is_under_way else known,
-            find_route=lambda: finder.find(stored.route),
+            find_route=lambda: finder.find(
+                store.load(None).route
+            ),  # as it is then: a reply may be carried here
             enrolment=lambda: build_enrolment(config, facts, store, connect, clock),
             heartbeat=build_heartbeat(
                 config,
@@ -124,6 +127,7 @@ def built_agent(
             key_is_doubtful=lambda: rotation.is_under_way,
             watcher=Everybody(*watchers, *boards),
             advice=advise(config),
+            carried=lambda: take_carried(config, store, clock),
         )
         yield BuiltAgent(lifecycle, gatherer, courier, workshop)
 
@@ -224,6 +228,16 @@ def build_enrolment(
     return Enrolment(
         directory=config.data_dir, store=store, connect=connect, applicant=applicant, wall=clock.wall
     )
+
+
+def take_carried(config: AgentConfig, store: CredentialStore, clock: Clock) -> Identity | None:
+    """Install the reply that a command left for this agent, if there is one."""
+    text = left_reply(config.data_dir)
+    if text is None:
+        return None
+    from ct_ops_agent.carried import install_left  # noqa: PLC0415 - loads cryptography, and is rarely there
+
+    return install_left(config.data_dir, store, text, now_unix=clock.wall())
 
 
 def build_board(

@@ -9,25 +9,41 @@ No server is asked here, so everything that a connection would prove has to be p
   that was typed, the pin in the enrolment token, the configured authority, the bundle of an earlier enrolment. On
   a host that knows nothing of them, the fingerprint is compared by eye.
 
-Files and the data directory are the command's part. This module loads `cryptography`.
+A reply that was left for a running agent was measured by the command that left it: the agent judges it once more, as far as
+it is about this host. The files on the stick are the command's part. This module loads `cryptography`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import logging
 import re
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 from ct_ops_agent.control_plane import Tag
 from ct_ops_agent.errors import ConfigError, EnrolmentRefusedError, Problem, Refusal
 from ct_ops_agent.host import HostFacts
-from ct_ops_agent.identity.carried_request import OpenRequests
+from ct_ops_agent.identity.carried_request import (
+    OpenRequests,
+    forget_open_requests,
+    load_open_requests,
+    remove_left_reply,
+)
 from ct_ops_agent.identity.certificates import leaf_life, make_csr, sign
-from ct_ops_agent.identity.credentials import Identity, StoredRoute
-from ct_ops_agent.identity.keystore import KeyPair, parse_pem, to_pem
+from ct_ops_agent.identity.credentials import CredentialStore, Identity, StoredRoute
+from ct_ops_agent.identity.keystore import KeyPair, load_key_pair, parse_pem, to_pem
 from ct_ops_agent.secret import Secret
-from ct_ops_proto.carried_enrolment import CarriedReply, CarriedRequest, CarriedTag
+from ct_ops_proto.carried_enrolment import (
+    CarriedFormError,
+    CarriedReply,
+    CarriedRequest,
+    CarriedTag,
+    parse_reply,
+)
+
+_log = logging.getLogger(__name__)
 
 _SHORTEST_PIN = 32
 """Hex digits: 128 bits of the digest are as many as anybody can be expected to type."""
@@ -137,6 +153,36 @@ def judge_reply(
         leaf_not_before_unix=life.not_before_unix,
     )
     return CarriedAdmission(identity, StoredRoute(reply.addresses, "", roots), is_vouched_for)
+
+
+def install(directory: Path, store: CredentialStore, admission: CarriedAdmission) -> None:
+    """Write down what a reply gave: from now on this host is that agent.
+
+    Raises:
+        DataDirectoryError: the directory cannot be written.
+    """
+    store.keep_admission(admission.identity, admission.route)
+    forget_open_requests(directory)
+
+
+def install_left(directory: Path, store: CredentialStore, text: str, *, now_unix: float) -> Identity | None:
+    """Install the reply that a command left for this agent; ``None``: it cannot be, and is removed.
+
+    Raises:
+        DataDirectoryError: the directory cannot be read or written.
+    """
+    keys = load_key_pair(directory)
+    waiting = load_open_requests(directory)
+    try:
+        admission = judge_reply(parse_reply(text.encode()), keys, waiting, Vouchers(), now_unix=now_unix)
+    except (CarriedFormError, EnrolmentRefusedError) as error:
+        _log.warning("the carried reply that was left here cannot be installed: %s", error)
+        remove_left_reply(directory)
+        return None
+    install(directory, store, admission)
+    remove_left_reply(directory)
+    _log.info("enrolled as agent %s, by a reply that was carried here", admission.identity.agent_id)
+    return admission.identity
 
 
 def parse_pin(text: str) -> str:

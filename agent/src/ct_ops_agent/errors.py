@@ -5,6 +5,7 @@
     AgentError
     ├── ConfigError(problems)             the configuration cannot work   → exit 78, all problems listed
     ├── DataDirectoryError                the identity cannot be kept     → exit 1
+    │   └── DirectoryInUseError           an agent runs there             → exit 1; a carried reply is left for it
     ├── InstallationError                 the host cannot be changed so   → exit 1, nothing or the rest undone
     ├── UnreachableError(retry_after)     no answer, or "not now"         → back off, 1 s to 60 s
     ├── CredentialRejectedError(refusal)  leaf or agent token not taken   → Register again, same key
@@ -49,6 +50,10 @@ class ConfigError(AgentError):
 
 class DataDirectoryError(AgentError):
     """The data directory is in use, unsafe, unreadable, or holds something unusable."""
+
+
+class DirectoryInUseError(DataDirectoryError):
+    """Another agent holds the data directory."""
 
 
 class InstallationError(AgentError):

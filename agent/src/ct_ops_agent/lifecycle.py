@@ -100,6 +100,7 @@ class Lifecycle:
         pending_interval_s: float = PENDING_INTERVAL_S,
         watcher: Watches | None = None,
         advice: str = "",
+        carried: Callable[[], Identity | None] = lambda: None,
     ) -> None:
         """Prepare.
 
@@ -115,6 +116,7 @@ class Lifecycle:
             pending_interval_s: seconds between two questions of a pending agent.
             watcher: told how the agent is.
             advice: said once, after a heartbeat that a server of ours acknowledged.
+            carried: installs a reply that was carried here while this agent waits for an identity.
         """
         self._identity = identity
         self._route: Route | None = None
@@ -124,6 +126,7 @@ class Lifecycle:
         self._store = store
         self._watcher = watcher or Everybody()
         self._advice = advice
+        self._carried = carried
         self._clock = clock
         self._reconnect = Backoff(
             first=1.0, ceiling=60.0, random=random, hopeful=HOPEFUL_S, hopeful_failures=_HOPEFUL_FAILURES
@@ -206,6 +209,8 @@ class Lifecycle:
             self._route = replace(self._route, roots_pem=roots_pem)
 
     async def _get_ready(self) -> tuple[Route, Identity]:
+        if self._identity is None and (carried := self._carried()):
+            self._identity, self._route = carried, None  # it came with the way to its server
         if self._route is None:
             self._route = await self._find_route()
         if self._identity is None or self._leaf_is_doubtful(self._identity):

@@ -4,18 +4,34 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from ct_ops_agent.carried import CarriedAdmission, Vouchers, ca_digests, judge_reply, make_request, parse_pin
+from ct_ops_agent.carried import (
+    CarriedAdmission,
+    Vouchers,
+    ca_digests,
+    install_left,
+    judge_reply,
+    make_request,
+    parse_pin,
+)
 from ct_ops_agent.control_plane import Tag
 from ct_ops_agent.errors import ConfigError, EnrolmentRefusedError
 from ct_ops_agent.host import HostFacts
-from ct_ops_agent.identity.carried_request import OpenRequests
+from ct_ops_agent.identity.carried_request import (
+    OpenRequests,
+    keep_open_request,
+    leave_reply,
+    left_reply,
+    load_open_requests,
+)
 from ct_ops_agent.identity.certificates import make_key_pair
-from ct_ops_agent.identity.keystore import KeyPair
-from ct_ops_proto.carried_enrolment import CarriedReply
+from ct_ops_agent.identity.credentials import CredentialStore
+from ct_ops_agent.identity.keystore import KeyPair, keep_key_pair
+from ct_ops_proto.carried_enrolment import CarriedReply, reply_text
 from fakes.conforming_server import issue_leaf, make_authority
 
 KEYS, OTHER_KEYS = make_key_pair(), make_key_pair()
@@ -218,3 +234,43 @@ def test_a_hostname_of_odd_bytes_can_be_carried() -> None:
     )
 
     assert "caf?" == request.hostname
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Path:
+    """A data directory with a key whose request was carried away."""
+    keep_key_pair(tmp_path, KEYS)
+    keep_open_request(tmp_path, KEYS.key_id, ID)
+    return tmp_path
+
+
+def test_a_reply_that_was_left_is_installed_once(host: Path) -> None:
+    """Identity, route and all; neither the reply nor the request stays."""
+    leave_reply(host, reply_text(REPLY))
+    store, text = CredentialStore(host), left_reply(host)
+    identity = install_left(host, store, text or "", now_unix=NOW.timestamp())
+    stored = store.load(KEYS)
+
+    assert stored.identity == identity
+    assert (("ops.example.com:9443",), SERVER.pem) == (stored.route.addresses, stored.route.trust_bundle_pem)
+    assert (None, ()) == (left_reply(host), load_open_requests(host).ids)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "garbage",
+        reply_text(replace(REPLY, leaf_pem=leaf_for(OTHER_KEYS))),
+        reply_text(replace(REPLY, request_id="0" * 32)),
+    ],
+    ids=["empty", "garbage", "of another host", "of another request"],
+)
+def test_attack_what_was_left_and_is_no_reply_for_this_host_is_removed(host: Path, text: str) -> None:
+    """It is said once, and not again at every try."""
+    leave_reply(host, text)
+    store = CredentialStore(host)
+
+    assert install_left(host, store, text, now_unix=NOW.timestamp()) is None
+    assert left_reply(host) is None
+    assert (None, "") == (store.load(KEYS).identity, store.load(KEYS).agent_id)

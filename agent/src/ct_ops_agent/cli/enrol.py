@@ -1,13 +1,14 @@
 """``ct-ops-agent enrol``: enrolment of a host that cannot reach its server, by two files on a stick.
 
-The data directory is worked in as the user it belongs to, and held meanwhile: an agent that runs there has to be
-stopped first.
+The data directory is worked in as the user it belongs to. A reply is installed while the directory is held; one that comes
+while an agent runs there and waits for an identity is left for that agent. One that is enrolled has to be stopped first.
 """
 
 from __future__ import annotations
 
 import secrets
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,12 +19,8 @@ from ct_ops_agent.cli.configuration import config_option, load
 from ct_ops_agent.cli.exits import errors_as_exits
 from ct_ops_agent.config.load import Flags
 from ct_ops_agent.config.schema import AgentConfig
-from ct_ops_agent.errors import DataDirectoryError, EnrolmentRefusedError, Refusal
-from ct_ops_agent.identity.carried_request import (
-    forget_open_requests,
-    keep_open_request,
-    load_open_requests,
-)
+from ct_ops_agent.errors import DataDirectoryError, DirectoryInUseError, EnrolmentRefusedError, Refusal
+from ct_ops_agent.identity.carried_request import keep_open_request, leave_reply, load_open_requests
 from ct_ops_agent.identity.credentials import CredentialStore
 from ct_ops_agent.identity.files import locked_directory
 from ct_ops_agent.identity.keystore import KeyPair, keep_key_pair, load_key_pair
@@ -35,6 +32,7 @@ from ct_ops_proto.carried_enrolment import (
     CarriedReply,
     fingerprint,
     parse_reply,
+    reply_text,
     request_text,
 )
 from ct_ops_proto.carried_files import CarriedFileError, check_place, read_carried, write_carried
@@ -86,7 +84,7 @@ def enrol(
         if request_file is not None:
             _say_request(request_file, *write_request(config, request_file))
         elif reply_file is not None:
-            _say_reply(*install_reply(config, reply_file, pin or ""))
+            _say_reply(install_reply(config, reply_file, pin or ""))
 
 
 def write_request(config: AgentConfig, file: Path) -> tuple[CarriedRequest, bool]:
@@ -103,7 +101,7 @@ def write_request(config: AgentConfig, file: Path) -> tuple[CarriedRequest, bool
         check_place(file)
     except CarriedFileError as error:
         raise DataDirectoryError(str(error)) from error
-    with acting_as_owner(config.data_dir), locked_directory(config.data_dir):
+    with acting_as_owner(config.data_dir):
         keys = load_key_pair(config.data_dir) or _make_keys(config.data_dir)
         request = make_request(
             keys,
@@ -121,34 +119,57 @@ def write_request(config: AgentConfig, file: Path) -> tuple[CarriedRequest, bool
         raise DataDirectoryError(str(error)) from error
 
 
-def install_reply(config: AgentConfig, file: Path, pin: str) -> tuple[CarriedReply, CarriedAdmission]:
-    """Install a reply; return it, and what it gave.
+@dataclass(frozen=True)
+class Installed:
+    """What became of a reply."""
+
+    reply: CarriedReply
+    admission: CarriedAdmission
+    is_left: bool
+    """It was left for the agent that runs here, which installs it at its next try."""
+
+
+def install_reply(config: AgentConfig, file: Path, pin: str) -> Installed:
+    """Install a reply, or leave it for an agent that runs here and waits for an identity.
 
     Raises:
         ConfigError: the pin is none.
         EnrolmentRefusedError: it is no reply, or not one for this host; nothing was changed.
-        DataDirectoryError: the file or the data directory cannot be used.
+        DataDirectoryError: the file or the data directory cannot be used, or an enrolled agent runs there.
     """
-    from ct_ops_agent.carried import Vouchers, judge_reply, parse_pin  # noqa: PLC0415 - loads cryptography
+    from ct_ops_agent.carried import install, parse_pin  # noqa: PLC0415 - loads cryptography
 
     typed = parse_pin(pin) if pin else ""
     reply = _read_reply(file)
+    directory, store = config.data_dir, CredentialStore(config.data_dir)
+    with acting_as_owner(directory):
+        try:
+            with locked_directory(directory):
+                admission = _judged(config, store, reply, typed)
+                install(directory, store, admission)
+            return Installed(reply, admission, is_left=False)
+        except DirectoryInUseError:
+            if store.load(load_key_pair(directory)).identity is not None:
+                raise
+            admission = _judged(config, store, reply, typed)
+            believed = replace(reply, server_ca_pem=admission.route.trust_bundle_pem)
+            leave_reply(directory, reply_text(believed))
+            return Installed(reply, admission, is_left=True)
+
+
+def _judged(config: AgentConfig, store: CredentialStore, reply: CarriedReply, pin: str) -> CarriedAdmission:
+    from ct_ops_agent.carried import Vouchers, judge_reply  # noqa: PLC0415 - loads cryptography
+
     directory = config.data_dir
-    configured = config.ca_cert_file.read_text(encoding="utf-8") if config.ca_cert_file else ""
-    with acting_as_owner(directory), locked_directory(directory):
-        keys, store = load_key_pair(directory), CredentialStore(directory)
-        hint = config.enrolment_token.hint if config.enrolment_token else None
-        vouchers = Vouchers(
-            pin=typed,
-            hint=hint.ca_sha256 if hint else b"",
-            configured_pem=configured,
-            known_pem=store.load(keys).route.trust_bundle_pem,
-        )
-        waiting = load_open_requests(directory)
-        admission = judge_reply(reply, keys, waiting, vouchers, now_unix=time.time())
-        store.keep_admission(admission.identity, admission.route)
-        forget_open_requests(directory)
-    return reply, admission
+    hint = config.enrolment_token.hint if config.enrolment_token else None
+    vouchers = Vouchers(
+        pin=pin,
+        hint=hint.ca_sha256 if hint else b"",
+        configured_pem=config.ca_cert_file.read_text(encoding="utf-8") if config.ca_cert_file else "",
+        known_pem=store.load(None).route.trust_bundle_pem,
+    )
+    keys, waiting = load_key_pair(directory), load_open_requests(directory)
+    return judge_reply(reply, keys, waiting, vouchers, now_unix=time.time())
 
 
 def _read_reply(file: Path) -> CarriedReply:
@@ -163,8 +184,9 @@ def _read_reply(file: Path) -> CarriedReply:
 def _make_keys(directory: Path) -> KeyPair:
     from ct_ops_agent.identity.certificates import make_key_pair  # noqa: PLC0415 - loads cryptography
 
-    keys = make_key_pair()
-    keep_key_pair(directory, keys)
+    with locked_directory(directory):  # an agent that runs here without a key is about to make one
+        keys = make_key_pair()
+        keep_key_pair(directory, keys)
     return keys
 
 
@@ -187,23 +209,27 @@ def load_fingerprint(request: CarriedRequest) -> str:
     return fingerprint(bytes.fromhex(KeyPair(b"", public).key_id))
 
 
-def _say_reply(reply: CarriedReply, admission: CarriedAdmission) -> None:
+def _say_reply(installed: Installed) -> None:
     from ct_ops_agent.carried import ca_digests  # noqa: PLC0415 - loads cryptography
 
-    identity, route = admission.identity, admission.route
+    identity, route = installed.admission.identity, installed.admission.route
+    reply = installed.reply
     click.echo(f"Enrolled as agent {identity.agent_id} ({reply.hostname}), at {' '.join(route.addresses)}")
     click.echo(f"  key            {fingerprint(bytes.fromhex(identity.keys.key_id))}")
     for digest in ca_digests(route.trust_bundle_pem):
         click.echo(f"  server's CA    {fingerprint(digest)}")
-    if not admission.is_vouched_for:
-        click.echo(
-            "Nothing on this host vouches for that server: compare its fingerprint with what ct-ops-server enrol sign "
-            "printed. If it is another one, do not start the agent; make a new request, and give --pin with its reply.",
-            err=True,
-        )
+    if not installed.admission.is_vouched_for:
+        click.echo(_COMPARE, err=True)
     behind_s = reply.made_at_unix - time.time()
     if behind_s > _SKEW_WORTH_TELLING_S:
         click.echo(
             f"warning: this host's clock is at least {behind_s:.0f} s behind the server's: set it", err=True
         )
-    click.echo("Start the agent: systemctl start ct-ops-agent")
+    click.echo(_LEFT if installed.is_left else "Start the agent: systemctl start ct-ops-agent")
+
+
+_COMPARE = (
+    "Nothing on this host vouches for that server: compare its fingerprint with what ct-ops-server enrol sign "
+    "printed. If it is another one, stop the agent, make a new request, and give --pin with its reply."
+)
+_LEFT = "The agent that runs here takes it at its next try, within 15 minutes; at once after: systemctl restart ct-ops-agent"

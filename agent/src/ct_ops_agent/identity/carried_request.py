@@ -2,6 +2,8 @@
 
 A reply is believed only if it answers one of them, with the key that asked. Whoever lost the stick makes another
 request: the last few ids are kept, and all are forgotten when one was answered.
+
+A reply that comes while an agent runs, and waits for an identity, is left for it in ``carried_reply.json``.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from ct_ops_agent.errors import DataDirectoryError
 from ct_ops_agent.identity.files import load_file, sync_directory, write_file
 
 CARRIED_REQUEST_NAME = "carried_request.json"
+CARRIED_REPLY_NAME = "carried_reply.json"
 _MOST_KEPT = 8
 
 
@@ -64,11 +67,40 @@ def forget_open_requests(directory: Path) -> None:
     Raises:
         DataDirectoryError: the directory cannot be written.
     """
+    _remove(directory, CARRIED_REQUEST_NAME)
+
+
+def leave_reply(directory: Path, text: str) -> None:
+    """Leave a reply for the agent that runs here.
+
+    Raises:
+        DataDirectoryError: the directory cannot be written.
+    """
+    write_file(directory / CARRIED_REPLY_NAME, text)
+
+
+def left_reply(directory: Path) -> str | None:
+    """Return the reply that was left, ``None`` when there is none.
+
+    Raises:
+        DataDirectoryError: the file is unsafe or unreadable.
+    """
+    return load_file(directory / CARRIED_REPLY_NAME)
+
+
+def remove_left_reply(directory: Path) -> None:
+    """Remove it: it was installed, or cannot be.
+
+    Raises:
+        DataDirectoryError: the directory cannot be written.
+    """
+    _remove(directory, CARRIED_REPLY_NAME)
+
+
+def _remove(directory: Path, name: str) -> None:
     try:
         with suppress(FileNotFoundError):
-            (directory / CARRIED_REQUEST_NAME).unlink()
+            (directory / name).unlink()
         sync_directory(directory)
     except OSError as error:
-        raise DataDirectoryError(
-            f"cannot remove {CARRIED_REQUEST_NAME} in {directory}: {error.strerror}"
-        ) from error
+        raise DataDirectoryError(f"cannot remove {name} in {directory}: {error.strerror}") from error

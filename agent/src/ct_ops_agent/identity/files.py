@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ct_ops_agent.errors import DataDirectoryError
+from ct_ops_agent.errors import DataDirectoryError, DirectoryInUseError
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def locked_directory(directory: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise DataDirectoryError(
+            raise DirectoryInUseError(
                 f"{directory} is in use by another ct-ops-agent; stop that one (systemctl stop ct-ops-agent) "
                 "or give this one a data directory of its own"
             ) from error

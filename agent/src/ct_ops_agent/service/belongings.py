@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 
 from ct_ops_agent.checks.kept import FILE as CHECKS_NAME
-from ct_ops_agent.identity.carried_request import CARRIED_REQUEST_NAME
+from ct_ops_agent.identity.carried_request import CARRIED_REPLY_NAME, CARRIED_REQUEST_NAME
 from ct_ops_agent.identity.credentials import AGENT_CA_NAME, LEAF_NAME, STATE_NAME, TRUST_BUNDLE_NAME
 from ct_ops_agent.identity.keystore import PRIVATE_KEY_NAME, PUBLIC_KEY_NAME
 from ct_ops_agent.identity.rotation import NEXT_KEY_NAME, REQUEST_NAME
@@ -21,6 +21,7 @@ from ct_ops_agent.tasks.attempts import FILE as TASKS_NAME
 _NAMES = frozenset(
     {
         AGENT_CA_NAME,
+        CARRIED_REPLY_NAME,
         CARRIED_REQUEST_NAME,
         CHECKS_NAME,
         LEAF_NAME,

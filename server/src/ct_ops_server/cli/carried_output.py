@@ -35,10 +35,14 @@ def signed_lines(
 def waiting_lines(request: Path, answer: Mapping[str, Any]) -> list[str]:
     """Return what to say of a host that waits for an approval."""
     evidence = f": {answer['evidence']}" if answer["evidence"] else ""
+    is_quarantined = answer["status"] == "quarantined"
+    state = "is in quarantine" if is_quarantined else "waits for approval"
     return [
-        f"{request}: {answer['hostname']} waits for approval as agent {answer['agent_id']}{evidence}",
+        f"{request}: {answer['hostname']} {state} as agent {answer['agent_id']}{evidence}",
         f"  key            {fingerprint(bytes.fromhex(answer['key_id']))}",
         "No reply was written. Look at it, decide, and sign the same file again:",
         f"  ct-ops-server agent show {answer['agent_id']}",
-        f"  ct-ops-server agent approve {answer['agent_id']}",
+        "  ct-ops-server clones list"
+        if is_quarantined
+        else f"  ct-ops-server agent approve {answer['agent_id']}",
     ]

@@ -126,7 +126,7 @@ def _about(submission: Submission) -> dict[str, Any]:
 
 def _waiting_view(submission: Submission, agent: Agent) -> dict[str, Any]:
     return _about(submission) | {
-        "status": "pending",
+        "status": agent.status.value,
         "agent_id": agent.id,
         "evidence": agent.evidence,
         "reply": None,
