@@ -1,0 +1,239 @@
+"""Follows the chain into files of the data directory, after its commits: outside the database, and always whole.
+
+One process of all that share a data directory does it: whoever finds the folder held looks again later, and
+takes over when the holder dies. It goes on from what the files say, never from memory of its own, so an outage
+of whatever length costs neither a gap nor a repetition. A full disk stops the files and nothing else: it
+is loud in the log and the metrics, and the chain waits in the database.
+
+Where the database and the files disagree, the database was rolled back: the files keep what they have, and go on in
+a new file from the last entry that both know. That is loud too, for somebody has to know why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from ct_ops_server.audit.entries import Link
+from ct_ops_server.audit.reading import audit_files, hash_at
+from ct_ops_server.audit.verification import breaks
+from ct_ops_server.audit.writing import ChainFiles, FileLimits, Signer, only_writer
+from ct_ops_server.fleet.ports import StoreError
+from ct_ops_server.store.audit_reading import Reach, SqlAuditStore
+
+_log = logging.getLogger("ct_ops_server.audit")
+_BATCH = 500
+_SIGNED_EVERY_MS = 60_000
+_SAID_EVERY_MS = 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the files are kept, and how."""
+
+    directory: Path
+    signer: Signer
+    limits: FileLimits
+
+
+class Watcher(Protocol):
+    """Whoever shows how it goes. Called on the event loop; must not raise."""
+
+    def written(self, entries: int) -> None:
+        """So many entries are in the files now."""
+
+    def lag(self, entries: int) -> None:
+        """So many entries are in the database and not in the files."""
+
+    def signed(self, at_ms: int) -> None:
+        """How far the chain reaches was signed."""
+
+    def failing(self, *, is_failing: bool) -> None:
+        """Whether the files can be written."""
+
+    def branched(self) -> None:
+        """The database was found rolled back."""
+
+
+class NobodyWatching:
+    """A watcher that shows nothing."""
+
+    def written(self, entries: int) -> None:
+        """Ignore it."""
+
+    def lag(self, entries: int) -> None:
+        """Ignore it."""
+
+    def signed(self, at_ms: int) -> None:
+        """Ignore it."""
+
+    def failing(self, *, is_failing: bool) -> None:
+        """Ignore it."""
+
+    def branched(self) -> None:
+        """Ignore it."""
+
+
+class Follower:
+    """Writes the chain of a database to the files of a directory. Use ``close`` at the end."""
+
+    def __init__(
+        self,
+        source: SqlAuditStore,
+        place: Place,
+        *,
+        now_ms: Callable[[], int],
+        watcher: Watcher | None = None,
+        pause_s: float = 1.0,
+    ) -> None:
+        """Prepare it; nothing is opened yet."""
+        self._source = source
+        self._place = place
+        self._now_ms = now_ms
+        self._watcher = watcher or NobodyWatching()
+        self._pause_s = pause_s
+        self._held = ExitStack()
+        self._files: ChainFiles | None = None
+        self._signed_ms = 0
+        self._said_ms = 0
+        self._is_failing = False
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        while True:
+            await self.make_pass()
+            await asyncio.sleep(self._pause_s)
+
+    async def close(self) -> None:
+        """Write and sign what is left, and let go of the folder."""
+        try:
+            await self.make_pass(is_last=True)
+        finally:
+            self._let_go()
+
+    async def make_pass(self, *, is_last: bool = False) -> None:
+        """Bring the files up to the database, if this process is the one that writes them."""
+        try:
+            if self._files is None and not await asyncio.to_thread(self._open):
+                return
+            await self._follow()
+            self._sign(at_once=is_last)
+        except StoreError as error:
+            _log.debug("the audit files wait for the database: %s", error)
+        except OSError as error:
+            self._fail(error)
+        else:
+            self._is_failing = False
+            self._watcher.failing(is_failing=False)
+
+    def _open(self) -> bool:
+        """Hold the folder and open its files; False when another process writes them."""
+        with ExitStack() as opening:
+            if not opening.enter_context(only_writer(self._place.directory)):
+                return False
+            self._files = ChainFiles(self._place.directory, self._place.signer, self._place.limits)
+            self._held = opening.pop_all()
+        return True
+
+    def _let_go(self) -> None:
+        if self._files is not None:
+            self._files.close()
+            self._files = None
+        self._held.close()
+
+    async def _follow(self) -> None:
+        assert self._files is not None
+        reach = await self._source.reach()
+        await self._find_place(self._files, reach)
+        assert self._files.reached is not None
+        while entries := await self._source.entries_after(self._files.reached.seq, limit=_BATCH):
+            if breaks(entries[:1], after=self._files.reached):
+                await self._branch(self._files, await self._source.reach())
+                continue
+            await asyncio.to_thread(self._files.append, entries, now_ms=self._now_ms())
+            self._watcher.written(len(entries))
+            self._watcher.lag(max(0, reach.head.seq - entries[-1].seq))
+        self._watcher.lag(0)
+
+    async def _find_place(self, files: ChainFiles, reach: Reach) -> None:
+        """See to it that the files reach a place of the database's chain."""
+        reached = files.reached
+        if reached is None:
+            await self._begin(files, reach.anchor)
+        elif reached.seq < reach.anchor.seq:
+            _log.error(
+                "the audit files end at entry %d and the database begins behind %d: what lies between is in "
+                "neither; the files of another node may have it",
+                reached.seq,
+                reach.anchor.seq,
+            )
+            await self._begin(files, reach.anchor)
+        elif reached.seq > reach.head.seq or (reached.seq == reach.head.seq and reached != reach.head):
+            await self._branch(files, reach)
+
+    async def _branch(self, files: ChainFiles, reach: Reach) -> None:
+        """Go on in a new file from the last entry that the database and the files both know."""
+        common = await self._last_common(files, reach)
+        _log.error(
+            "the database's audit log is not the one in %s: it was rolled back, or changed, behind entry %d. The files "
+            "keep what they have and go on in a new one; `ct-ops-server audit verify` shows both. If a backup was put "
+            "back by hand, use `ct-ops-server db restore`, which replays revocations and deletions",
+            self._place.directory,
+            common.seq,
+        )
+        self._watcher.branched()
+        await self._begin(files, common)
+
+    async def _last_common(self, files: ChainFiles, reach: Reach) -> Link:
+        """Return the last link that both have: hashes are equal up to there, so a search halves what is left."""
+        assert files.reached is not None
+        paths = audit_files(self._place.directory)
+        low, common = reach.anchor.seq, reach.anchor
+        high = min(files.reached.seq, reach.head.seq)
+        while low < high:
+            middle = (low + high + 1) // 2
+            link = await self._source.link_at(middle)
+            if link is not None and link.hash == await asyncio.to_thread(hash_at, paths, middle):
+                low, common = middle, link
+            else:
+                high = middle - 1
+        return common
+
+    async def _begin(self, files: ChainFiles, anchor: Link) -> None:
+        await asyncio.to_thread(files.begin, anchor, now_ms=self._now_ms())
+
+    def _sign(self, *, at_once: bool) -> None:
+        assert self._files is not None
+        now_ms = self._now_ms()
+        if not at_once and now_ms - self._signed_ms < _SIGNED_EVERY_MS:
+            return
+        signed = self._files.sign(now_ms=now_ms)
+        if signed is None:
+            return
+        self._signed_ms = now_ms
+        self._watcher.signed(now_ms)
+        if at_once or now_ms - self._said_ms >= _SAID_EVERY_MS:
+            # In the journal, which is elsewhere: whoever rewrites the files cannot take this back.
+            self._said_ms = now_ms
+            _log.info(
+                "the audit log reaches entry %d, SHA-256 %s",
+                signed.head.link.seq,
+                signed.head.link.hash.hex(),
+            )
+
+    def _fail(self, error: OSError) -> None:
+        self._watcher.failing(is_failing=True)
+        self._let_go()  # opened again, and healed, at the next pass
+        if not self._is_failing:
+            self._is_failing = True
+            _log.error(
+                "the audit log cannot be written to %s (%s): make room or put its permissions right. Decisions are kept "
+                "in the database meanwhile, and will be written",
+                self._place.directory,
+                error.strerror or error,
+            )
