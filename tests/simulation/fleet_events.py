@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -201,11 +201,11 @@ KINDS: dict[str, tuple[int, Deed]] = {
 INSTALL = "install"
 
 
-def plan(seed: int, size: Size) -> list[Event]:
-    """Return the events of a history."""
+def plan(seed: int, size: Size, kinds: Sequence[str] = ()) -> list[Event]:
+    """Return the events of a history; of some kinds that its dice choose, or of these."""
     dice = random.Random(f"{seed} plan")
     first = [Event(dice.uniform(0, size.days / 4), INSTALL, dice.getrandbits(32)) for _ in range(size.hosts)]
-    chosen = dice.sample(sorted(KINDS), dice.randint(4, len(KINDS)))
+    chosen = list(kinds) or dice.sample(sorted(KINDS), dice.randint(4, len(KINDS)))
     weights = [KINDS[kind][0] for kind in chosen]
     later = [
         Event(dice.uniform(1, size.days), dice.choices(chosen, weights)[0], dice.getrandbits(32))

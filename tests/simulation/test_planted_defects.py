@@ -1,0 +1,112 @@
+"""The simulation must be able to fail: each known defect, planted, is found within a few dozen seeds.
+
+A defect is planted where the rule lives: in the product, or in a fake where the product's rule is an SQL statement
+(the contract suites hold the fakes to the real statements).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
+from unittest import mock
+
+import pytest
+
+from ct_ops_agent.delivery.outbox import Outbox
+from ct_ops_server.enrolment import admission
+from ct_ops_server.fleet.model import AgentStatus, HeartbeatWrite
+from fakes.memory_store import MemoryStore
+from fakes.memory_tokens import MemoryTokens
+from simulation.fleet_events import plan
+from simulation.fleet_history import live
+from simulation.fleet_world import Size
+
+_SEEDS = 60
+_SIZE = Size(hosts=2, days=200, interval_days=15, events=16)
+Planted = Callable[[], AbstractContextManager[object]]
+
+
+async def _of_any_stream(self: MemoryStore, write: HeartbeatWrite, *, patience_s: float = 0.0) -> bool:
+    row = self._rows.get(write.agent_id)
+    if row is None or row.status is not AgentStatus.ACTIVE:
+        return False
+    row.last_seen_at = self._now()
+    return True
+
+
+def generations_are_not_compared() -> AbstractContextManager[object]:
+    """A heartbeat of an older stream is accepted (rule 18)."""
+    return mock.patch.object(MemoryStore, "record_heartbeat", _of_any_stream)
+
+
+def what_is_gone_is_not_said() -> AbstractContextManager[object]:
+    """A server that went back has lost what its agents do not have any more, and no gap says so."""
+    return mock.patch.object(Outbox, "_say_what_is_gone")
+
+
+@contextmanager
+def a_replay_is_taken_for_a_proof() -> Iterator[None]:
+    """A Register that anybody can say again gets a full agent token (rule 12)."""
+
+    def welcome(rule: admission.Rule) -> admission.Rule:
+        is_hand_over = rule.key == "active" and rule.proven == "no"
+        answer = (lambda case: admission.Welcome(case.known)) if is_hand_over else rule.answer
+        return replace(rule, answer=answer)
+
+    with mock.patch.object(admission, "RULES", tuple(map(welcome, admission.RULES))):
+        yield
+
+
+@contextmanager
+def spent_tokens_admit() -> Iterator[None]:
+    """Uses of enrolment tokens are counted, and nothing comes of it."""
+    rules = tuple(rule for rule in admission.RULES if rule.token != "exhausted")
+    with (
+        mock.patch.object(admission, "RULES", rules),
+        mock.patch.object(MemoryTokens, "check", lambda self, token_id: self._tokens[token_id]),
+    ):
+        yield
+
+
+def tombstones_are_forgotten() -> AbstractContextManager[object]:
+    """Who was deleted comes back with the leaf he still has (rule 25)."""
+    return mock.patch.object(MemoryStore, "_is_taken", lambda self, agent_id: agent_id in self._rows)
+
+
+def dates_of_leaves_are_not_looked_at() -> AbstractContextManager[object]:
+    """OpenSSL lets expired leaves through; then nobody looks again (rule 1)."""
+    return mock.patch("ct_ops_server.authority.leaf_identity._out_of_order", return_value=None)
+
+
+def a_forgotten_agent_is_a_stranger() -> AbstractContextManager[object]:
+    """Who was enrolled after the backup that was restored is not known by his leaf (rule 25)."""
+    rules = tuple(rule for rule in admission.RULES if rule.key != "unknown, in our leaf")
+    return mock.patch.object(admission, "RULES", rules)
+
+
+_KINDS: dict[Planted, tuple[str, ...]] = {
+    what_is_gone_is_not_said: ("back up", "restore", "restart"),
+}
+"""What has to happen for it; where nothing is said, whatever the dice choose."""
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize(
+    "plant",
+    [
+        generations_are_not_compared,
+        what_is_gone_is_not_said,
+        a_replay_is_taken_for_a_proof,
+        spent_tokens_admit,
+        tombstones_are_forgotten,
+        dates_of_leaves_are_not_looked_at,
+        a_forgotten_agent_is_a_stranger,
+    ],
+)
+def test_a_planted_defect_is_found(plant: Planted) -> None:
+    """Some seed fails with it; the suite's own seeds show that none fails without."""
+    with plant():
+        assert any(
+            live(seed, _SIZE, plan(seed, _SIZE, _KINDS.get(plant, ()))).failed for seed in range(_SEEDS)
+        )
