@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,7 +17,10 @@ from ct_ops_agent.cli.enrol import install_reply, write_request
 from ct_ops_agent.config.schema import AgentConfig
 from ct_ops_agent.errors import DirectoryInUseError, EnrolmentRefusedError
 from ct_ops_proto.carried_enrolment import parse_request
+from ct_ops_server.audit.entries import Entry
 from ct_ops_server.config.schema import Settings
+from ct_ops_server.store.audit_reading import SqlAuditStore
+from ct_ops_server.store.database import Database
 from real_server import RealServer, real_server, settings_for
 
 
@@ -95,6 +98,18 @@ async def refused_reasons(server: RealServer) -> list[str]:
     return [each["reason"] for each in await server.ask("GET", "/v1/refusals")]
 
 
+_OF_INTEREST = {"token.made", "agent.admitted", "agent.approved", "enrolment.signed"}
+
+
+async def audited(server: RealServer) -> Sequence[Entry]:
+    """Return the audit log."""
+    database = await Database.open(server.settings.database_url)
+    try:
+        return await SqlAuditStore(database).entries_after(0, limit=1_000)
+    finally:
+        await database.dispose()
+
+
 async def test_a_host_enrols_by_sneakernet_and_its_first_stream_is_accepted(
     server: RealServer, island: Island
 ) -> None:
@@ -118,9 +133,17 @@ async def test_a_host_that_waits_is_signed_after_its_approval(server: RealServer
     agent_id = island.install()
     await live(island.config, until=1)
 
+    entries = [(entry.action, entry.actor) for entry in await audited(server) if entry.action in _OF_INTEREST]
+
     assert (("pending", None), agent_id) == ((waiting["status"], waiting["reply"]), waiting["agent_id"])
     assert "active" == answer["status"]
     assert (await shown(server, agent_id))["vitals"]
+    assert [
+        ("token.made", "test"),
+        ("agent.admitted", "enrolment"),
+        ("agent.approved", "test"),
+        ("enrolment.signed", "test"),
+    ] == entries
 
 
 @pytest.mark.parametrize("hours", [-9, 9])

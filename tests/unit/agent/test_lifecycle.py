@@ -54,6 +54,11 @@ class Stage:
     features: tuple[str, ...] = ()
     advice: str = ""
     watched: list[str] = field(default_factory=list)
+    carried: list[Identity | None] = field(default_factory=list)
+    """What was carried here, look by look."""
+
+    def take_carried(self) -> Identity | None:
+        return self.carried.pop(0) if self.carried else None
 
     def enrolling(self, route: Route) -> None:
         self.watched.append(f"enrolling at {route.addresses[0]}")
@@ -117,6 +122,7 @@ class Stage:
             key_is_doubtful=lambda: self.key_is_doubtful,
             watcher=self,
             advice=self.advice,
+            carried=self.take_carried,
         )
 
     async def play(self, identity: Identity | None = IDENTITY) -> "Stage":
@@ -143,6 +149,20 @@ async def test_a_new_agent_enrols_first(tmp_path: Path) -> None:
     stage = await Stage(tmp_path, [IDENTITY]).play(identity=None)
 
     assert ["route", "enrol", "stream"] == stage.played
+
+
+async def test_a_reply_that_is_carried_here_ends_the_waiting(tmp_path: Path) -> None:
+    """With it comes the way to the server, so that is looked for again."""
+    stage = await Stage(tmp_path, [UNREACHABLE], carried=[None, IDENTITY]).play(identity=None)
+
+    assert ["route", "enrol", "route", "stream"] == stage.played
+
+
+async def test_an_agent_with_an_identity_looks_for_no_reply(tmp_path: Path) -> None:
+    """What somebody leaves in its directory does not replace it."""
+    stage = await Stage(tmp_path, [UNREACHABLE], carried=[replace(IDENTITY, leaf_pem="other")]).play()
+
+    assert ["route", "stream", "stream"] == stage.played
 
 
 async def test_a_rejected_credential_leads_to_registration(tmp_path: Path) -> None:

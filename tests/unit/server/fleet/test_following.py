@@ -40,7 +40,6 @@ def test_each_threshold_is_said_once(days_left: float, warned: int | None, due: 
 
 def test_a_restart_says_nothing_twice_and_another_end_begins_anew(tmp_path: Path) -> None:
     """What was said lies in a file, so neither a restart nor another worker repeats it."""
-
     assert AlarmMemory(tmp_path, one_at_a_time).take(END, before(170)) == 180
     assert AlarmMemory(tmp_path, one_at_a_time).take(END, before(169)) is None
     assert AlarmMemory(tmp_path, one_at_a_time).take(END, before(20)) == 30
