@@ -27,10 +27,12 @@ from ct_ops_server.backup.errors import BackupError
 from ct_ops_server.backup.returning import Choices, Returned, return_backup
 from ct_ops_server.backup.since import Since
 from ct_ops_server.backup.unpacking import peek
+from ct_ops_server.config.pem import PemSource
 from ct_ops_server.config.schema import Settings
 from ct_ops_server.store.scratch_database import scratch_database
 
 _READY_TIMEOUT_S = 30.0
+_LONGEST_PATH = 85
 _LOOPBACK = "127.0.0.1"
 _MAY_BE_MADE = ("server.crt",)
 """Issued again for the names of this host, by the same authority."""
@@ -80,6 +82,10 @@ async def drill(
 def _folder() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="ct-ops-drill-"))  # 0700
     try:
+        if (
+            len(str(folder)) > _LONGEST_PATH
+        ):  # a server has a socket in it, whose path the system limits to 107 bytes
+            raise BackupError(f"{folder.parent} is too long a path for a drill: set TMPDIR to a shorter one")
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -113,6 +119,8 @@ def _scratch_settings(settings: Settings, about: About, folder: Path, url: str) 
         tls_cert=place("tls-cert"),
         tls_key=place("tls-key"),
         tls_ca=place("tls-ca"),
+        agent_ca_cert=_pem(place("agent-ca-cert"), settings.agent_ca_cert),
+        agent_ca_key=_pem(place("agent-ca-key"), settings.agent_ca_key),
         web_server_cert=None,
         web_tls_cert=None,
         agent_dist_dir=folder / "shelf",
@@ -123,6 +131,13 @@ def _scratch_settings(settings: Settings, about: About, folder: Path, url: str) 
         workers=1,
         proxy_protocol_networks=(),
     )
+
+
+def _pem(restored: Path | None, said: PemSource | None) -> PemSource | None:
+    """Return where the authority of the operator is: in the backup, or what the environment says itself."""
+    if restored is not None:
+        return PemSource(restored)
+    return said if said is not None and said.path is None else None
 
 
 def _refuse_new_keys(announced: list[str]) -> None:

@@ -71,7 +71,13 @@ def place_of(name: str, settings: Settings) -> Path:
     return _named(settings)[name]
 
 
-_VARIABLES = {"tls-cert": "INGEST_TLS_CERT", "tls-key": "INGEST_TLS_KEY", "tls-ca": "INGEST_TLS_CA"}
+_VARIABLES = {
+    "tls-cert": "INGEST_TLS_CERT",
+    "tls-key": "INGEST_TLS_KEY",
+    "tls-ca": "INGEST_TLS_CA",
+    "agent-ca-cert": "INGEST_AGENT_CA_CERT",
+    "agent-ca-key": "INGEST_AGENT_CA_KEY",
+}
 
 
 def is_operators(name: str) -> bool:
@@ -91,6 +97,8 @@ def _named(settings: Settings) -> dict[str, Path]:
         "tls-cert": settings.tls_cert,
         "tls-key": settings.tls_key,
         "tls-ca": settings.tls_ca,
+        "agent-ca-cert": None if settings.agent_ca_cert is None else settings.agent_ca_cert.path,
+        "agent-ca-key": None if settings.agent_ca_key is None else settings.agent_ca_key.path,
     }
     return {name: path for name, path in chosen.items() if path is not None}
 

@@ -31,7 +31,7 @@ from ct_ops_server.backup.since import Since
 from ct_ops_server.backup.unpacking import Unpacked, unpack
 from ct_ops_server.config.schema import Settings
 from ct_ops_server.store.database_url import PostgresTarget, SqliteTarget, Target, parse_database_url
-from ct_ops_server.store.dump import read_dump, write_dump
+from ct_ops_server.store.dump import marking, read_dump, write_dump
 from ct_ops_server.store.migrations import is_known
 from ct_ops_server.store.occupancy import Occupancy, occupancy_of
 from ct_ops_server.store.settling import UNSETTLED, Settled, Terms, settle
@@ -207,7 +207,7 @@ def _put_in_place(move: _Move) -> Returned:
         if isinstance(move.target, SqliteTarget):
             _put(move.unpacked.database, move.target.path)
         else:
-            read_dump(move.target, move.unpacked.database, revision=UNSETTLED)
+            read_dump(move.target, move.unpacked.database, then=marking(UNSETTLED))
         settled = settled or asyncio.run(settle(move.settings.database_url, terms))
         mark.unlink()
         _sync(move.settings.data_dir)

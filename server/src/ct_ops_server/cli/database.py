@@ -35,12 +35,19 @@ def database() -> None:
 @database.command()
 @_file
 def backup(*, file: Path) -> None:
-    """Write a copy of the database to FILE, also while a server runs (of PostgreSQL, with pg_dump)."""
-    from ct_ops_server.store.backup import back_up  # noqa: PLC0415 - keeps others light
+    """Write a copy of the database to FILE, also while a server runs (of PostgreSQL, with pg_dump).
+
+    For the way back from an upgrade on this host: `db backup` is what survives its loss. Of the copies in the
+    data directory's folder backups the newest three are kept.
+    """
+    from ct_ops_server.store.backup import back_up, forget_old_copies  # noqa: PLC0415 - keeps others light
 
     with _as_owner() as settings:
         back_up(settings.database_url, file)
-    click.echo(f"wrote {file}")
+        folder = file.absolute().parent
+        # Where upgrades put theirs; elsewhere they are the operator's.
+        gone = forget_old_copies(folder) if folder == settings.data_dir / "backups" else []
+    click.echo("\n".join((f"wrote {file}", *(f"removed {old}, there are newer ones" for old in gone))))
 
 
 @database.command()

@@ -5,6 +5,7 @@ is a copy from before. Rules kept:
 
 * A SQLite copy is made with SQLite's own backup, so it is whole also while a server writes; of PostgreSQL, ``dump``
   makes it. Either appears under its name when it is complete, never over another one.
+* What is gone back to is another store: agents compare its id, and send again what they delivered since.
 * Going back throws nothing away: the database that is replaced stays, under a name that is told, and so is what of
   it the copy does not have.
 """
@@ -20,10 +21,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ct_ops_server.store.database_url import SqliteTarget, parse_database_url
-from ct_ops_server.store.dump import read_dump, write_dump
+from ct_ops_server.store.dump import ANOTHER_STORE, read_dump, write_dump
 from ct_ops_server.store.errors import BackupError
 
-__all__ = ["BackupError", "Restored", "back_up", "restore"]
+__all__ = ["BackupError", "Restored", "back_up", "forget_old_copies", "restore"]
 
 _COMPANIONS = ("-wal", "-shm", "-journal")
 _COUNTED = {
@@ -63,6 +64,17 @@ def back_up(url: str, copy: Path) -> None:
     _write_new(copy, lambda unfinished: _copy_sqlite(database, unfinished))
 
 
+def forget_old_copies(folder: Path, *, keep: int = 3) -> list[Path]:
+    """Remove copies for upgrades but the newest, in a folder that holds them; return those that are gone.
+
+    What was put aside when one was gone back to stays: it is nobody's copy.
+    """
+    copies = sorted(folder.glob("before-*"), key=lambda copy: copy.stat().st_mtime_ns, reverse=True)
+    for old in copies[keep:]:
+        old.unlink(missing_ok=True)
+    return copies[keep:]
+
+
 def restore(url: str, copy: Path, *, now: datetime) -> Restored:
     """Put a copy in the place of the database at `url`, which no server may be using.
 
@@ -82,9 +94,9 @@ def restore(url: str, copy: Path, *, now: datetime) -> Restored:
     except BackupError as error:
         if "no database yet" not in str(error):
             raise
-        read_dump(target, copy)
+        read_dump(target, copy, then=ANOTHER_STORE)
         return Restored(None)
-    read_dump(target, copy)
+    read_dump(target, copy, then=ANOTHER_STORE)
     return Restored(kept)
 
 
@@ -94,6 +106,7 @@ def _restore_sqlite(database: Path, copy: Path, stamp: str) -> Restored:
     try:
         _create(unfinished)
         _copy_sqlite(copy, unfinished)
+        _make_another_store(unfinished)
         if not database.exists():
             unfinished.replace(database)
             return Restored(None)
@@ -138,6 +151,11 @@ def _create(file: Path) -> None:
 def _copy_sqlite(database: Path, copy: Path) -> None:
     with closing(sqlite3.connect(database)) as source, closing(sqlite3.connect(copy)) as target:
         source.backup(target)
+
+
+def _make_another_store(database: Path) -> None:
+    with closing(sqlite3.connect(database)) as changed, changed:
+        changed.execute("UPDATE installation SET store_id = randomblob(16)")
 
 
 def _missing_in(copy: Path, database: Path) -> dict[str, int]:

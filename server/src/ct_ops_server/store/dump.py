@@ -30,6 +30,9 @@ from ct_ops_server.store.partition_names import PATTERNS
 _TLS = {"sslmode": "PGSSLMODE", "sslrootcert": "PGSSLROOTCERT", "sslcert": "PGSSLCERT", "sslkey": "PGSSLKEY"}
 _KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "PGPASSFILE", "PGSERVICEFILE")
 _VERSION_TABLE = "alembic_version"
+ANOTHER_STORE = "UPDATE installation SET store_id = uuid_send(gen_random_uuid());"
+"""For agents it is another one by then, and they deliver again what they retained since."""
+
 _A_TABLE = re.compile(r"^\d+; \d+ \d+ TABLE \S+ (\S+) \S+$", re.MULTILINE)
 
 
@@ -46,8 +49,8 @@ def write_dump(target: PostgresTarget, file: Path, *, snapshot: str | None = Non
     _run("pg_dump", target, *options, *moment, *ours)
 
 
-def read_dump(target: PostgresTarget, file: Path, *, revision: str | None = None) -> None:
-    """Put the tables of ``file`` in the place of ours, in one transaction; with another ``revision``, if there is one.
+def read_dump(target: PostgresTarget, file: Path, *, then: str = "") -> None:
+    """Put the tables of ``file`` in the place of ours and do what ``then`` says in SQL, in one transaction.
 
     Raises:
         BackupError: a tool is missing or fails, or the file is no copy; the database is as it was.
@@ -59,8 +62,9 @@ def read_dump(target: PostgresTarget, file: Path, *, revision: str | None = None
         script, tables = Path(scratch, "restore.sql"), Path(scratch, "tables.sql")
         options = ("--no-owner", "--no-privileges", f"--file={tables}")
         _run("pg_restore", target, *options, str(file))
-        marked = "" if revision is None else marking(revision)
-        script.write_text(dropping((*our_tables(), *listed)) + f"\\i {tables}\n" + marked)
+        # What pg_restore writes leaves no search path.
+        after = f"RESET search_path;\n{then}\n"
+        script.write_text(dropping((*our_tables(), *listed)) + f"\\i {tables}\n" + after)
         settings = ("--no-psqlrc", "--quiet", "--single-transaction", "--set=ON_ERROR_STOP=1")
         _run("psql", target, *settings, f"--file={script}")
 
@@ -77,8 +81,8 @@ def dropping(tables: Iterable[str]) -> str:
 
 
 def marking(revision: str) -> str:
-    """Return the SQL that gives the database this revision; what pg_restore writes has no search path."""
-    return f"RESET search_path;\nUPDATE {_VERSION_TABLE} SET version_num = '{revision}';\n"
+    """Return the SQL that gives the database this revision."""
+    return f"UPDATE {_VERSION_TABLE} SET version_num = '{revision}';"  # noqa: S608 - names of ours
 
 
 def environment_of(target: PostgresTarget, given: Mapping[str, str]) -> dict[str, str]:

@@ -5,7 +5,6 @@ A copy describes a moment that has passed. In one transaction, after the migrati
 * Another store id: agents compare it, and deliver again what they retained since.
 * Nobody is connected: no worker lives, no agent is online. Generations jump by more streams than an agent ever opens,
   so that a stream which outlived the other database is fenced, and no later one is.
-* The moment of the copy is kept: a leaf that is younger speaks of an agent that was enrolled after it.
 * What was decided since is decided again, as far as the audit log tells (``replaying``). Where nothing tells, every
   enrolment token that could be used is revoked: whether its uses were spent since, nobody knows.
 """
@@ -24,20 +23,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ct_ops_server.audit.decisions import Action, Decision, Detail
-from ct_ops_server.audit.entries import Entry, canonical
+from ct_ops_server.audit.entries import Entry
 from ct_ops_server.store import engines, migrations
-from ct_ops_server.store.audit import append, recording
-from ct_ops_server.store.audit_tables import audit_entries, audit_head
+from ct_ops_server.store.audit import ChainMismatchError, adopt, append, recording
 from ct_ops_server.store.database_url import SqliteTarget, parse_database_url
 from ct_ops_server.store.errors import BackupError
 from ct_ops_server.store.faults import store_error
 from ct_ops_server.store.replaying import Event, replay
-from ct_ops_server.store.schema import agents, counters, installation, now_ms, tokens, workers
+from ct_ops_server.store.schema import agents, installation, now_ms, tokens, workers
 from ct_ops_server.store.snapshot import describe
-from ct_ops_server.store.upsert import upsert
-
-RESTORED_FROM = "restored_from_ms"
-"""The counter that holds the moment of the copy that a database was restored from."""
 
 UNSETTLED = "restoring"
 """The revision of a restored database that is not settled: no server knows it, so none opens it."""
@@ -130,8 +124,6 @@ async def _migrate(connection: AsyncConnection, *, terms: Terms) -> None:
 
 async def _settle(connection: AsyncConnection, *, terms: Terms, store_id: bytes) -> Settled:
     await connection.execute(installation.update().values(store_id=store_id))
-    moment = {"name": RESTORED_FROM, "value": terms.copied_at_ms}
-    await connection.execute(upsert(connection, counters, moment, key="name"))
     await connection.execute(workers.delete())
     await connection.execute(
         agents.update().values(online=False, worker_id=None, generation=agents.c.generation + _GENERATIONS)
@@ -144,29 +136,14 @@ async def _settle(connection: AsyncConnection, *, terms: Terms, store_id: bytes)
 
 async def _go_on_with_the_audit_log(connection: AsyncConnection, terms: Terms) -> None:
     """Put back the entries that the copy does not have, and this restore behind them: the chain does not fork."""
-    await adopt(connection, terms.chain)
+    try:
+        await adopt(connection, terms.chain)
+    except ChainMismatchError as error:
+        raise BackupError(f"the audit files do not go on where the backup ends: {error}") from error
     moment = datetime.fromtimestamp(terms.copied_at_ms / 1000, UTC).isoformat(timespec="seconds")
     details: dict[str, Detail] = {"backup_of": moment, "told": terms.since is not None}
     async with recording(connection):
         await append(connection, [Decision(Action.DATABASE_RESTORED, terms.actor, details=details)])
-
-
-async def adopt(connection: AsyncConnection, entries: Sequence[Entry]) -> None:
-    """Put entries behind the head, which they follow."""
-    for entry in entries:
-        row = {
-            "seq": entry.seq,
-            "at": entry.at_ms,
-            "action": entry.action,
-            "actor": entry.actor,
-            "agent_id": entry.agent,
-            "token_id": entry.token,
-            "subject": entry.subject,
-            "details": canonical(entry.details).decode(),
-            "hash": entry.hash,
-        }
-        await connection.execute(audit_entries.insert().values(row))
-        await connection.execute(audit_head.update().values(seq=entry.seq, hash=entry.hash))
 
 
 async def _revoke_usable_tokens(connection: AsyncConnection) -> int:

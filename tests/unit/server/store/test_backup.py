@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from ct_ops_server.cli.database import what_is_missing
-from ct_ops_server.store.backup import BackupError, Restored, back_up
+from ct_ops_server.store.backup import BackupError, Restored, back_up, forget_old_copies
 from ct_ops_server.store.backup import restore as restore_at
 from ct_ops_server.store.migrations import HEAD
 from ct_ops_server.store.opening import migrate, open_store
@@ -21,6 +22,11 @@ NOON = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 
 def restore(url: str, copy: Path) -> Restored:
     return restore_at(url, copy, now=NOON)
+
+
+def _store_id(file: Path) -> bytes:
+    with closing(sqlite3.connect(file)) as database:
+        return bytes(database.execute("SELECT store_id FROM installation").fetchone()[0])
 
 
 def _unfinished(folder: Path) -> list[Path]:
@@ -151,3 +157,27 @@ async def _add_token(url: str, label: str) -> None:
             ),
             row,
         )
+
+
+async def test_what_is_gone_back_to_is_another_store(url: str, tmp_path: Path) -> None:
+    """So agents deliver again what they retained since."""
+    async with open_store(url) as store:
+        before = (await store.installation.open()).store_id
+    back_up(url, tmp_path / "copy")
+    restore(url, tmp_path / "copy")
+
+    assert before == _store_id(tmp_path / "copy")
+    assert before != _store_id(tmp_path / "ct-ops.db")
+
+
+def test_of_copies_for_upgrades_the_newest_are_kept(tmp_path: Path) -> None:
+    """What was put aside by a way back is none of them."""
+    for number in range(5):
+        copy = tmp_path / f"before-{number}.db"
+        copy.write_text("")
+        os.utime(copy, (number, number))
+    (tmp_path / "replaced-20260504T120000Z.dump").write_text("")
+    gone = forget_old_copies(tmp_path)
+
+    assert {"before-0.db", "before-1.db"} == {old.name for old in gone}
+    assert 4 == len(list(tmp_path.iterdir()))
