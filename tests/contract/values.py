@@ -13,7 +13,7 @@ from ct_ops_server.enrolment.model import Application, LeafRecord, NewAgent, Tok
 from ct_ops_server.enrolment.ports import EnrolmentStore
 from ct_ops_server.enrolment.token_ports import RefusalStore, TokenStore
 from ct_ops_server.fleet.check_ports import CheckStore
-from ct_ops_server.fleet.clones import CloneStore
+from ct_ops_server.fleet.clones import CloneStore, SuccessionStore
 from ct_ops_server.fleet.delivery import DeliveryStore
 from ct_ops_server.fleet.items import Owned
 from ct_ops_server.fleet.model import (
@@ -73,6 +73,7 @@ class StoreUnderTest:
     presence: PresenceStore
     agents: AgentStore
     clones: CloneStore
+    successions: SuccessionStore
     enrolment: EnrolmentStore
     tokens: TokenStore
     refusals: RefusalStore

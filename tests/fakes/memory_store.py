@@ -25,6 +25,7 @@ from ct_ops_server.enrolment.model import (
     NewKey,
 )
 from ct_ops_server.enrolment.ports import KeyAlreadyEnrolledError, TooManyPendingError
+from ct_ops_server.fleet.clones import Outcome
 from ct_ops_server.fleet.model import (
     Agent,
     AgentStatus,
@@ -41,7 +42,16 @@ from ct_ops_server.fleet.model import (
     Vitals,
 )
 from ct_ops_server.fleet.ports import WriteRefusedError
-from ct_ops_server.fleet.sides import SENTENCES, SideLog, Sight, judge, quarantined
+from ct_ops_server.fleet.sides import (
+    SENTENCES,
+    SideLog,
+    Sight,
+    is_served,
+    judge,
+    key_followed,
+    quarantined,
+    split,
+)
 from ct_ops_server.store.values import to_ms
 from fakes.memory_tokens import MemoryTokens
 
@@ -82,7 +92,18 @@ class StoreState:
     attributes: dict[str, object]
 
 
-_KEPT = ("_rows", "_leases", "_deleted", "_endings", "_tokens", "_digests", "_refusals", "_answered")
+_KEPT = (
+    "_rows",
+    "_leases",
+    "_deleted",
+    "_endings",
+    "_tokens",
+    "_digests",
+    "_refusals",
+    "_answered",
+    "_split_keys",
+    "_replaced_keys",
+)
 
 
 class MemoryStore(MemoryTokens):
@@ -95,6 +116,8 @@ class MemoryStore(MemoryTokens):
         self._deleted: list[tuple[str, DeletedAgent]] = []
         self._endings: list[tuple[int, str, str, datetime]] = []
         self._answered: dict[str, AnsweredRequest] = {}
+        self._split_keys: dict[str, str] = {}
+        self._replaced_keys: set[str] = set()
         self.stored_seqs: dict[tuple[str, str], int] = {}
         """How far the outboxes of agents are stored, for tests."""
 
@@ -123,6 +146,9 @@ class MemoryStore(MemoryTokens):
         if row is None:
             return StreamRefused(None)
         key_replaced = row.application.key_id != opening.key_id
+        if not self._serves(row, opening):
+            is_active = row.status is AgentStatus.ACTIVE
+            return StreamRefused(row.status, key_replaced=key_replaced, split_off=is_active)
         if row.status is AgentStatus.QUARANTINED and not key_replaced:
             self._sight(row, opening)
         if row.status is not AgentStatus.ACTIVE or key_replaced:
@@ -131,7 +157,13 @@ class MemoryStore(MemoryTokens):
             return StreamRefused(AgentStatus.QUARANTINED)
         row.generation += 1
         row.online, row.worker_id, row.last_seen_at = True, opening.worker_id, self._now()
-        return StreamOpened(row.generation)
+        must_rotate = row.sides.kept is not None and opening.side is not None
+        return StreamOpened(row.generation, must_rotate=must_rotate)
+
+    def _serves(self, row: _Row, opening: StreamOpening) -> bool:
+        if row.application.key_id != opening.key_id:
+            return opening.key_id not in row.sides.split_keys
+        return is_served(row.sides, opening.side)
 
     def _sight(self, row: _Row, opening: StreamOpening) -> bool:
         """Write down who opens a stream; True: a clone, which is quarantined now."""
@@ -300,6 +332,52 @@ class MemoryStore(MemoryTokens):
         row = self._rows.get(agent_id)
         return [] if row is None else list(row.history)
 
+    # SuccessionStore
+
+    async def split(self, agent_id: str, log: SideLog, place: int, *, actor: str, reason: str) -> Outcome:
+        row = self._rows.get(agent_id)
+        if row is None:
+            return Outcome.GONE
+        if row.status is not AgentStatus.QUARANTINED:
+            return Outcome.CHANGED
+        row.status, row.sides = AgentStatus.ACTIVE, split(log, place)
+        self._split_keys[row.application.key_id] = agent_id
+        row.history.append(StatusChange(self._now(), row.status, actor, f"split ({reason})"))
+        return Outcome.DONE
+
+    async def merge(self, kept: str, other: str, *, actor: str, reason: str) -> Outcome:
+        first, second = self._rows.get(kept), self._rows.get(other)
+        if first is None or second is None:
+            return Outcome.GONE
+        if AgentStatus.REVOKED in {first.status, second.status}:
+            return Outcome.CHANGED
+        self._set_status(second, AgentStatus.REVOKED)
+        second.evidence = f"merged into agent {kept}"
+        for row, text in (
+            (second, f"merged into agent {kept}"),
+            (first, f"agent {other} was merged into it"),
+        ):
+            row.history.append(StatusChange(self._now(), row.status, actor, f"{text} ({reason})"))
+        self._end(other, "revoked")
+        return Outcome.DONE
+
+    async def replace(self, old: str, new: str, *, actor: str, reason: str) -> Outcome:
+        first, second = self._rows.get(old), self._rows.get(new)
+        if first is None or second is None:
+            return Outcome.GONE
+        states = {first.status, second.status}
+        if AgentStatus.REVOKED in states or second.status is AgentStatus.QUARANTINED:
+            return Outcome.CHANGED
+        await self.delete_agent(new, actor=actor, reason=reason)
+        self._replaced_keys.add(first.application.key_id)
+        self._set_status(first, AgentStatus.PENDING)
+        first.application = replace(second.application, hostname=first.application.hostname)
+        first.status, first.evidence, first.sides = AgentStatus.ACTIVE, "", SideLog()
+        first.leaves, first.facts = [], None
+        first.history.append(StatusChange(self._now(), first.status, actor, f"new hardware ({reason})"))
+        self._end(old, "key_replaced")
+        return Outcome.DONE
+
     # TokenStore, its last method
 
     async def admitted_agents(self, token_id: str, *, limit: int) -> Sequence[AdmittedAgent]:
@@ -338,10 +416,13 @@ class MemoryStore(MemoryTokens):
             collision=self._collision(application),
             key_is_barred=self._is_barred(application.key_id),
             leaf_agent_is_taken=self._is_taken(application.leaf_agent_id),
+            split_from=self._split_keys.get(application.presented_key_id or application.key_id),
         )
 
     async def admit(self, new: NewAgent, *, leaf: LeafRecord | None) -> None:
-        if self._is_taken(new.id) or await self.find_agent(new.application.key_id) is not None:
+        key_id = new.application.key_id
+        is_known = await self.find_agent(key_id) is not None
+        if self._is_taken(new.id) or is_known or key_id in self._split_keys or self._is_barred(key_id):
             raise KeyAlreadyEnrolledError
         if new.token_id is not None:
             if new.status is AgentStatus.PENDING and self._waiting(new.token_id) >= MOST_PENDING:
@@ -356,12 +437,14 @@ class MemoryStore(MemoryTokens):
         self._rows[new.id] = row
 
     async def replace_key(self, agent_id: str, old_key_id: str, key: NewKey, leaf: LeafRecord) -> bool:
-        if await self.find_agent(key.key_id) is not None or self._is_barred(key.key_id):
+        is_taken = await self.find_agent(key.key_id) is not None
+        if is_taken or self._is_barred(key.key_id) or key.key_id in self._split_keys:
             raise KeyAlreadyEnrolledError
         row = self._rows.get(agent_id)
         if row is None or (row.status, row.application.key_id) != (AgentStatus.ACTIVE, old_key_id):
             return False
         row.application = replace(row.application, key_id=key.key_id, public_key_der=key.public_key_der)
+        row.sides = key_followed(row.sides, old_key_id)
         row.leaves.append(leaf)
         reason = f"key {old_key_id[:16]}… followed by {key.key_id[:16]}…"
         row.history.append(StatusChange(self._now(), row.status, "agent", reason))
@@ -427,6 +510,8 @@ class MemoryStore(MemoryTokens):
         )
 
     def _is_barred(self, key_id: str) -> bool:
+        if key_id in self._replaced_keys:
+            return True
         return any(key == key_id and left.status is AgentStatus.REVOKED for key, left in self._deleted)
 
     def _is_taken(self, agent_id: str | None) -> bool:

@@ -167,7 +167,7 @@ class Core:
                 now=self.now,
             ),
             agents=agents,
-            clones=CloneDesk(self.store.clones, self.store.agents),
+            clones=CloneDesk(self.store.clones, self.store.successions, agents, hint=hint),
             samples=SampleDesk(self.store.samples, keeping=keeping_of(self.settings), now=self.now),
             health=HealthDesk(self.store.health),
             checks=CheckDesk(

@@ -8,6 +8,7 @@ from urllib.parse import quote, urlencode
 import click
 
 from ct_ops_server.cli.agent_output import agent_sheet, degraded_list
+from ct_ops_server.cli.clones import split_lines
 from ct_ops_server.cli.exits import errors_as_exits
 from ct_ops_server.cli.output import agents_table, deleted_table, print_json
 
@@ -114,6 +115,64 @@ def delete(agent_name: str, reason: str, *, yes: bool, as_json: bool) -> None:
         print_json(deleted)
     else:
         click.echo(f"{deleted['hostname']} ({deleted['id']}) is deleted")
+
+
+@agent.command()
+@_AGENT
+@click.option(
+    "--keep",
+    default="",
+    help="Which side keeps the agent: its address, hostname, or the beginning of its boot, machine or process id.",
+)
+@_reason
+@_json
+def split(agent_name: str, keep: str, reason: str, *, as_json: bool) -> None:
+    """Make two agents of one that two hosts speak as.
+
+    One side keeps id and history: the one that was there first, or the one named by --keep. Every other one needs a
+    key of its own, and enrols as another agent.
+    """
+    from ct_ops_server.cli.admin import actor  # noqa: PLC0415  keeps --help light
+
+    body = {"actor": actor(), "reason": reason, "keep": keep}
+    done = _ask("POST", f"{_path(agent_name)}/split", body)
+    print_json(done) if as_json else click.echo(split_lines(done))
+
+
+@agent.command()
+@_AGENT
+@click.argument("other", metavar="OTHER")
+@_reason
+@_json
+def merge(agent_name: str, other: str, reason: str, *, as_json: bool) -> None:
+    """Record that two agents are one host: AGENT stays, OTHER is revoked and points to it."""
+    done = _succeed("merge", agent_name, other, reason)
+    print_json(done) if as_json else click.echo(
+        f"{done['hostname']} ({done['id']}) stays; {other} is merged into it"
+    )
+
+
+@agent.command()
+@click.argument("agent_name", metavar="OLD")
+@click.argument("other", metavar="NEW")
+@_reason
+@_json
+def replace(agent_name: str, other: str, reason: str, *, as_json: bool) -> None:
+    """Let the new hardware of NEW be agent OLD: its id, tags, checks and history; the old key is barred.
+
+    Do it soon after NEW has enrolled: what NEW itself has delivered goes with its record.
+    """
+    done = _succeed("replace", agent_name, other, reason)
+    print_json(done) if as_json else click.echo(
+        f"{done['hostname']} ({done['id']}) runs on the hardware of {other}"
+    )
+
+
+def _succeed(decision: str, agent_name: str, other: str, reason: str) -> Any:
+    from ct_ops_server.cli.admin import actor  # noqa: PLC0415  keeps --help light
+
+    body = {"actor": actor(), "reason": reason, "other": other}
+    return _ask("POST", f"{_path(agent_name)}/{decision}", body)
 
 
 def _decide(decision: str, agent_name: str, reason: str, *, as_json: bool) -> None:

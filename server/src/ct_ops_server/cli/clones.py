@@ -70,3 +70,28 @@ def _sides_table(sides: Sequence[Mapping[str, Any]], now: datetime) -> str:
 
 def _short(text: str) -> str:
     return text[:_SHORT] or "-"
+
+
+def split_lines(done: Mapping[str, Any]) -> str:
+    """Return what became of a split, and what is left to do on each host."""
+    kept = done["kept"]
+    key = (
+        "it is told to make a new key"
+        if kept["ours"]
+        else "it cannot change its key, so it is served from this machine only"
+    )
+    lines = [
+        f"{done['hostname']} ({done['id']}) is {done['status']}",
+        f"  keeps the agent: {_name(kept)}; {key}",
+    ]
+    return "\n".join(lines + [f"  split off:       {_name(side)}; {_todo(side)}" for side in done["others"]])
+
+
+def _name(side: Mapping[str, Any]) -> str:
+    return f"{side['address']} {side['hostname']}".rstrip()
+
+
+def _todo(side: Mapping[str, Any]) -> str:
+    if side["ours"]:
+        return "it makes a key of its own and enrols anew; see: ct-ops-server agent list --status pending"
+    return "on that host: stop the agent, delete its data directory, start it with an enrolment token"

@@ -3,17 +3,54 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import FastAPI
+from pydantic import BaseModel, ConfigDict, Field
 
-from ct_ops_server.edge.admin_views import rfc3339
+from ct_ops_server.edge.admin_views import agent_view, rfc3339
 from ct_ops_server.fleet.clones import Clone, CloneDesk
-from ct_ops_server.fleet.sides import SENTENCES, Proof, SideLog, Sighting, likely_original
+from ct_ops_server.fleet.sides import SENTENCES, Proof, Side, SideLog, Sighting, likely_original
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    actor: Annotated[str, Field(min_length=1, max_length=100)]
+    reason: Annotated[str, Field(max_length=500)] = ""
+
+
+class SplitRequest(_Body):
+    """Body of ``POST /v1/agents/{selector}/split``."""
+
+    keep: Annotated[str, Field(max_length=200)] = ""
+
+
+class SuccessionRequest(_Body):
+    """Body of ``POST /v1/agents/{selector}/merge`` and ``…/replace``."""
+
+    other: Annotated[str, Field(min_length=1, max_length=300)]
 
 
 def add_clones(app: FastAPI, desk: CloneDesk) -> None:
     """Add the routes."""
+
+    @app.post("/v1/agents/{selector}/split")
+    async def split(selector: str, body: SplitRequest) -> dict[str, Any]:
+        done = await desk.split(selector, keep=body.keep, actor=body.actor, reason=body.reason)
+        return {
+            **agent_view(done.agent),
+            "kept": side_view(done.kept),
+            "others": [side_view(side) for side in done.others],
+        }
+
+    @app.post("/v1/agents/{selector}/merge")
+    async def merge(selector: str, body: SuccessionRequest) -> dict[str, Any]:
+        return agent_view(await desk.merge(selector, body.other, actor=body.actor, reason=body.reason))
+
+    @app.post("/v1/agents/{selector}/replace")
+    async def replace(selector: str, body: SuccessionRequest) -> dict[str, Any]:
+        return agent_view(await desk.replace(selector, body.other, actor=body.actor, reason=body.reason))
 
     @app.get("/v1/clones")
     async def list_clones() -> list[dict[str, Any]]:
@@ -41,9 +78,20 @@ def sides_view(log: SideLog) -> list[dict[str, Any]]:
 
 
 def _side_view(sighting: Sighting, *, is_original: bool) -> dict[str, Any]:
-    side = sighting.side
     return {
         "likely_original": is_original,
+        **side_view(sighting.side),
+        "first_seen_at": _moment(sighting.first_ms),
+        "last_seen_at": _moment(sighting.last_ms),
+        "streams": sighting.openings,
+        "came_back_at": _moment(sighting.came_back_ms),
+    }
+
+
+def side_view(side: Side) -> dict[str, Any]:
+    """Return what one side said about itself as an object."""
+    return {
+        "ours": bool(side.process_id),
         "address": side.address,
         "hostname": side.hostname,
         "boot_id": side.boot_id,
@@ -53,10 +101,6 @@ def _side_view(sighting: Sighting, *, is_original: bool) -> dict[str, Any]:
         "mac_addresses": list(side.macs),
         "booted_at": _moment(side.booted_at_s * 1000),
         "agent_version": side.version,
-        "first_seen_at": _moment(sighting.first_ms),
-        "last_seen_at": _moment(sighting.last_ms),
-        "streams": sighting.openings,
-        "came_back_at": _moment(sighting.came_back_ms),
     }
 
 

@@ -186,6 +186,7 @@ def application_of(
     address: str,
     leaf_agent_id: Callable[[PublicKey], str | None],
     is_proven: Callable[[PublicKey], bool],
+    presented_key_id: str = "",
 ) -> Application:
     """Return a Register as an application: its form is checked, its content is only claimed.
 
@@ -193,6 +194,7 @@ def application_of(
         message: as it came.
         address: where the front door saw it come from.
         leaf_agent_id: tells which agent a valid leaf of this connection for that key names.
+        presented_key_id: the key that this connection proved.
         is_proven: tells whether this connection, or a signed challenge, proved that key.
 
     Raises:
@@ -225,6 +227,7 @@ def application_of(
         key_is_proven=is_proven(key),
         machine_id=message.machine_id if is_machine_digest(message.machine_id) else "",
         leaf_agent_id=leaf_agent_id(key),
+        presented_key_id=presented_key_id,
     )
 
 

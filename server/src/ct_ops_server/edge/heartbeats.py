@@ -212,6 +212,7 @@ class Conversation:
             reply.welcome.store_id = self._parts.store_id
             reply.welcome.server_time_ms = reply.server_time_ms
             await self._deliveries.welcome(frame.hello, reply.welcome)
+            reply.rotate_key = self._session.must_rotate
         if ANCHORS in self._features:
             self._anchors.answer(frame, reply)
         if frame.HasField("renewal"):

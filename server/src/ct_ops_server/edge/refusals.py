@@ -124,6 +124,10 @@ _TABLE: dict[str, tuple[grpc.StatusCode, str]] = {
         grpc.StatusCode.FAILED_PRECONDITION,
         "two hosts speak as this agent; an operator has to decide: ct-ops-server clones list",
     ),
+    "split_off": (
+        grpc.StatusCode.FAILED_PRECONDITION,
+        "this host is a copy of another one, which kept the agent: delete this agent's data directory",
+    ),
     "key_replaced": (
         grpc.StatusCode.FAILED_PRECONDITION,
         "this agent has another key by now; if this host is a copy, remove its data directory",

@@ -125,6 +125,7 @@ class RegistrationRpcs:
             address=caller.address,
             is_proven=lambda key: proven_key(caller) == key.key_id,
             leaf_agent_id=leaf_agent_id,
+            presented_key_id=proven_key(caller) or "",
         )
 
     def _with_challenge(self, application: Application, message: wire.RegisterRequest) -> Application:

@@ -81,7 +81,22 @@ class Refuse:
     reason: Refusal
 
 
-Verdict = Welcome | HandOverStored | Wait | Admit | Restore | Refuse
+@dataclass(frozen=True, slots=True)
+class SplitOff:
+    """The key is one that a copy holds: it waits until its host has a key of its own."""
+
+    agent_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class AdmitCopy:
+    """An unknown key of a host that was a copy, and proved the key that it had until then."""
+
+    agent_id: str
+    evidence: str
+
+
+Verdict = SplitOff | AdmitCopy | Welcome | HandOverStored | Wait | Admit | Restore | Refuse
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +138,30 @@ class Case:
         """Whether a valid leaf of ours names an agent that is neither stored nor deleted."""
         return self.application.leaf_agent_id is not None and not (
             self.findings.known or self.findings.leaf_agent_is_taken
+        )
+
+    @property
+    def holds_split_key(self) -> bool:
+        """Whether the applicant applies with a key that a copy holds."""
+        presented = self.application.presented_key_id or self.application.key_id
+        return self.findings.split_from is not None and presented == self.application.key_id
+
+    @property
+    def was_copy(self) -> bool:
+        """Whether the applicant has proven a key of its own, and that it held one that was split off."""
+        is_another = self.findings.split_from is not None and not self.holds_split_key
+        return is_another and self.application.key_is_proven
+
+    @property
+    def has_good_token(self) -> bool:
+        """Whether the token alone would let a new host in, one that nobody takes for another."""
+        token = self.findings.token
+        return (
+            token is not None
+            and token.state(self.now) is TokenState.ACTIVE
+            and network_allowed(token.terms, self.application.observed_address)
+            and hostname_allowed(token.terms, self.application.hostname)
+            and self.findings.collision is None
         )
 
 
@@ -181,6 +220,16 @@ RULES: tuple[Rule, ...] = (
         "pending under its own id: enrolled after the backup",
         lambda case: case.is_forgotten,
         lambda case: Restore(str(case.application.leaf_agent_id), ENROLLED_AFTER_BACKUP),
+    ),
+    Rule(
+        "split off", "introduced", "any", "any", "waits, as pending, until it has a key of its own",
+        lambda case: case.introduced and case.holds_split_key,
+        lambda case: SplitOff(str(case.findings.split_from)),
+    ),
+    Rule(
+        "unknown, beside a key split off", "yes", "none that is good", "any", "pending: was a copy of another host",
+        lambda case: case.was_copy and not case.has_good_token,
+        lambda case: AdmitCopy(str(case.findings.split_from), f"was a copy of agent {case.findings.split_from}"),
     ),
     Rule(
         "unknown", "any", "none", "any", f"refused: `{Refusal.TOKEN_MISSING}`",

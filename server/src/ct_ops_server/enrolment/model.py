@@ -111,6 +111,8 @@ class Application:
     """Digest of the host's machine id (``ct_ops_proto.machine_identity``); empty: not said."""
     leaf_agent_id: str | None = None
     """The agent that a *valid leaf of ours* for this very key names; None without one."""
+    presented_key_id: str = ""
+    """The key that the handshake proved, which may be another one; empty: none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +197,8 @@ class Findings:
     """An agent with this key was deleted while it was revoked."""
     leaf_agent_is_taken: bool = False
     """The agent that the leaf names is stored with another key, or was deleted."""
+    split_from: str | None = None
+    """The agent that kept the key which this connection proved, or that it applies with: its host is a copy."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,10 @@ _QUARANTINED = (
     "two hosts speak as this agent, so neither is served until an operator has decided: "
     "ct-ops-server clones list"
 )
+_SPLIT_OFF = (
+    "this host is a copy of another one, which kept the agent: it needs a key of its own; an agent that cannot "
+    "make one by itself does so when its data directory is deleted"
+)
 
 
 def refusal(reason: Refusal, token: TokenRecord | None = None) -> EnrolmentRefusedError:
@@ -188,15 +192,17 @@ class Enrolment:
         match admission.decide(application, findings, now=self._now()):
             case admission.Refuse(reason):
                 raise refusal(reason, findings.token)
-            case admission.Wait(agent):
-                return _waiting(agent.id, agent.status)
+            case admission.Wait() | admission.SplitOff() as waiting:
+                return _told_to_wait(waiting)
             case admission.Welcome(agent):
                 return await self._welcome(agent, application)
             case admission.HandOverStored(agent):
                 return await self._hand_over(agent)
-            case admission.Restore(agent_id, evidence):
-                forgotten = NewAgent(agent_id, AgentStatus.PENDING, application, (), evidence)
-                return await self._insert(forgotten)
+            case admission.Restore() | admission.AdmitCopy() as verdict:
+                is_known = isinstance(verdict, admission.Restore)
+                agent_id = verdict.agent_id if is_known else self._new_agent_id()
+                uninvited = NewAgent(agent_id, AgentStatus.PENDING, application, (), verdict.evidence)
+                return await self._insert(uninvited)
             case admission.Admit(token, status, evidence):
                 tags = token.terms.tags
                 new = NewAgent(self._new_agent_id(), status, application, tags, evidence, token.id)
@@ -304,8 +310,14 @@ class Enrolment:
         )
 
 
-def _waiting(agent_id: str, status: AgentStatus = AgentStatus.PENDING) -> Registration:
-    """Return the answer to whom an operator has to decide about. Existing agents exit on other statuses."""
-    if status is AgentStatus.QUARANTINED:
-        return Registration(agent_id, AgentStatus.PENDING, _QUARANTINED, reason=status.value)
+def _told_to_wait(waiting: admission.Wait | admission.SplitOff) -> Registration:
+    """Return the answer to a known key that is not served now. Existing agents exit on other statuses."""
+    if isinstance(waiting, admission.SplitOff):
+        return Registration(waiting.agent_id, AgentStatus.PENDING, _SPLIT_OFF, reason="split_off")
+    if waiting.agent.status is AgentStatus.QUARANTINED:
+        return Registration(waiting.agent.id, AgentStatus.PENDING, _QUARANTINED, reason="quarantined")
+    return _waiting(waiting.agent.id)
+
+
+def _waiting(agent_id: str) -> Registration:
     return Registration(agent_id, AgentStatus.PENDING, "waiting for an operator's approval")

@@ -172,6 +172,8 @@ class StreamOpened:
     """The stream's generation: every later write of the stream names it (rule 18)."""
 
     generation: int
+    must_rotate: bool = False
+    """A copy holds its key: it shall have another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +183,8 @@ class StreamRefused:
     status: AgentStatus | None
     key_replaced: bool = False
     """The agent has another key by now."""
+    split_off: bool = False
+    """An operator has split the agent, and this is not the side that was kept."""
 
 
 @dataclass(frozen=True, slots=True)

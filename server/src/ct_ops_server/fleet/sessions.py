@@ -82,7 +82,7 @@ class Sessions:
         )
         if isinstance(answer, StreamRefused):
             raise SessionRefusedError(opening_refusal(answer))
-        return Session(self._store, greeting.agent_id, answer.generation)
+        return Session(self._store, greeting.agent_id, answer.generation, must_rotate=answer.must_rotate)
 
     async def why_not_served(self, agent_id: str) -> str:
         """Return why an agent with a valid leaf gets no service, from its row as it is now."""
@@ -132,6 +132,8 @@ def refusal_reason(status: AgentStatus | None) -> str:
 
 def opening_refusal(answer: StreamRefused) -> str:
     """Return why a stream was not opened. A revoked agent hears that, whatever its key."""
+    if answer.split_off:
+        return "split_off"
     if answer.status is AgentStatus.ACTIVE and answer.key_replaced:
         return "key_replaced"
     return refusal_reason(answer.status)
@@ -140,11 +142,15 @@ def opening_refusal(answer: StreamRefused) -> str:
 class Session:
     """One open stream's writes."""
 
-    def __init__(self, store: StreamStore, agent_id: str, generation: int) -> None:
+    def __init__(
+        self, store: StreamStore, agent_id: str, generation: int, *, must_rotate: bool = False
+    ) -> None:
         self._store = store
         self._agent_id = agent_id
         self.generation = generation
         """Which of the agent's streams this is."""
+        self.must_rotate = must_rotate
+        """The agent shall have another key, because a copy holds this one."""
         self._stored_facts: Facts | None = None
 
     async def record(self, frame: Frame, *, patience_s: float = 0.0) -> None:

@@ -32,6 +32,7 @@ from msgspec.structs import replace
 MOST_SIDES = 16
 """Kept of one agent; of the others there is a count."""
 
+_MOST_SPLIT_KEYS = 8
 _PINNED = MOST_SIDES // 2
 _SHORTEST_WINDOW_MS = 300_000
 _INTERVALS_OF_A_WINDOW = 4
@@ -78,6 +79,12 @@ class SideLog(Struct, frozen=True):
     since_ms: int = 0
     """When it was quarantined; 0: it is not."""
     why: str = ""
+    kept: Side | None = None
+    """After a split, until the key was followed by another: the only side that is served."""
+    rivals: tuple[Side, ...] = ()
+    """The sides that were split off then."""
+    split_keys: tuple[str, ...] = ()
+    """Keys that copies of this agent hold since."""
 
 
 class Proof(StrEnum):
@@ -167,6 +174,45 @@ def judge(log: SideLog, sight: Sight) -> Judged:
 def quarantined(log: SideLog, proof: Proof, now_ms: int) -> SideLog:
     """Return the log of an agent that is quarantined now."""
     return replace(log, since_ms=now_ms, why=proof.value)
+
+
+def split(log: SideLog, place: int) -> SideLog:
+    """Return the log of an agent of which one side goes on alone."""
+    kept = log.seen[place]
+    rivals = tuple(each.side for each in _but(log.seen, place))
+    return SideLog(seen=(kept,), latest=0, kept=kept.side, rivals=rivals, split_keys=log.split_keys)
+
+
+def key_followed(log: SideLog, old_key_id: str) -> SideLog:
+    """Return the log of an agent whose key was followed by another: after a split its copies hold the old one."""
+    if log.kept is None:
+        return log
+    return replace(log, kept=None, rivals=(), split_keys=(*log.split_keys, old_key_id)[-_MOST_SPLIT_KEYS:])
+
+
+def is_served(log: SideLog, side: Side | None) -> bool:
+    """Tell whether a split lets this side speak: after one, whatever cannot be told from the copy is not served.
+
+    The process that was kept may have been restarted, or its host: then its machine tells, and where nothing
+    does, its address.
+    """
+    kept = log.kept
+    if kept is None:
+        return True
+    if side is None:
+        return False
+    if _is_same_boot(kept, side):
+        return True
+    if is_same_machine(kept, side) is False or any(_is_same_boot(rival, side) for rival in log.rivals):
+        return False
+    rivals_look_alike = any(is_same_machine(kept, rival) is not False for rival in log.rivals)
+    return kept.address == side.address if rivals_look_alike else is_same_machine(kept, side) is True
+
+
+def _is_same_boot(one: Side, other: Side) -> bool:
+    if is_same_side(one, other):
+        return True
+    return one.boot_id == other.boot_id != "" and is_same_machine(one, other) is not False
 
 
 def likely_original(log: SideLog) -> int | None:

@@ -32,6 +32,7 @@ from ct_ops_server.store.schema import (
     tokens,
     tombstones,
 )
+from ct_ops_server.store.side_tables import barred_keys
 from ct_ops_server.store.upsert import insert_many_if_absent
 from ct_ops_server.store.values import claims_of, leaf_values
 
@@ -71,6 +72,7 @@ _TAKEN = sa.select(_wanted.c.number).where(
         sa.exists().where(
             tombstones.c.key_id == _wanted.c.key_id, tombstones.c.status == AgentStatus.REVOKED.value
         ),
+        sa.exists().where(barred_keys.c.key_id == _wanted.c.key_id),
     )
 )
 _INSERTED = sa.select(agents.c.id).where(agents.c.id == _wanted.c.agent_id)

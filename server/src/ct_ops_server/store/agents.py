@@ -118,7 +118,7 @@ class SqlAgentStore:
             if agent is None:
                 return False
             history = encode_history(await read_history(connection, agent_id))
-            await _bury(connection, agent_id, actor=actor, reason=reason, history=history)
+            await bury(connection, agent_id, actor=actor, reason=reason, history=history)
             await connection.execute(agents.delete().where(agents.c.id == agent_id))
             await append_ending(connection, agent_id, "unknown_agent")
             deletion = deleted(
@@ -163,7 +163,8 @@ async def read_history(connection: AsyncConnection, agent_id: str) -> list[Statu
     return [StatusChange(from_ms(row.at), AgentStatus(row.status), row.actor, row.reason) for row in rows]
 
 
-async def _bury(connection: AsyncConnection, agent_id: str, *, actor: str, reason: str, history: str) -> None:
+async def bury(connection: AsyncConnection, agent_id: str, *, actor: str, reason: str, history: str) -> None:
+    """Leave a tombstone of an agent that is about to be deleted."""
     left = {"deleted_at": now_ms(), "actor": actor, "reason": reason, "history": history}
     kept = ("id", "key_id", "hostname", "status")
     source = sa.select(

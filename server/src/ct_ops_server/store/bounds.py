@@ -17,6 +17,7 @@ BOUNDS: Mapping[str, str] = {
     "audit_head": "one row",
     "authorities": "one row for each agent CA that ever was: leaves of old ones are still told apart",
     "carried_requests": "those that were answered, 32 days: older requests are refused for their age",
+    "barred_keys": "one row for each decision of an operator that a key shall not come back",
     "check_changes": "one row an agent",
     "check_results": "the newest 1,000 of each check, pruned once a minute",
     "checks": "what operators define; they go with their agent",

@@ -20,12 +20,14 @@ from ct_ops_server.enrolment.model import (
 )
 from ct_ops_server.enrolment.ports import KeyAlreadyEnrolledError
 from ct_ops_server.fleet.model import AgentStatus
+from ct_ops_server.store import key_bars
 from ct_ops_server.store.admissions import PENDING_OF_A_TOKEN, Admission, AdmitAgents
 from ct_ops_server.store.agents import append_history
 from ct_ops_server.store.audit import append
 from ct_ops_server.store.database import Database
 from ct_ops_server.store.lookups import LookUps
 from ct_ops_server.store.schema import agents, leaves, tombstones
+from ct_ops_server.store.sides import note_key_followed
 from ct_ops_server.store.tokens import SqlTokenStore
 from ct_ops_server.store.values import claims_of, enrolled_agent_from, leaf_values
 from ct_ops_server.store.writer import GroupWriter
@@ -89,6 +91,7 @@ class SqlEnrolmentStore:
             if await connection.scalar(statement) is None:
                 return False
             await _insert_leaf(connection, leaf)
+            await note_key_followed(connection, agent_id, old_key_id)
             reason = f"key {old_key_id[:16]}… followed by {key.key_id[:16]}…"
             await append_history(
                 connection, agent_id, status=AgentStatus.ACTIVE, actor=KEY_ACTOR, reason=reason
@@ -144,6 +147,8 @@ async def _find_agent(connection: AsyncConnection, key_id: str) -> EnrolledAgent
 
 
 async def _is_barred(connection: AsyncConnection, key_id: str) -> bool:
+    if await key_bars.is_barred(connection, key_id):
+        return True
     return (await connection.execute(_IS_BARRED, {"wanted_key": key_id})).first() is not None
 
 

@@ -22,9 +22,11 @@ from ct_ops_server.fleet.model import AgentStatus
 from ct_ops_server.fleet.ports import StoreUnavailableError
 from ct_ops_server.store.database import Database
 from ct_ops_server.store.grouping import Pace, WriterLimits
+from ct_ops_server.store.key_bars import SPLIT
 from ct_ops_server.store.presence import is_online
 from ct_ops_server.store.rowset import bind_rows, row_set
 from ct_ops_server.store.schema import Integer64, agents, leaves, tokens, tombstones
+from ct_ops_server.store.side_tables import barred_keys
 from ct_ops_server.store.values import enrolled_agent_from, token_from
 
 _MOST_AT_ONCE = 500
@@ -40,6 +42,7 @@ _applied = row_set(
     address=sa.Text(),
     machine_id=sa.Text(),
     leaf_agent_id=sa.Text(),
+    presented=sa.Text(),
 )
 _same_address = sa.and_(
     agents.c.hostname == _applied.c.hostname,
@@ -93,14 +96,27 @@ _KNOWN = (
     .order_by(leaves.c.issued_at, leaves.c.not_after)
 )
 _TOKEN = sa.select(tokens).where(tokens.c.digest == sa.bindparam("wanted_digest"))
-_is_barred = sa.exists().where(
-    tombstones.c.key_id == _applied.c.key_id, tombstones.c.status == AgentStatus.REVOKED.value
+_is_barred = sa.or_(
+    sa.exists().where(
+        tombstones.c.key_id == _applied.c.key_id, tombstones.c.status == AgentStatus.REVOKED.value
+    ),
+    sa.exists().where(barred_keys.c.key_id == _applied.c.key_id, barred_keys.c.why != SPLIT),
+)
+_split_from = (
+    sa.select(barred_keys.c.agent_id)
+    .where(barred_keys.c.key_id == _applied.c.presented, barred_keys.c.why == SPLIT)
+    .scalar_subquery()
 )
 _is_taken = sa.or_(
     sa.exists().where(agents.c.id == _applied.c.leaf_agent_id),
     sa.exists().where(tombstones.c.agent_id == _applied.c.leaf_agent_id),
 )
-_PAST = sa.select(_applied.c.number, _is_barred.label("is_barred"), _is_taken.label("is_taken"))
+_PAST = sa.select(
+    _applied.c.number,
+    _is_barred.label("is_barred"),
+    _is_taken.label("is_taken"),
+    _split_from.label("split_from"),
+)
 
 
 class LookUps:
@@ -166,6 +182,7 @@ class LookUps:
                 collision=twins.get(number),
                 key_is_barred=number in past and bool(past[number].is_barred),
                 leaf_agent_is_taken=number in past and bool(past[number].is_taken),
+                split_from=past[number].split_from if number in past else None,
             )
             for number, application in enumerate(applications)
         ]
@@ -218,6 +235,7 @@ def _bind(applications: Sequence[Application], numbers: Sequence[int]) -> dict[s
             "address": applications[number].observed_address,
             "machine_id": applications[number].machine_id or None,
             "leaf_agent_id": applications[number].leaf_agent_id,
+            "presented": applications[number].presented_key_id or applications[number].key_id,
         }
         for number in numbers
     ]

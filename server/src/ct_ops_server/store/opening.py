@@ -29,6 +29,7 @@ from ct_ops_server.store.refusals import SqlRefusalStore
 from ct_ops_server.store.sample_reading import SqlSampleStore
 from ct_ops_server.store.samples import SERIES_OF_AN_AGENT
 from ct_ops_server.store.streams import SqlStreamStore
+from ct_ops_server.store.successions import SqlSuccessionStore
 from ct_ops_server.store.tasks import SqlTaskStore
 from ct_ops_server.store.tokens import SqlTokenStore
 from ct_ops_server.store.trust import SqlTrustStore
@@ -50,6 +51,7 @@ class Store:
     agents: SqlAgentStore
     clones: SqlCloneStore
     anchors: SqlAnchorStore
+    successions: SqlSuccessionStore
     streams: SqlStreamStore
     deliveries: SqlDeliveryStore
     samples: SqlSampleStore
@@ -128,6 +130,7 @@ def _assemble(
         agents=SqlAgentStore(database, writer),
         clones=SqlCloneStore(database),
         anchors=SqlAnchorStore(database, writer),
+        successions=SqlSuccessionStore(writer),
         streams=SqlStreamStore(database, writer),
         deliveries=SqlDeliveryStore(database, writer, writers),
         samples=SqlSampleStore(database),

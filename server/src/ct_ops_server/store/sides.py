@@ -17,7 +17,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ct_ops_server.audit.decisions import SERVER, Action, Decision
 from ct_ops_server.fleet.model import AgentStatus, StreamOpening
-from ct_ops_server.fleet.sides import SENTENCES, Judged, SideLog, Sight, judge, needs_history, quarantined
+from ct_ops_server.fleet.sides import (
+    SENTENCES,
+    Judged,
+    SideLog,
+    Sight,
+    is_served,
+    judge,
+    key_followed,
+    needs_history,
+    quarantined,
+)
 from ct_ops_server.store.agents import append_history, set_status
 from ct_ops_server.store.audit import append
 from ct_ops_server.store.delivery_tables import outboxes
@@ -62,6 +72,16 @@ class Found:
     log: SideLog
     now_ms: int
     """By the database's clock, when the row was read."""
+
+    def serves(self, opening: StreamOpening) -> bool:
+        """Tell whether a split, if there was one, leaves this side the agent: else not even its key counts."""
+        if opening.key_id != self.key_id:
+            return opening.key_id not in self.log.split_keys
+        return is_served(self.log, opening.side)
+
+    def must_rotate(self, opening: StreamOpening) -> bool:
+        """Tell whether whoever opens this stream shall have a key that no copy holds."""
+        return self.log.kept is not None and opening.side is not None and bool(opening.side.process_id)
 
     def is_quarantined_with(self, key_id: str) -> bool:
         """Tell whether whoever shows this key is one of the sides of a clone."""
@@ -110,6 +130,20 @@ async def store_logs(connection: AsyncConnection, logs: Mapping[str, SideLog]) -
         rows = [{"agent_id": each, "document": encode_log(log)} for each, log in sorted(logs.items())]
         statement = upsert_from(connection, agent_sides, _logs, key="agent_id")
         await connection.execute(statement, bind_rows("logs", rows))
+
+
+async def read_log(connection: AsyncConnection, agent_id: str) -> SideLog:
+    """Return the log of one agent, in the transaction of a decision about it."""
+    wanted = sa.select(agent_sides.c.document).where(agent_sides.c.agent_id == agent_id)
+    return decode_log(await connection.scalar(wanted))
+
+
+async def note_key_followed(connection: AsyncConnection, agent_id: str, old_key_id: str) -> None:
+    """Take note that an agent has another key: after a split, its copies hold the old one."""
+    log = await read_log(connection, agent_id)
+    after = key_followed(log, old_key_id)
+    if after != log:
+        await store_logs(connection, {agent_id: after})
 
 
 def decode_log(document: str | None) -> SideLog:

@@ -117,24 +117,19 @@ class OpenStreams:
         self, connection: AsyncConnection, writes: Sequence[StreamOpening]
     ) -> Sequence[StreamOpened | StreamRefused]:
         """Store the openings, one outcome each."""
-        rows = [
-            {
-                "agent_id": opening.agent_id,
-                "key_id": opening.key_id,
-                "worker_id": opening.worker_id,
-                "interval_ms": _milliseconds(opening.interval),
-            }
-            for opening in writes
-        ]
         found = await sides.look(connection, writes)
+        served = [each for each in writes if each.agent_id in found and found[each.agent_id].serves(each)]
+        rows = [_opening_row(opening) for opening in served]
         opened = {
             row.id: row.generation for row in await connection.execute(_OPEN, bind_rows("opening", rows))
         }
-        clones = await sides.note(connection, _to_note(writes, opened, found), found)
+        clones = await sides.note(connection, _to_note(served, opened, found), found)
         return [
             StreamRefused(AgentStatus.QUARANTINED)
             if opening.agent_id in clones
-            else StreamOpened(opened[opening.agent_id])
+            else StreamOpened(
+                opened[opening.agent_id], must_rotate=found[opening.agent_id].must_rotate(opening)
+            )
             if opening.agent_id in opened
             else _refused(opening, found.get(opening.agent_id))
             for opening in writes
@@ -220,10 +215,21 @@ def _to_note(
     ]
 
 
-def _refused(opening: StreamOpening, row: Any) -> StreamRefused:
-    if row is None:
+def _opening_row(opening: StreamOpening) -> dict[str, Any]:
+    return {
+        "agent_id": opening.agent_id,
+        "key_id": opening.key_id,
+        "worker_id": opening.worker_id,
+        "interval_ms": _milliseconds(opening.interval),
+    }
+
+
+def _refused(opening: StreamOpening, found: sides.Found | None) -> StreamRefused:
+    if found is None:
         return StreamRefused(None)
-    return StreamRefused(AgentStatus(row.status), key_replaced=row.key_id != opening.key_id)
+    is_split_off = found.status is AgentStatus.ACTIVE and not found.serves(opening)
+    key_replaced = found.key_id != opening.key_id
+    return StreamRefused(found.status, key_replaced=key_replaced, split_off=is_split_off)
 
 
 def _milliseconds(duration: timedelta | None) -> int | None:
