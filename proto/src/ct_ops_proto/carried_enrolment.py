@@ -32,6 +32,7 @@ _REQUEST, _REPLY = "enrolment-request", "enrolment-reply"
 _VERSION = 1
 _SIGNED = b"ct-ops-enrol-request-1"
 _ID = re.compile(r"[0-9a-f]{32}")
+_AGENT_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 _ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}")
 _TEXT_CHARS = 4096
 _PEM_CHARS = 32 * 1024
@@ -174,7 +175,7 @@ def parse_reply(data: bytes) -> CarriedReply:
     found = _Fields(_parse_object(data, _REPLY), "reply")
     reply = CarriedReply(
         request_id=found.matching("request_id", _ID, "32 hex digits"),
-        agent_id=found.required("agent_id"),
+        agent_id=found.matching("agent_id", _AGENT_ID, "an id"),
         hostname=found.text("hostname"),
         made_at_unix=found.moment("made_at_unix"),
         leaf_pem=found.pem("leaf_pem"),

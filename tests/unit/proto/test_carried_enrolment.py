@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ct_ops_proto.carried_enrolment import (
     LARGEST_BYTES,
@@ -181,6 +184,7 @@ def test_a_request_of_another_form_is_refused(change: dict[str, Any]) -> None:
         {"addresses": ["no port"]},
         {"addresses": ["a:1 b:2"]},
         {"agent_id": ""},
+        {"agent_id": "a\u001b[2J"},
         {"agent_token": ""},
         {"leaf_pem": "none"},
         {"server_ca_pem": None},
@@ -190,6 +194,36 @@ def test_a_request_of_another_form_is_refused(change: dict[str, Any]) -> None:
 def test_a_reply_of_another_form_is_refused(change: dict[str, Any]) -> None:
     """What is missing cannot be installed."""
     assert fault_of(parse_reply, edited(reply_text(REPLY), **change)) is Fault.MALFORMED
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(
+    st.sampled_from([(parse_request, request_text(REQUEST)), (parse_reply, reply_text(REPLY))]),
+    st.dictionaries(
+        st.sampled_from(sorted(json.loads(request_text(REQUEST)) | json.loads(reply_text(REPLY)))), _JSON
+    ),
+)
+def test_attack_whatever_is_written_into_a_field_is_read_or_refused(
+    file: tuple[Callable[[bytes], object], str], changes: dict[str, Any]
+) -> None:
+    """There is no third way: a file cannot crash a command of root's."""
+    parse, text = file
+    with contextlib.suppress(CarriedFormError):
+        parse(json.dumps(json.loads(text) | changes).encode())
+
+
+@given(st.binary(max_size=300))
+def test_attack_whatever_bytes_there_are_they_are_refused(data: bytes) -> None:
+    """By a sentence, on both sides."""
+    for parse in (parse_request, parse_reply):
+        with pytest.raises(CarriedFormError):
+            parse(data)
 
 
 def test_no_secret_is_shown_by_a_reply() -> None:

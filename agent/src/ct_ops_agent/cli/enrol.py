@@ -25,6 +25,7 @@ from ct_ops_agent.identity.credentials import CredentialStore
 from ct_ops_agent.identity.files import locked_directory
 from ct_ops_agent.identity.keystore import KeyPair, keep_key_pair, load_key_pair
 from ct_ops_agent.identity.owner import acting_as_owner
+from ct_ops_agent.status.text import shown
 from ct_ops_proto.carried_enrolment import (
     LARGEST_BYTES,
     REQUEST_ID_BYTES,
@@ -214,7 +215,10 @@ def _say_reply(installed: Installed) -> None:
 
     identity, route = installed.admission.identity, installed.admission.route
     reply = installed.reply
-    click.echo(f"Enrolled as agent {identity.agent_id} ({reply.hostname}), at {' '.join(route.addresses)}")
+    # What the reply says is shown with care: it was on a stick.
+    click.echo(
+        f"Enrolled as agent {identity.agent_id} ({shown(reply.hostname)}), at {' '.join(route.addresses)}"
+    )
     click.echo(f"  key            {fingerprint(bytes.fromhex(identity.keys.key_id))}")
     for digest in ca_digests(route.trust_bundle_pem):
         click.echo(f"  server's CA    {fingerprint(digest)}")

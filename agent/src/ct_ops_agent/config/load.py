@@ -108,7 +108,8 @@ def require_enrolment_token(config: AgentConfig) -> None:
     if config.enrolment_token is None:
         text = (
             "this host is not enrolled and has no enrolment token; create one on the server "
-            "(ct-ops-server token create) and set it here or in CT_OPS_ENROLMENT_TOKEN"
+            "(ct-ops-server token create) and set it here or in CT_OPS_ENROLMENT_TOKEN; "
+            "or, where the server cannot be reached, type: ct-ops-agent enrol --request FILE"
         )
         raise ConfigError([Problem(_TOKEN_KEY, text)])
 

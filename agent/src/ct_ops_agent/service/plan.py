@@ -105,7 +105,8 @@ def complaints(facts: Facts, wanted: Wanted, *, image: bool) -> Iterator[str]:
     if not wanted.token and not wanted.data.has_identity and not image:
         yield (
             "this host is not enrolled and there is no enrolment token: create one on the server "
-            "(ct-ops-server token create) and give it by --token-file FILE, --token - or CT_OPS_ENROLMENT_TOKEN"
+            "(ct-ops-server token create) and give it by --token-file FILE, --token - or CT_OPS_ENROLMENT_TOKEN; "
+            "or, where the server cannot be reached, type first: ct-ops-agent enrol --request FILE"
         )
 
 

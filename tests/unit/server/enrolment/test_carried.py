@@ -221,6 +221,23 @@ async def test_attack_a_revoked_key_stays_out(desk: Desk) -> None:
     assert [TokenState.EXHAUSTED] == await desk.token_states()
 
 
+async def test_a_host_in_quarantine_gets_no_reply(desk: Desk) -> None:
+    """Neither by a new request nor by the one that was answered: somebody has to say whose identity it is."""
+    host = Host("island-1")
+    request = desk.request(host)
+    given = await desk.signed(request)
+    await desk.store.change_status(
+        given.reply.agent_id,
+        allowed_from=frozenset({AgentStatus.ACTIVE}),
+        to=AgentStatus.QUARANTINED,
+        actor="server",
+        reason="",
+    )
+    outcomes = [await desk.sign(each) for each in (request, desk.request(host, request_id="b" * 32))]
+
+    assert [Waiting(given.reply.agent_id)] * 2 == outcomes
+
+
 async def test_a_twin_that_is_offline_makes_the_host_wait_even_with_approval(desk: Desk) -> None:
     """--approve decides about new hosts; what looks like another one needs a decision of its own."""
     await desk.signed(desk.request(Host("island-1")))
