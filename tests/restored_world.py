@@ -13,12 +13,16 @@ from pathlib import Path
 
 import asyncpg
 
+from ct_ops_server.audit.entries import Entry, Link
+from ct_ops_server.audit.lines import line_of
+from ct_ops_server.backup.contents import About
 from ct_ops_server.backup.envelope import Cost
 from ct_ops_server.backup.making import make_backup
 from ct_ops_server.backup.returning import Choices, Returned, return_backup
-from ct_ops_server.backup.since import Since
+from ct_ops_server.backup.since import Since, read_since
 from ct_ops_server.config.schema import Settings
-from ct_ops_server.store.replaying import Event
+from ct_ops_server.store.audit_reading import SqlAuditStore
+from ct_ops_server.store.opening import open_store
 from real_server import RealServer, real_server, settings_for
 
 PASSPHRASE = b"correct horse battery"
@@ -43,6 +47,11 @@ class Site:
         """The backup."""
         return self.folder / "night.backup"
 
+    @property
+    def audit(self) -> Path:
+        """Where audit files are kept, elsewhere."""
+        return self.folder / "audit"
+
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[RealServer]:
         """Run the server, always at the same port."""
@@ -63,20 +72,28 @@ class Site:
             await connection.execute("CREATE SCHEMA public")
             await connection.close()
 
-    async def restore(self, events: Sequence[Event] | None = (), choices: Choices | None = None) -> Returned:
-        """Restore the backup into what is there now."""
+    async def keep_audit_files(self) -> None:
+        """Write the audit log outside of the machine, as far as it reaches now."""
+        self.audit.mkdir()
+        lines = [line_of(entry) for entry in await self.chain()]
+        (self.audit / "audit-00000001.jsonl").write_bytes(b"".join(lines))
+
+    async def chain(self) -> Sequence[Entry]:
+        """Return the audit log of the database."""
+        async with open_store(self.settings.database_url) as store:
+            return await SqlAuditStore(store.database).entries_after(0, limit=10_000)
+
+    async def restore(self, choices: Choices | None = None) -> Returned:
+        """Restore the backup into what is there now, with the audit files if any were kept."""
         self.settings.data_dir.mkdir(mode=0o700, exist_ok=True)
-        since = None if events is None else Since(events)
+
+        def told(about: About) -> Since | None:
+            return read_since(self.audit, Link(about.audit_seq, bytes.fromhex(about.audit_hash)))
 
         def work() -> Returned:
             with self.file.open("rb") as backup:
                 return return_backup(
-                    self.settings,
-                    backup,
-                    PASSPHRASE,
-                    choices or Choices(),
-                    told=lambda _about: since,
-                    now=datetime.now(UTC),
+                    self.settings, backup, PASSPHRASE, choices or Choices(), told=told, now=datetime.now(UTC)
                 )
 
         return await asyncio.to_thread(work)

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import grpc
 import pytest
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ct_ops_agent.assembly import BuiltAgent, built_agent
 from ct_ops_agent.clock import Clock
@@ -23,27 +22,15 @@ from ct_ops_agent.config.schema import AgentConfig
 from ct_ops_agent.daemon import run_once
 from ct_ops_agent.work import CheckResult, CheckStatus
 from ct_ops_proto.enrolment_token import parse_token
-from ct_ops_server.authority.public_key import parse_spki
+from ct_ops_server.audit.decisions import Action
+from ct_ops_server.audit.verification import breaks
 from ct_ops_server.backup.errors import BackupError, OccupiedError
 from ct_ops_server.backup.returning import Choices
-from ct_ops_server.fleet.model import AgentStatus
-from ct_ops_server.store.replaying import (
-    AgentApproved,
-    AgentDeleted,
-    AgentRevoked,
-    Event,
-    Said,
-    Subject,
-    TokenRevoked,
-    TokenSpent,
-)
 from databases import PostgresServer
 from putting_agent import config_for
 from real_server import RealServer
 from restored_world import Site, new_site
 from wire_client import Host, next_reply, reason_of
-
-SAID = Said("alice", "left", 1_000)
 
 
 @pytest.fixture
@@ -54,15 +41,6 @@ def site(
     monkeypatch.setenv("PATH", f"{postgres.tools}:/usr/bin:/bin")
     url = database_url if database_url.startswith("postgresql") else ""
     return new_site(tmp_path, url)
-
-
-def subject(host: Host) -> Subject:
-    return Subject(host.agent_id, key_id_of(host), host.hostname)
-
-
-def key_id_of(host: Host) -> str:
-    der = host.key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return parse_spki(der).key_id
 
 
 async def beat(server: RealServer, host: Host) -> str:
@@ -103,8 +81,8 @@ class Field:
     withdrawn: str
 
 
-async def live_a_night_and_a_day(site: Site, server: RealServer) -> tuple[Field, list[Event]]:
-    """Let things happen before and after the backup; return the hosts, and what an audit log tells."""
+async def live_a_night_and_a_day(site: Site, server: RealServer) -> Field:
+    """Let things happen before and after the backup; return the hosts."""
     once, any_number = await server.token(max_uses=1, label="once"), await server.token(label="any")
     withdrawn = await server.token(label="withdrawn")
     careful = await server.token(auto_approve=False, label="careful")
@@ -121,24 +99,18 @@ async def live_a_night_and_a_day(site: Site, server: RealServer) -> tuple[Field,
     for host in (field.deleted, field.gone):
         await server.ask("DELETE", f"/v1/agents/{host.agent_id}", {"actor": "alice"})
     await server.wire.register(field.approved, careful)
-    ids = {token["label"]: token["id"] for token in await server.ask("GET", "/v1/tokens")}
-    return field, [
-        TokenSpent(ids["once"]),
-        AgentRevoked(subject(field.revoked), SAID),
-        AgentApproved(field.approved.agent_id, SAID),
-        AgentRevoked(subject(field.stolen), SAID),
-        AgentDeleted(subject(field.deleted), AgentStatus.ACTIVE, SAID),
-        AgentDeleted(subject(field.gone), AgentStatus.ACTIVE, SAID),
-        TokenRevoked(ids["withdrawn"], SAID),
-    ]
+    await server.ask("POST", "/v1/tokens/withdrawn/revoke", {"actor": "test"})
+    return field
 
 
 async def test_a_restore_resurrects_nobody_and_lets_everybody_else_back_in(site: Site) -> None:
     """What was revoked, deleted, approved or spent since the backup is so again; newcomers wait for one command."""
     async with site.serving() as server:
-        field, since = await live_a_night_and_a_day(site, server)
+        field = await live_a_night_and_a_day(site, server)
+    await site.keep_audit_files()
+    known = await site.chain()
     await site.destroy()
-    done = await site.restore(since)
+    done = await site.restore()
     async with site.serving() as server:
         kept = [await beat(server, field.kept), await beat(server, field.kept)]
         served = {
@@ -154,6 +126,8 @@ async def test_a_restore_resurrects_nobody_and_lets_everybody_else_back_in(site:
         history = (await server.agent(field.revoked))["history"]
         approved = await server.ask("POST", "/v1/restored-agents/approve", {"actor": "test"})
         again = (await register(server, field.newcomer), await beat(server, field.newcomer))
+
+    chain = await site.chain()
 
     assert done.settled.tokens_revoked == 0
     assert kept == ["ok", "ok"]
@@ -173,19 +147,22 @@ async def test_a_restore_resurrects_nobody_and_lets_everybody_else_back_in(site:
         "gone": "token_missing",
     }
     assert (spent, withdrawn) == ("token_exhausted", "token_revoked")
-    assert ("revoked", "alice", "left") == tuple(history[-1][key] for key in ("status", "actor", "reason"))
+    assert ("revoked", "test", "a test") == tuple(history[-1][key] for key in ("status", "actor", "reason"))
     assert [field.newcomer.agent_id] == [agent["id"] for agent in approved]
     assert again == ("active", "ok")
+    assert chain[: len(known)] == known
+    assert chain[len(known)].action == Action.DATABASE_RESTORED.value
+    assert breaks(chain) == []
 
 
 async def test_without_an_audit_log_it_takes_a_word_and_no_token_stays_usable(site: Site) -> None:
     """Nothing tells what was spent since; what was revoked since is for the operator to revoke again."""
     async with site.serving() as server:
-        field, _ = await live_a_night_and_a_day(site, server)
+        field = await live_a_night_and_a_day(site, server)
     await site.destroy()
     with pytest.raises(BackupError, match="--forget-revocations"):
-        await site.restore(None)
-    done = await site.restore(None, Choices(forget_revocations=True))
+        await site.restore()
+    done = await site.restore(Choices(forget_revocations=True))
     async with site.serving() as server:
         spent = await register(server, Host("thief"), field.once)
         kept = await beat(server, field.kept)
@@ -202,7 +179,7 @@ async def test_nothing_is_restored_under_a_server_that_runs(site: Site) -> None:
             return
         elsewhere = replace(site.settings, data_dir=site.folder / "elsewhere", secret_file=site.folder / "s")
         with pytest.raises(OccupiedError, match="a server is running"):
-            await Site(site.folder, elsewhere).restore(None, Choices(forget_revocations=True, replace=True))
+            await Site(site.folder, elsewhere).restore(Choices(forget_revocations=True, replace=True))
 
 
 START_MS = int(time.time() - 7200) * 1000
@@ -318,8 +295,9 @@ async def test_what_was_delivered_since_the_backup_comes_again_and_what_cannot_i
         await agent.deliver(range(20, 25), after_h=24.5)
         await agent.deliver(range(25, 30), after_h=2)
         before = await agent.stored(server)
+    await site.keep_audit_files()
     await site.destroy()
-    await site.restore()
+    await site.restore(Choices(forget_revocations=True))
     async with site.serving() as server:
         gaps = await agent.back_at(server, {*range(10), *range(20, 30)})
         lost = before - await agent.stored(server)

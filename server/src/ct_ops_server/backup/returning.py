@@ -23,6 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
+from ct_ops_server.audit.reading import DIRECTORY, audit_files
 from ct_ops_server.backup import belongings
 from ct_ops_server.backup.contents import About
 from ct_ops_server.backup.errors import BackupError, NewerBackupError, OccupiedError
@@ -208,6 +209,7 @@ def _put_in_place(move: _Move) -> Returned:
             _put(move.unpacked.database, move.target.path)
         else:
             read_dump(move.target, move.unpacked.database, then=marking(UNSETTLED))
+        _carry_audit_files(move)
         settled = settled or asyncio.run(settle(move.settings.database_url, terms))
         mark.unlink()
         _sync(move.settings.data_dir)
@@ -216,6 +218,17 @@ def _put_in_place(move: _Move) -> Returned:
     kept = move.aside if move.there.is_anything else None
     left = tuple(move.places[name] for name in move.there.left_alone)
     return Returned(move.unpacked.about, settled, kept, left, move.since)
+
+
+def _carry_audit_files(move: _Move) -> None:
+    """Put the audit files that told of the time since where the server goes on with them; never beside others."""
+    directory = move.settings.data_dir / DIRECTORY
+    if move.since is None or audit_files(directory):
+        return
+    directory.mkdir(mode=0o700, exist_ok=True)
+    for file in move.since.files:
+        shutil.copyfile(file, directory / file.name)
+        (directory / file.name).chmod(0o600)
 
 
 def _set_aside(move: _Move) -> None:

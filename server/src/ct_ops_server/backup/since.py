@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ct_ops_server.audit.decisions import Action
 from ct_ops_server.audit.entries import Entry, Link
+from ct_ops_server.audit.reading import audit_files
 from ct_ops_server.audit.replay import continuation, entries_after
 from ct_ops_server.backup.errors import BackupError
 from ct_ops_server.fleet.model import AgentStatus
@@ -38,6 +39,8 @@ class Since:
     events: Sequence[Event] = ()
     chain: Sequence[Entry] = ()
     """What follows its own audit log."""
+    files: Sequence[Path] = ()
+    """Where that was read: they go on at the new place."""
     authority_changed: bool = False
     """The agent CA was changed since: there may be leaves of an authority that the backup does not hold."""
 
@@ -77,7 +80,7 @@ def read_since(directory: Path, end: Link) -> Since | None:
         and (entry.hash in believed or not isinstance(event, AgentApproved | KeyReplaced))
     ]
     changed = any(entry.action == Action.CA_ACTIVATED.value for entry in later)
-    return Since(told, chain, authority_changed=changed)
+    return Since(told, chain, files=audit_files(directory), authority_changed=changed)
 
 
 def event_of(entry: Entry) -> Event | None:
