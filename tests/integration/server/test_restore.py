@@ -15,12 +15,17 @@ from pathlib import Path
 
 import grpc
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from ct_ops_agent.assembly import BuiltAgent, built_agent
 from ct_ops_agent.clock import Clock
 from ct_ops_agent.config.schema import AgentConfig
 from ct_ops_agent.daemon import run_once
+from ct_ops_agent.identity.credentials import LEAF_NAME
+from ct_ops_agent.identity.keystore import PRIVATE_KEY_NAME
 from ct_ops_agent.work import CheckResult, CheckStatus
+from ct_ops_proto.agent.v1 import ingest_pb2 as wire
 from ct_ops_proto.enrolment_token import parse_token
 from ct_ops_server.audit.decisions import Action
 from ct_ops_server.audit.verification import breaks
@@ -30,7 +35,7 @@ from databases import PostgresServer
 from putting_agent import config_for
 from real_server import RealServer
 from restored_world import Site, new_site
-from wire_client import Host, next_reply, reason_of
+from wire_client import Host, make_csr, next_reply, reason_of
 
 
 @pytest.fixture
@@ -47,11 +52,11 @@ async def beat(server: RealServer, host: Host) -> str:
     """Open a stream as this host; return ``ok``, or why not."""
     async with server.wire.connect(host) as stub:
         stream = stub.Heartbeat()
-        await stream.write(host.first_frame())
         try:
+            await stream.write(host.first_frame())
             await next_reply(stream)
         except grpc.aio.AioRpcError as error:
-            return reason_of(error)
+            return reason_of(error) or str(error.details())
         stream.cancel()
         return "ok"
 
@@ -304,3 +309,69 @@ async def test_what_was_delivered_since_the_backup_comes_again_and_what_cannot_i
 
     assert set(range(10, 17)) <= lost
     assert (len(lost), "acknowledged, gone on the server") == gaps["check_result"]
+
+
+async def rotated(server: RealServer) -> str:
+    """Have another agent CA sign from now on; return its certificate."""
+    for step in ("prepare", "activate"):
+        await eventually(lambda: workers_follow(server))
+        plan = await server.ask("GET", "/v1/authority/ca/next")
+        body = {"actor": "test", "version": plan["version"], "force": True}
+        await server.ask("POST", f"/v1/authority/ca/{step}", body)
+    await eventually(lambda: workers_follow(server))
+    return (await server.wire.register(Host("of-the-new-one"), await server.token())).agent_ca_cert_pem
+
+
+async def workers_follow(server: RealServer) -> bool:
+    return not (await server.ask("GET", "/v1/authority"))["workers_behind"]
+
+
+async def test_agents_with_a_leaf_of_an_authority_from_after_the_backup_get_back_in(
+    site: Site, tmp_path: Path
+) -> None:
+    """Ours prove their key; existing ones keep what they have, and are let in when their authority is recognised."""
+    async with site.serving() as server:
+        ours = await enrolled_agent(server, tmp_path / "agent")
+        existing = await server.enrolled("existing")
+        await site.back_up()
+        new_authority = await rotated(server)
+        existing.leaf_pem = await renewed_leaf(server, existing)
+        leaf = ours.config.data_dir / LEAF_NAME
+        leaf.write_text(await renewed_leaf(server, host_of(ours)))
+    await site.destroy()
+    await site.restore(Choices(forget_revocations=True))
+    async with site.serving() as server:
+        async with ours.running():
+            await eventually(lambda: is_online(server, "host-1"))
+        meanwhile = await beat(server, existing)
+        body = {"actor": "test", "pem": new_authority}
+        await server.ask("POST", "/v1/recognised-authorities", body)
+        await eventually(lambda: is_let_in(server, existing))
+        served = await beat(server, existing)
+
+    assert meanwhile.startswith("failed to connect")
+    assert served == "ok"
+
+
+async def renewed_leaf(server: RealServer, host: Host) -> str:
+    """Renew as existing agents do; return the leaf."""
+    async with server.wire.connect(host) as stub:
+        request = wire.RenewCertificateRequest(csr_der=make_csr(host.key))
+        return (await stub.RenewCertificate(request)).client_cert_pem
+
+
+def host_of(agent: OurAgent) -> Host:
+    """Return what another client would be with the key of ours."""
+    key = load_pem_private_key((agent.config.data_dir / PRIVATE_KEY_NAME).read_bytes(), None)
+    assert isinstance(key, Ed25519PrivateKey)
+    return Host("host-1", key, (agent.config.data_dir / LEAF_NAME).read_text())
+
+
+async def is_let_in(server: RealServer, host: Host) -> bool:
+    """Register as existing agents do again and again; return whether it was welcome."""
+    return await register(server, host) == "active"
+
+
+async def is_online(server: RealServer, hostname: str) -> bool:
+    shown = await server.ask("GET", "/v1/agents")
+    return any(agent["online"] for agent in shown if agent["hostname"] == hostname)
