@@ -2,7 +2,11 @@
 
 Under the lock of its row a token's free uses are counted, given to the applications in order, and
 spent by as many as were inserted: no number of parallel Registers, on whatever number of workers,
-admits more than the token says, or one key twice.
+admits more than the token says, or one key twice. A token that admits any number of hosts at once has
+nothing to be counted, so two workers hold its row only for the moment in which its uses are added.
+
+Whoever finds that another worker was faster (with the key, or by revoking the token) has the whole
+transaction tried again, and then reads what that one did.
 """
 
 from __future__ import annotations
@@ -13,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ct_ops_server.enrolment import decisions
@@ -20,6 +25,7 @@ from ct_ops_server.enrolment.model import LeafRecord, NewAgent
 from ct_ops_server.enrolment.ports import KeyAlreadyEnrolledError, TokenNotRedeemedError, TooManyPendingError
 from ct_ops_server.fleet.model import AgentStatus
 from ct_ops_server.store.audit import append
+from ct_ops_server.store.faults import OvertakenError, is_duplicate
 from ct_ops_server.store.grouping import Failed
 from ct_ops_server.store.rowset import bind_rows, row_set
 from ct_ops_server.store.schema import (
@@ -33,7 +39,6 @@ from ct_ops_server.store.schema import (
     tombstones,
 )
 from ct_ops_server.store.side_tables import barred_keys
-from ct_ops_server.store.upsert import insert_many_if_absent
 from ct_ops_server.store.values import claims_of, leaf_values
 
 ADMISSION_ACTOR = decisions.ENROLMENT
@@ -75,23 +80,29 @@ _TAKEN = sa.select(_wanted.c.number).where(
         sa.exists().where(barred_keys.c.key_id == _wanted.c.key_id),
     )
 )
-_INSERTED = sa.select(agents.c.id).where(agents.c.id == _wanted.c.agent_id)
-_LOCK_TOKENS = (
-    sa.select(tokens.c.id, tokens.c.max_uses, tokens.c.uses)
-    .where(
-        tokens.c.id.in_(sa.select(_spent.c.token_id)),
-        tokens.c.revoked_at.is_(None),
-        sa.or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > now_ms()),
-    )
-    .order_by(tokens.c.id)
-    .with_for_update()
+_is_live = sa.and_(
+    tokens.c.revoked_at.is_(None), sa.or_(tokens.c.expires_at.is_(None), tokens.c.expires_at > now_ms())
 )
+_TOKENS = (
+    sa.select(tokens.c.id, tokens.c.max_uses, tokens.c.uses)
+    .where(tokens.c.id.in_(sa.select(_spent.c.token_id)), _is_live)
+    .order_by(tokens.c.id)
+)
+_LOCK_TOKENS = _TOKENS.with_for_update()
 _PENDING = (
     sa.select(agents.c.token_id, sa.func.count().label("waiting"))
     .where(agents.c.token_id.in_(sa.select(_spent.c.token_id)), agents.c.status == AgentStatus.PENDING.value)
     .group_by(agents.c.token_id)
 )
-_SPEND = tokens.update().where(tokens.c.id == _spent.c.token_id).values(uses=tokens.c.uses + _spent.c.uses)
+_SPEND = (
+    tokens.update()
+    .where(tokens.c.id == _spent.c.token_id, _is_live)
+    .values(uses=tokens.c.uses + _spent.c.uses)
+    .returning(tokens.c.id)
+)
+
+
+_INSERT = agents.insert().values(created_at=now_ms())
 
 
 class AdmitAgents:
@@ -107,18 +118,12 @@ class AdmitAgents:
     ) -> Sequence[Failed | None]:
         """Store the admissions, one outcome each."""
         outcomes = await _judge(connection, writes, self._pending_of_a_token)
-        chosen = [write for number, write in enumerate(writes) if number not in outcomes]
-        inserted = await _insert_agents(connection, [write.new for write in chosen])
-        made = [write for write in chosen if write.new.id in inserted]
+        made = [write for number, write in enumerate(writes) if number not in outcomes]
+        await _insert_agents(connection, [write.new for write in made])
         await _insert_belongings(connection, made)
-        await _spend(connection, made)
         await append(connection, [decisions.admitted(write.new, write.leaf) for write in made])
-        return [
-            None
-            if write.new.id in inserted and number not in outcomes
-            else outcomes.get(number, Failed(KeyAlreadyEnrolledError()))
-            for number, write in enumerate(writes)
-        ]
+        await _spend(connection, made)
+        return [outcomes.get(number) for number in range(len(writes))]
 
 
 async def _judge(
@@ -129,7 +134,7 @@ async def _judge(
     outcomes = {number: Failed(KeyAlreadyEnrolledError()) for number in taken}
     shown = {write.new.token_id for write in writes} - {None}
     waits = any(write.new.status is AgentStatus.PENDING for write in writes)
-    allowances = await _lock_tokens(connection, shown, pending_of_a_token if waits else None)
+    allowances = await _read_tokens(connection, shown, pending_of_a_token if waits else None)
     for number, write in enumerate(writes):
         if number not in outcomes and write.new.token_id is not None:
             error = _claim(allowances.get(write.new.token_id), write.new.status)
@@ -151,17 +156,21 @@ def _claim(allowance: _Allowance | None, status: AgentStatus) -> Exception | Non
     return None
 
 
-async def _lock_tokens(
+async def _read_tokens(
     connection: AsyncConnection, ids: set[Any], pending_of_a_token: int | None
 ) -> Mapping[str, _Allowance]:
-    """Return what is left of each live token; nobody else spends of it before the commit.
+    """Return what is left of each live token; of what has an end nobody else takes any before the commit.
 
     ``pending_of_a_token``: None when nobody of the group is to wait, so that nobody need be counted.
     """
     if not ids:
         return {}
     bound = _bind_spent(dict.fromkeys(ids, 0))
-    rows = (await connection.execute(_LOCK_TOKENS, bound)).all()
+    rows: Sequence[Any] = ()
+    if pending_of_a_token is None:
+        rows = (await connection.execute(_TOKENS, bound)).all()
+    if pending_of_a_token is not None or any(row.max_uses is not None for row in rows):
+        rows = (await connection.execute(_LOCK_TOKENS, bound)).all()
     places: Mapping[str, int] = {}
     if pending_of_a_token is not None:
         waiting = await connection.execute(_PENDING, bound)
@@ -175,14 +184,15 @@ async def _lock_tokens(
     }
 
 
-async def _insert_agents(connection: AsyncConnection, agents_to_be: Sequence[NewAgent]) -> set[str]:
-    """Insert; return the ids of those that are there now: another worker may have been faster with a key."""
+async def _insert_agents(connection: AsyncConnection, agents_to_be: Sequence[NewAgent]) -> None:
     if not agents_to_be:
-        return set()
-    rows = [_agent_row(new) for new in agents_to_be]
-    insert = insert_many_if_absent(connection, agents, list(rows[0]), key="key_id", created_at=now_ms())
-    await connection.execute(insert, rows)
-    return set(await connection.scalars(_INSERTED, _bind_wanted(agents_to_be)))
+        return
+    try:
+        await connection.execute(_INSERT, [_agent_row(new) for new in agents_to_be])
+    except IntegrityError as error:
+        if not is_duplicate(error):
+            raise
+        raise OvertakenError("another worker was faster with a key") from error
 
 
 async def _insert_belongings(connection: AsyncConnection, made: Sequence[Admission]) -> None:
@@ -205,8 +215,8 @@ async def _insert_belongings(connection: AsyncConnection, made: Sequence[Admissi
 
 async def _spend(connection: AsyncConnection, made: Sequence[Admission]) -> None:
     spent = Counter(write.new.token_id for write in made if write.new.token_id is not None)
-    if spent:
-        await connection.execute(_SPEND, _bind_spent(spent))
+    if spent and len((await connection.scalars(_SPEND, _bind_spent(spent))).all()) < len(spent):
+        raise OvertakenError("a token has ended meanwhile")
 
 
 def _agent_row(new: NewAgent) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import sqlite3
 from enum import Enum, auto
 
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from ct_ops_server.fleet.ports import StoreError, StoreUnavailableError, WriteRefusedError
@@ -41,6 +41,8 @@ _SQLITE_UNAVAILABLE = frozenset(
         sqlite3.SQLITE_READONLY,
     }
 )
+_SQLITE_DUPLICATE = (sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY)
+_POSTGRES_DUPLICATE = "23505"
 _SQLITE_PRIMARY_CODE = 0xFF
 """The low byte of an extended result code."""
 
@@ -53,10 +55,16 @@ class Fault(Enum):
     REFUSED = auto()
 
 
+class OvertakenError(Exception):
+    """Another transaction has changed what this one had read: it is tried again."""
+
+
 def fault_of(error: Exception) -> Fault:
     """Return what ``error`` means for the writes of its group."""
     if isinstance(error, DBAPIError) and error.connection_invalidated:
         return Fault.UNAVAILABLE
+    if isinstance(error, OvertakenError):
+        return Fault.CONFLICT
     cause = _driver_error(error)
     if isinstance(cause, StoreUnavailableError | OSError | TimeoutError | PoolTimeoutError):
         return Fault.UNAVAILABLE
@@ -65,6 +73,14 @@ def fault_of(error: Exception) -> Fault:
     if (state := _sqlstate(cause)) is not None:
         return _postgres_fault(state)
     return Fault.UNAVAILABLE if _lost_connection(cause) else Fault.REFUSED
+
+
+def is_duplicate(error: IntegrityError) -> bool:
+    """Tell whether a row with the same key was there already."""
+    cause = _driver_error(error)
+    return _sqlstate(cause) == _POSTGRES_DUPLICATE or (
+        getattr(cause, "sqlite_errorcode", None) in _SQLITE_DUPLICATE
+    )
 
 
 def store_error(error: Exception) -> StoreError:

@@ -62,14 +62,6 @@ def insert_many_or_merge(
     return statement.on_conflict_do_update(index_elements=key, set_=merge(statement.excluded))
 
 
-def insert_many_if_absent(
-    connection: AsyncConnection, table: sa.Table, names: Sequence[str], *, key: str, **constants: Any
-) -> Insert:
-    """Return an insert for many rows with the columns ``names``, skipping those whose ``key`` exists."""
-    values = {name: sa.bindparam(name) for name in names} | constants
-    return _insert(connection, table).values(values).on_conflict_do_nothing(index_elements=[key])
-
-
 def insert_from_if_absent(
     connection: AsyncConnection, table: sa.Table, rows: TableValuedAlias, *, key: Sequence[str]
 ) -> Insert:
