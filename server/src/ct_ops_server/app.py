@@ -27,6 +27,7 @@ from ct_ops_server.authority.server_certificate import ServerTls
 from ct_ops_server.authority.trust import Trust
 from ct_ops_server.background import (
     anchors_recorded,
+    audit_followed,
     beside,
     figures_kept,
     presence_kept,
@@ -36,6 +37,7 @@ from ct_ops_server.background import (
 )
 from ct_ops_server.config.schema import Settings
 from ct_ops_server.core import Core, open_core, utc_now
+from ct_ops_server.edge.audit_metrics import AuditMetrics
 from ct_ops_server.edge.budget import Budget
 from ct_ops_server.edge.callers import Caller, Callers
 from ct_ops_server.edge.certificates import CertificateFollower
@@ -114,6 +116,7 @@ async def running_server(
         core = await stack.enter_async_context(
             open_core(settings, observer=store_metrics, announce=announce, now=now)
         )
+        await stack.enter_async_context(audit_followed(core, AuditMetrics(registry)))
         await stack.enter_async_context(figures_kept(core, metrics, store_metrics, ProcessMetrics(registry)))
         callers = Callers(end_grace_s=limits.end_grace_s)
         worker_id = secrets.token_hex(8)

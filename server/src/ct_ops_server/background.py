@@ -16,6 +16,7 @@ from typing import Any
 from ct_ops_server.authority import ports
 from ct_ops_server.authority.trust_watch import CATCH_UP_EVERY, TrustWatch
 from ct_ops_server.core import Core, keeping_of
+from ct_ops_server.edge.audit_metrics import AuditMetrics
 from ct_ops_server.edge.delivery_metrics import DeliveryMetrics
 from ct_ops_server.edge.metrics import EdgeMetrics, StoreMetrics
 from ct_ops_server.edge.process_metrics import LOOK_EVERY_S, ProcessMetrics, resident_bytes
@@ -36,6 +37,7 @@ from ct_ops_server.fleet.presence import Presence, PresencePolicy
 from ct_ops_server.fleet.server_ca_watch import AlarmMemory, ServerCaWatch
 from ct_ops_server.fleet.work_provider import TaskSweep, WorkProvider
 from ct_ops_server.ownership import one_at_a_time
+from ct_ops_server.store.audit_pruning import AuditPruning
 from ct_ops_server.store.forgetting import Forgetting, RecordsKeep
 from ct_ops_server.store.housekeeping import Housekeeping
 from ct_ops_server.store.listening import Listener
@@ -82,6 +84,17 @@ async def presence_kept(core: Core, worker_id: str, policy: PresencePolicy) -> A
             yield
     finally:
         await presence.stop()
+
+
+@asynccontextmanager
+async def audit_followed(core: Core, metrics: AuditMetrics) -> AsyncIterator[None]:
+    """Write the audit log to its files, to the last decision of this process."""
+    follower = core.audit_follower(metrics)
+    try:
+        async with beside(follower.run):
+            yield
+    finally:
+        await follower.close()
 
 
 @asynccontextmanager
@@ -179,7 +192,8 @@ def housekeeping_of(core: Core, metrics: DeliveryMetrics) -> Housekeeping:
         upkeep, rolling, keeping=keeping, series_keep=settings.series_keep, removed=metrics.removed
     )
     forgetting = Forgetting(upkeep, keep=records, removed=metrics.removed)
-    return Housekeeping(upkeep, rolling, retention, forgetting)
+    pruning = AuditPruning(upkeep, keep=settings.audit_keep, removed=metrics.removed)
+    return Housekeeping(upkeep, rolling, retention, forgetting, pruning)
 
 
 def providers(core: Core) -> tuple[Provider, ...]:

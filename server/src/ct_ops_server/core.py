@@ -16,7 +16,12 @@ from typing import Any
 from fastapi import FastAPI
 
 from ct_ops_proto.enrolment_token import ServerHint
+from ct_ops_server.audit.desk import AuditDesk
+from ct_ops_server.audit.heads import key_name
+from ct_ops_server.audit.reading import DIRECTORY
+from ct_ops_server.audit.writing import FileLimits, Signer
 from ct_ops_server.authority.agent_token import TokenSigner
+from ct_ops_server.authority.audit_key import AuditKey, load_or_create_audit_key
 from ct_ops_server.authority.errors import AuthorityError
 from ct_ops_server.authority.host_names import local_names
 from ct_ops_server.authority.leaf_identity import LeafIdentity, identify
@@ -48,6 +53,7 @@ from ct_ops_server.public_address import Whereabouts, host_of
 from ct_ops_server.releases.install_script import install_offer
 from ct_ops_server.releases.release_key import load_signing_key, release_key_text
 from ct_ops_server.releases.shelf import Shelf
+from ct_ops_server.store.audit_following import Follower, Place, Watcher
 from ct_ops_server.store.grouping import WriterLimits
 from ct_ops_server.store.installation import Installation
 from ct_ops_server.store.opening import Store, open_store
@@ -82,6 +88,7 @@ class Keys:
     tls: ServedTls
     web_certificate: WebCertificateFile
     text_seal: TextSeal
+    audit: AuditKey
     made: tuple[str, ...]
 
 
@@ -101,7 +108,9 @@ def open_keys(settings: Settings, *, now: datetime) -> Keys:
         is_our_own=is_our_own,
     )
     web_certificate = WebCertificateFile(settings.web_server_cert)
-    return Keys(secret, served, web_certificate, TextSeal(secret), (*secret.made, *tls.made))
+    audit = load_or_create_audit_key(settings.data_dir, secret)
+    made = (*secret.made, *tls.made, *audit.made)
+    return Keys(secret, served, web_certificate, TextSeal(secret), audit, made)
 
 
 def _load_tls(settings: Settings, secret: SealingSecret, now: datetime) -> ServerTls:
@@ -166,6 +175,12 @@ class Core:
                 installation_id=self.installation.id,
                 now=self.now,
             ),
+            audit=AuditDesk(
+                self.store.audit,
+                self.audit_place().signer,
+                public_pem=self.keys.audit.public_pem,
+                now_ms=self._now_ms,
+            ),
             agents=agents,
             clones=CloneDesk(self.store.clones, self.store.successions, agents, hint=hint),
             samples=SampleDesk(self.store.samples, keeping=keeping_of(self.settings), now=self.now),
@@ -201,6 +216,20 @@ class Core:
             token_warnings=lambda: (_PIN_IS_LEAF,) if tls.current.pin_is_leaf else (),
         )
         return build_admin_app(parts)
+
+    def audit_place(self) -> Place:
+        """Return where the audit log's files are, and who signs them."""
+        settings, key = self.settings, self.keys.audit.key
+        limits = FileLimits(settings.audit_file_mib * 2**20, keep=settings.audit_files_keep)
+        signer = Signer(self.installation.id, key_name(key.public_key()), key.sign)
+        return Place(settings.data_dir / DIRECTORY, signer, limits)
+
+    def audit_follower(self, watcher: Watcher | None = None) -> Follower:
+        """Return who writes the audit log's files."""
+        return Follower(self.store.audit, self.audit_place(), now_ms=self._now_ms, watcher=watcher)
+
+    def _now_ms(self) -> int:
+        return int(self.now().timestamp() * 1000)
 
     def _meeting(self) -> Meeting:
         tls = self.keys.tls.current

@@ -68,6 +68,7 @@ class Action(StrEnum):
     CHECK_CHANGED = "check.changed"
     CHECK_REMOVED = "check.removed"
     RELEASE_PUT = "release.put"
+    RELEASE_REMOVED = "release.removed"
     BUNDLE_BUILT = "bundle.built"
     DATABASE_BACKED_UP = "database.backed_up"
     DATABASE_RESTORED = "database.restored"
@@ -113,6 +114,7 @@ MEANINGS: Mapping[Action, str] = MappingProxyType(
         Action.CHECK_CHANGED: "an operator changed a check, or switched it on or off",
         Action.CHECK_REMOVED: "an operator removed a check",
         Action.RELEASE_PUT: "an operator put a release on the shelf",
+        Action.RELEASE_REMOVED: "an operator took a release off the shelf",
         Action.BUNDLE_BUILT: "an operator built an install bundle",
         Action.DATABASE_BACKED_UP: "an operator made a backup",
         Action.DATABASE_RESTORED: "an operator restored a backup",

@@ -68,6 +68,12 @@ def read_lines(path: Path) -> Iterator[Found]:
             yield Found(_parsed(line), f"{path.name}:{number}")
 
 
+def parse_text(text: bytes, where: str) -> Iterator[Found]:
+    """Yield the lines of a text."""
+    for number, line in enumerate(text.splitlines(keepends=True), 1):
+        yield Found(_parsed(line), f"{where}:{number}")
+
+
 def read_all(paths: Sequence[Path]) -> Iterator[Found]:
     """Yield the lines of all files."""
     for path in paths:

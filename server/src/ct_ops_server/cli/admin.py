@@ -103,7 +103,10 @@ async def _ask_here(
     async with open_core(settings) as core:
         transport = httpx.ASGITransport(core.admin_app(hint=_nobody_to_hint))
         async with httpx.AsyncClient(transport=transport, timeout=_TIMEOUT_S) as client:
-            return await client.request(method, f"{_HOST}{path}", json=body)
+            response = await client.request(method, f"{_HOST}{path}", json=body)
+        if method != "GET":
+            await core.audit_follower().close()
+        return response
 
 
 def _os_error(error: BaseException) -> OSError | None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
+from ct_ops_server.cli.audit import note
 from ct_ops_server.cli.exits import Exit, Stop, errors_as_exits
 from ct_ops_server.cli.output import print_json
 from ct_ops_server.cli.passphrases import read_passphrase
@@ -62,6 +63,7 @@ def backup(*, output: Path, passphrase_file: Path | None, as_json: bool) -> None
         settings = load_settings(os.environ)
         refuse_strangers(settings.data_dir)
         made = make_backup(settings, output.absolute(), passphrase, now=datetime.now(UTC))
+    note("database.backed_up", output.name, bytes=made.size)
     rows = sum(made.about.counts.values())
     if as_json:
         print_json({"file": str(output), "bytes": made.size, "rows": rows, "entries": made.about.entries})

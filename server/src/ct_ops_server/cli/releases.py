@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ct_ops_server.cli.audit import note
 from ct_ops_server.cli.exits import Exit, Stop, errors_as_exits
 from ct_ops_server.cli.output import print_json, table
 
@@ -56,6 +57,7 @@ def add(*, file: Path, key: Path | None, signature: Path | None, as_json: bool) 
         found = shelf.add(file, manifest, signed)
     except (ShelfError, ManifestError) as error:
         raise Stop(Exit.FAILED, str(error)) from error
+    note("release.put", found.artefact.file_name, sha256=found.sha256, bytes=found.length)
     if as_json:
         print_json(_view(found))
         return
@@ -100,6 +102,7 @@ def remove(name: str) -> None:
         shelf.remove(name)
     except ShelfError as error:
         raise Stop(Exit.FAILED, str(error)) from error
+    note("release.removed", name)
     click.echo(f"{name} is off the shelf")
 
 

@@ -6,6 +6,7 @@ import click
 
 from ct_ops_server import __version__
 from ct_ops_server.cli.agents import agent
+from ct_ops_server.cli.audit import audit
 from ct_ops_server.cli.authority import ca
 from ct_ops_server.cli.bundles import bundle
 from ct_ops_server.cli.checks import check
@@ -51,6 +52,7 @@ for command in (
     release,
     bundle,
     ca,
+    audit,
     database,
     db,
     ready,

@@ -53,6 +53,9 @@ class Settings:
     series_keep: timedelta
     tokens_keep: timedelta
     history_keep: timedelta
+    audit_keep: timedelta
+    audit_files_keep: timedelta
+    audit_file_mib: int
     series_per_agent: int
     max_connections: int | None
     """None: what the limit of open files allows."""

@@ -21,8 +21,10 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from ct_ops_server.audit.desk import AuditDesk
 from ct_ops_server.authority.rotation import AuthorityDesk
 from ct_ops_server.config.duration import LONGEST
+from ct_ops_server.edge.admin_audit import add_audit
 from ct_ops_server.edge.admin_authority import add_authority
 from ct_ops_server.edge.admin_bundles import add_bundles
 from ct_ops_server.edge.admin_carried import add_carried
@@ -106,6 +108,7 @@ class AdminParts:
     """What the API works on."""
 
     tokens: TokenDesk
+    audit: AuditDesk
     agents: AgentDesk
     clones: CloneDesk
     samples: SampleDesk
@@ -129,10 +132,11 @@ def build_admin_app(parts: AdminParts) -> FastAPI:
     _add_tokens(app, parts)
     _add_agents(app, parts)
     add_clones(app, parts.clones)
+    add_audit(app, parts.audit)
     add_samples(app, parts.agents, parts.samples)
     add_checks(app, parts.checks)
     add_work(app, parts.work)
-    add_bundles(app, parts.bundles, parts.now)
+    add_bundles(app, parts.bundles, parts.audit, parts.now)
     add_carried(app, parts.carried, parts.agents, parts.token_warnings)
     add_authority(app, parts.authority)
     add_server_ca(app, parts.server_ca)

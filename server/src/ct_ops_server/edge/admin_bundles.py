@@ -13,6 +13,8 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ct_ops_server.audit.decisions import Action, Decision, Detail
+from ct_ops_server.audit.desk import AuditDesk
 from ct_ops_server.authority.errors import AuthorityError
 from ct_ops_server.config.duration import LONGEST
 from ct_ops_server.enrolment.bundles import (
@@ -86,12 +88,14 @@ class BundleRequest(BaseModel):
         )
 
 
-def add_bundles(app: FastAPI, desk: BundleDesk, now: Callable[[], datetime]) -> None:
+def add_bundles(app: FastAPI, desk: BundleDesk, audit: AuditDesk, now: Callable[[], datetime]) -> None:
     """Add the route and its errors."""
 
     @app.post("/v1/bundles")
     async def build_bundle(body: BundleRequest) -> Response:
-        return _answer(await desk.build(body.order(now()), actor=body.actor))
+        bundle = await desk.build(body.order(now()), actor=body.actor)
+        await audit.record(_decision(bundle, body.actor))
+        return _answer(bundle)
 
     @app.exception_handler(BundleRefusedError)
     async def refused(_: Request, error: BundleRefusedError) -> JSONResponse:
@@ -102,6 +106,12 @@ def add_bundles(app: FastAPI, desk: BundleDesk, now: Callable[[], datetime]) -> 
     @app.exception_handler(AuthorityError)
     async def unusable(_: Request, error: AuthorityError) -> JSONResponse:
         return JSONResponse(_error("conflict", error), status_code=409)
+
+
+def _decision(bundle: Bundle, actor: str) -> Decision:
+    token = "" if bundle.created is None else bundle.created.id
+    details: dict[str, Detail] = {"version": bundle.version, "signed": bundle.is_signed}
+    return Decision(Action.BUNDLE_BUILT, actor, token=token, subject=bundle.file_name, details=details)
 
 
 def _error(code: str, error: Exception) -> dict[str, Any]:

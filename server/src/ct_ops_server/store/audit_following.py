@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Protocol
 
 from ct_ops_server.audit.entries import Link
+from ct_ops_server.audit.ports import AuditStore, Reach
 from ct_ops_server.audit.reading import audit_files, hash_at
 from ct_ops_server.audit.verification import breaks
 from ct_ops_server.audit.writing import ChainFiles, FileLimits, Signer, only_writer
 from ct_ops_server.fleet.ports import StoreError
-from ct_ops_server.store.audit_reading import Reach, SqlAuditStore
 
 _log = logging.getLogger("ct_ops_server.audit")
 _BATCH = 500
@@ -84,7 +84,7 @@ class Follower:
 
     def __init__(
         self,
-        source: SqlAuditStore,
+        source: AuditStore,
         place: Place,
         *,
         now_ms: Callable[[], int],

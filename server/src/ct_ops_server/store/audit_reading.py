@@ -4,42 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ct_ops_server.audit.decisions import Decision
 from ct_ops_server.audit.entries import Entry, Link
 from ct_ops_server.audit.lines import details_from
+from ct_ops_server.audit.ports import Reach, Wanted
+from ct_ops_server.store.audit import append
 from ct_ops_server.store.audit_tables import audit_entries, audit_head
 from ct_ops_server.store.database import Database
-
-
-@dataclass(frozen=True, slots=True)
-class Reach:
-    """From where to where the chain is there."""
-
-    anchor: Link
-    """The oldest entry that is there follows this."""
-    head: Link
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which entries are asked for; None: all."""
-
-    agent: str | None = None
-    token: str | None = None
-    action: str | None = None
-    actor: str | None = None
-    since_ms: int | None = None
+from ct_ops_server.store.writer import GroupWriter
 
 
 class SqlAuditStore:
-    """The chain, for whoever reads it."""
+    """``audit.ports.AuditStore``."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, writer: GroupWriter) -> None:
         self._database = database
+        self._writer = writer
 
     async def reach(self) -> Reach:
         """Return from where to where the chain is there."""
@@ -63,22 +48,48 @@ class SqlAuditStore:
     async def list_entries(self, wanted: Wanted, *, limit: int) -> Sequence[Entry]:
         """Return the latest entries that are wanted, newest first."""
         statement = sa.select(audit_entries).order_by(audit_entries.c.seq.desc()).limit(limit)
-        for column, value in _conditions(wanted):
-            statement = statement.where(column == value)
+        for condition in _conditions(wanted):
+            statement = statement.where(condition)
         if wanted.since_ms is not None:
             statement = statement.where(audit_entries.c.at >= wanted.since_ms)
         async with self._database.reading() as connection:
             return [entry_from(row) for row in await connection.execute(statement)]
 
+    async def span(self, *, since_ms: int | None, until_ms: int | None) -> tuple[int, int]:
+        """Return the first and last number of what was recorded in this time; the first is larger when nothing was."""
+        reach = await self.reach()
+        first, last = reach.anchor.seq + 1, reach.head.seq
+        async with self._database.reading() as connection:
+            if since_ms is not None:
+                least = sa.select(sa.func.min(audit_entries.c.seq)).where(audit_entries.c.at >= since_ms)
+                first = await connection.scalar(least) or last + 1
+            if until_ms is not None:
+                most = sa.select(sa.func.max(audit_entries.c.seq)).where(audit_entries.c.at <= until_ms)
+                last = min(last, await connection.scalar(most) or first - 1)
+        return first, last
 
-def _conditions(wanted: Wanted) -> list[tuple[sa.Column[str], str]]:
-    all_of_them = {
-        audit_entries.c.agent_id: wanted.agent,
-        audit_entries.c.token_id: wanted.token,
-        audit_entries.c.action: wanted.action,
-        audit_entries.c.actor: wanted.actor,
-    }
-    return [(column, value) for column, value in all_of_them.items() if value is not None]
+    async def record(self, decision: Decision) -> None:
+        """Append a decision in a transaction of its own."""
+
+        async def command(connection: AsyncConnection) -> None:
+            await append(connection, [decision])
+
+        await self._writer.run(command)
+
+
+def _conditions(wanted: Wanted) -> list[sa.ColumnElement[bool]]:
+    conditions: list[sa.ColumnElement[bool]] = []
+    begun = ((audit_entries.c.agent_id, wanted.agent), (audit_entries.c.token_id, wanted.token))
+    for column, beginning in begun:
+        if beginning:  # LIKE would read patterns
+            conditions.append(sa.func.substr(column, 1, len(beginning)) == beginning)
+    if wanted.action is not None:
+        kind = f"{wanted.action}."
+        begins = sa.func.substr(audit_entries.c.action, 1, len(kind)) == kind
+        conditions.append(sa.or_(audit_entries.c.action == wanted.action, begins))
+    if wanted.actor is not None:
+        conditions.append(audit_entries.c.actor == wanted.actor)
+    return conditions
 
 
 _AFTER = (

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 
 from ct_ops_server.fleet.ports import StoreError
+from ct_ops_server.store.audit_pruning import AuditPruning
 from ct_ops_server.store.forgetting import Forgetting
 from ct_ops_server.store.retention import Retention
 from ct_ops_server.store.rolling import Rolling
@@ -28,6 +29,7 @@ class Housekeeping:
         rolling: Rolling,
         retention: Retention,
         forgetting: Forgetting,
+        audit: AuditPruning,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -35,6 +37,7 @@ class Housekeeping:
         self._rolling = rolling
         self._retention = retention
         self._forgetting = forgetting
+        self._audit = audit
         self._clock = clock
         self._next_pass = clock()
 
@@ -60,5 +63,6 @@ class Housekeeping:
             if self._clock() >= self._next_pass:
                 await self._retention.make_pass()
                 await self._forgetting.make_pass()
+                await self._audit.make_pass()
                 self._next_pass = self._clock() + _PASS_EVERY_S
             await self._rolling.make_round()

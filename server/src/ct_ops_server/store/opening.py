@@ -10,6 +10,7 @@ from ct_ops_server.fleet.items import Item
 from ct_ops_server.store.admissions import PENDING_OF_A_TOKEN
 from ct_ops_server.store.agents import SqlAgentStore
 from ct_ops_server.store.anchors import SqlAnchorStore
+from ct_ops_server.store.audit_reading import SqlAuditStore
 from ct_ops_server.store.carried import SqlCarriedStore
 from ct_ops_server.store.checks import SqlCheckStore
 from ct_ops_server.store.clones import SqlCloneStore
@@ -61,6 +62,7 @@ class Store:
     checks: SqlCheckStore
     queries: SqlQueryStore
     tasks: SqlTaskStore
+    audit: SqlAuditStore
     inventory: SqlInventoryStore
 
 
@@ -140,5 +142,6 @@ def _assemble(
         checks=SqlCheckStore(database, writer),
         queries=SqlQueryStore(database, writer),
         tasks=SqlTaskStore(database, writer),
+        audit=SqlAuditStore(database, writer),
         inventory=SqlInventoryStore(database, writer),
     )

@@ -10,7 +10,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ct_ops_server.audit.decisions import Action, Decision
 from ct_ops_server.audit.verification import breaks
 from ct_ops_server.store.audit import append
-from ct_ops_server.store.audit_reading import SqlAuditStore
 from ct_ops_server.store.opening import Store, open_store
 
 
@@ -38,7 +37,7 @@ async def test_what_is_decided_is_read_back_as_it_was_hashed(store: Store) -> No
     await decide(store, 1)
     await decide(store, 2)
 
-    entries = await SqlAuditStore(store.database).entries_after(0, limit=10)
+    entries = await store.audit.entries_after(0, limit=10)
 
     assert [1, 2] == [entry.seq for entry in entries]
     assert [] == breaks(entries)
@@ -51,7 +50,7 @@ async def test_a_decision_that_is_undone_is_not_recorded(store: Store) -> None:
         decide(store, 1), decide(store, 2, fail=True), decide(store, 3), return_exceptions=True
     )
 
-    entries = await SqlAuditStore(store.database).entries_after(0, limit=10)
+    entries = await store.audit.entries_after(0, limit=10)
 
     assert isinstance(outcomes[1], UndoneError)
     assert ["agent-1", "agent-3"] == [entry.agent for entry in entries]
@@ -70,7 +69,7 @@ async def test_a_group_that_fails_as_a_whole_records_nothing(store: Store) -> No
         await undone()
     await decide(store, 2)
 
-    entries = await SqlAuditStore(store.database).entries_after(0, limit=10)
+    entries = await store.audit.entries_after(0, limit=10)
 
     assert ["agent-2"] == [entry.agent for entry in entries]
 
@@ -88,7 +87,7 @@ async def test_two_workers_on_one_postgresql_make_one_chain_without_a_fork(postg
         async with asyncio.timeout(60):
             for _ in range(5):
                 await asyncio.gather(*(decide((one, two)[number % 2], number) for number in range(40)))
-        entries = await SqlAuditStore(one.database).entries_after(0, limit=1_000)
+        entries = await one.audit.entries_after(0, limit=1_000)
 
     assert list(range(1, 201)) == [entry.seq for entry in entries]
     assert [] == breaks(entries)

@@ -13,12 +13,13 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ct_ops_server.audit.ports import Reach
 from ct_ops_server.audit.reading import read_entries
 from ct_ops_server.audit.writing import ChainFiles, FileLimits
 from ct_ops_server.fleet.ports import StoreUnavailableError
 from ct_ops_server.store.audit import append
 from ct_ops_server.store.audit_following import Follower, Place
-from ct_ops_server.store.audit_reading import Reach, SqlAuditStore
+from ct_ops_server.store.audit_reading import SqlAuditStore
 from ct_ops_server.store.audit_tables import audit_entries, audit_head
 from ct_ops_server.store.opening import Store
 from unit.server.audit.audit_world import NOW_MS, AuditWorld, revocation
@@ -77,9 +78,7 @@ def follower_of(
     store: Store, world: AuditWorld, seen: Seen, clock: Callable[[], int] | None = None
 ) -> Follower:
     place = Place(world.directory, world.signer, FileLimits())
-    return Follower(
-        SqlAuditStore(store.database), place, now_ms=clock or (lambda: NOW_MS), watcher=seen, pause_s=0.01
-    )
+    return Follower(store.audit, place, now_ms=clock or (lambda: NOW_MS), watcher=seen, pause_s=0.01)
 
 
 @asynccontextmanager
@@ -255,7 +254,7 @@ async def test_a_database_that_does_not_answer_is_waited_for(store: Store, world
     """It is no failure of the files."""
     seen = Seen()
     place = Place(world.directory, world.signer, FileLimits())
-    follower = Follower(Away(store.database), place, now_ms=lambda: NOW_MS, watcher=seen)
+    follower = Follower(Away(store.database, store.writer), place, now_ms=lambda: NOW_MS, watcher=seen)
 
     await follower.make_pass()
     await follower.close()

@@ -19,7 +19,6 @@ from ct_ops_server.fleet.decisions import THE_HOST_ITSELF
 from ct_ops_server.fleet.model import AgentStatus
 from ct_ops_server.fleet.orders import NewQuery, NewTask
 from ct_ops_server.store.audit import ChainMismatchError, adopt
-from ct_ops_server.store.audit_reading import SqlAuditStore
 from ct_ops_server.store.opening import Store, open_store
 from unit.server.audit.audit_world import revocation
 
@@ -28,7 +27,7 @@ SOON = timedelta(minutes=5)
 
 
 async def recorded(store: Store) -> list[Entry]:
-    entries = list(await SqlAuditStore(store.database).entries_after(0, limit=1_000))
+    entries = list(await store.audit.entries_after(0, limit=1_000))
     assert [] == breaks(entries)
     return entries
 
@@ -145,7 +144,7 @@ async def test_a_restored_database_takes_back_what_it_lost(store: Store) -> None
     await create_token(store.tokens, "t2")
 
     assert [before, *lost] == (await recorded(store))[:3]
-    assert 4 == (await SqlAuditStore(store.database).reach()).head.seq
+    assert 4 == (await store.audit.reach()).head.seq
 
 
 async def test_entries_of_another_chain_are_not_taken(store: Store) -> None:

@@ -10,7 +10,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ct_ops_server.enrolment.carried import FUTURE_BORNE, OLDEST
 from ct_ops_server.enrolment.carried_ports import AnsweredRequest
-from ct_ops_server.store.audit_reading import SqlAuditStore
 from ct_ops_server.store.carried_tables import carried_requests
 from ct_ops_server.store.forgetting import CARRIED_KEEP, Forgetting
 from ct_ops_server.store.opening import Store
@@ -27,7 +26,7 @@ async def test_every_reply_stands_in_the_audit_log_and_a_replay_does_not(store: 
     await store.carried.record_answered(ANSWERED)
     await store.carried.record_answered(replace(ANSWERED, actor="bob"))
     await store.carried.record_answered(replace(ANSWERED, leaf_sha256=b"m" * 32, actor="mallory"))
-    entries = await SqlAuditStore(store.database).entries_after(0, limit=10)
+    entries = await store.audit.entries_after(0, limit=10)
 
     assert [("enrolment.signed", "anna", "a"), ("enrolment.signed", "bob", "a")] == [
         (entry.action, entry.actor, entry.agent) for entry in entries

@@ -1,0 +1,100 @@
+"""How decisions are shown to people, and what was found wrong with them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from ct_ops_server.cli.output import table
+
+if TYPE_CHECKING:
+    from ct_ops_server.audit.examination import Report
+
+_SHOWN = 100
+_LONG = frozenset({"key_id", "authority", "old_key_id", "serial"})
+_SHORT = 12
+
+
+def entries_table(entries: Sequence[Mapping[str, Any]]) -> str:
+    """Return decisions as a table, in the order they come."""
+    if not entries:
+        return "nothing was decided that this asks for"
+    headings = ("NO", "WHEN", "WHO", "DID", "TO", "DETAILS")
+    return table(headings, [_row(entry) for entry in entries])
+
+
+def report_lines(report: Report, *, key_known: bool) -> list[str]:
+    """Return what was found, in sentences."""
+    first = 1 if report.first is None else report.first.seq + 1
+    lines = [str(each) for each in report.breaks]
+    if not report.entries:
+        lines.append("there is no entry")
+    else:
+        until = "" if report.last_at_ms is None else f", the last of {_moment(report.last_at_ms)}"
+        lines.append(f"{report.entries} entries, from {first} to {report.last.seq}{until}")
+    if not key_known:
+        lines.append("signed heads were not verified: name the server's audit.pub with --key")
+    elif report.heads:
+        lines.append(f"signed through entry {report.signed_through}: {report.heads} signed head(s) fit")
+    else:
+        lines.append("there is no signed head: entries that were cut off at the end cannot be missed")
+    if report.is_whole:
+        lines.append("nothing was changed, removed or moved")
+    return lines
+
+
+def report_view(report: Report, *, key_known: bool) -> dict[str, Any]:
+    """Return what was found as an object."""
+    return {
+        "whole": report.is_whole,
+        "entries": report.entries,
+        "first": None if report.first is None else report.first.seq + 1,
+        "last": report.last.seq,
+        "hash": report.last.hash.hex(),
+        "heads_verified": key_known,
+        "signed_through": report.signed_through,
+        "findings": [
+            {
+                "fault": each.fault.value,
+                "from": each.seq,
+                "to": max(each.seq, each.last),
+                "where": each.where,
+                "sentence": str(each),
+            }
+            for each in report.breaks
+        ],
+    }
+
+
+def _row(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    when = datetime.fromisoformat(entry["at"]).strftime("%Y-%m-%d %H:%M:%S")
+    about = [entry["agent"], entry["token"], entry["subject"]]
+    return (
+        str(entry["seq"]),
+        when,
+        entry["actor"],
+        entry["action"],
+        " ".join(filter(None, about)) or "-",
+        _details(entry["details"]),
+    )
+
+
+def _details(details: Mapping[str, Any]) -> str:
+    said = " ".join(
+        f"{name}={_plain(name, value)}" for name, value in details.items() if value not in ("", [])
+    )
+    return said if len(said) <= _SHOWN else f"{said[: _SHOWN - 1]}…"
+
+
+def _plain(name: str, value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    text = str(value)
+    return f"{text[:_SHORT]}…" if name in _LONG and len(text) > _SHORT else text
+
+
+def _moment(at_ms: int) -> str:
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
