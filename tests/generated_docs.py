@@ -19,6 +19,7 @@ from pathlib import Path
 from ct_ops_agent.config.collector_pages import collectors_markdown
 from ct_ops_agent.config.document import keys_markdown
 from ct_ops_proto.check_document import check_types_markdown
+from ct_ops_server.audit.decisions import actions_markdown
 from ct_ops_server.authority import life_cycle
 from ct_ops_server.config.document import deferred_markdown, variables_markdown
 from ct_ops_server.enrolment.admission import table_markdown
@@ -37,6 +38,7 @@ ROOT = Path(__file__).parent.parent
 
 SECTIONS: Mapping[str, Callable[[], str]] = {
     "admission": table_markdown,
+    "audit-actions": actions_markdown,
     "agent-commands": agent_commands_markdown,
     "agent-keys": keys_markdown,
     "authority-states": life_cycle.states_markdown,

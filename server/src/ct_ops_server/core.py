@@ -54,6 +54,7 @@ from ct_ops_server.releases.install_script import install_offer
 from ct_ops_server.releases.release_key import load_signing_key, release_key_text
 from ct_ops_server.releases.shelf import Shelf
 from ct_ops_server.store.audit_following import Follower, Place, Watcher
+from ct_ops_server.store.audit_recording import Recorder
 from ct_ops_server.store.grouping import WriterLimits
 from ct_ops_server.store.installation import Installation
 from ct_ops_server.store.opening import Store, open_store
@@ -177,6 +178,7 @@ class Core:
             ),
             audit=AuditDesk(
                 self.store.audit,
+                Recorder(self.store.writer).record,
                 self.audit_place().signer,
                 public_pem=self.keys.audit.public_pem,
                 now_ms=self._now_ms,

@@ -166,3 +166,9 @@ def _fit(value: Detail | Sequence[str]) -> Detail:
     if isinstance(value, str):
         return fit_text(value)
     return tuple(fit_text(each) for each in list(value)[:MOST_VALUES])
+
+
+def actions_markdown() -> str:
+    """Return the table of the documentation."""
+    head = "| action | recorded when |\n|---|---|\n"
+    return head + "".join(f"| `{action}` | {meaning} |\n" for action, meaning in MEANINGS.items())

@@ -6,7 +6,7 @@ can be verified anywhere with the public key.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from ct_ops_server.audit.decisions import Action, Decision
@@ -34,9 +34,16 @@ class AuditDesk:
     """The desk."""
 
     def __init__(
-        self, store: AuditStore, signer: Signer, *, public_pem: bytes, now_ms: Callable[[], int]
+        self,
+        store: AuditStore,
+        record: Callable[[Decision], Awaitable[None]],
+        signer: Signer,
+        *,
+        public_pem: bytes,
+        now_ms: Callable[[], int],
     ) -> None:
         self._store = store
+        self._record = record
         self._signer = signer
         self._now_ms = now_ms
         self.public_pem = public_pem
@@ -48,7 +55,7 @@ class AuditDesk:
 
     async def record(self, decision: Decision) -> None:
         """Record what was done."""
-        await self._store.record(decision)
+        await self._record(decision)
 
     async def export(self, *, after: int | None, since_ms: int | None, until_ms: int | None) -> Page:
         """Return a page of an export: the first, or the one behind entry ``after``."""

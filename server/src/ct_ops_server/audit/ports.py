@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ct_ops_server.audit.decisions import Decision
 from ct_ops_server.audit.entries import Entry, Link
 
 
@@ -50,6 +49,3 @@ class AuditStore(Protocol):
 
     async def span(self, *, since_ms: int | None, until_ms: int | None) -> tuple[int, int]:
         """Return the first and last number of what was recorded in this time; the first is larger when nothing was."""
-
-    async def record(self, decision: Decision) -> None:
-        """Append a decision in a transaction of its own."""

@@ -65,7 +65,7 @@ def export(*, since: str | None, until: str | None, output: Path) -> None:
     since_ms, until_ms = _moment_ms(since, "--since"), _moment_ms(until, "--until")
     count = 0
     try:
-        with output.open("x", opener=_private) as file:
+        with os.fdopen(_private(output), "w") as file:
             for lines in _pages(since_ms, until_ms):
                 file.write(lines)
                 count += lines.count('{"entry":')
@@ -147,8 +147,8 @@ def _moment_ms(ago: str | None, option: str) -> int | None:
     return None if ago is None else int((time.time() - seconds(ago, option)) * 1000)
 
 
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)
+def _private(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
 
 def _pages(since_ms: int | None, until_ms: int | None) -> Iterator[str]:

@@ -7,24 +7,19 @@ from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ct_ops_server.audit.decisions import Decision
 from ct_ops_server.audit.entries import Entry, Link
 from ct_ops_server.audit.lines import details_from
 from ct_ops_server.audit.ports import Reach, Wanted
-from ct_ops_server.store.audit import append
 from ct_ops_server.store.audit_tables import audit_entries, audit_head
 from ct_ops_server.store.database import Database
-from ct_ops_server.store.writer import GroupWriter
 
 
 class SqlAuditStore:
     """``audit.ports.AuditStore``."""
 
-    def __init__(self, database: Database, writer: GroupWriter) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._writer = writer
 
     async def reach(self) -> Reach:
         """Return from where to where the chain is there."""
@@ -67,14 +62,6 @@ class SqlAuditStore:
                 most = sa.select(sa.func.max(audit_entries.c.seq)).where(audit_entries.c.at <= until_ms)
                 last = min(last, await connection.scalar(most) or first - 1)
         return first, last
-
-    async def record(self, decision: Decision) -> None:
-        """Append a decision in a transaction of its own."""
-
-        async def command(connection: AsyncConnection) -> None:
-            await append(connection, [decision])
-
-        await self._writer.run(command)
 
 
 def _conditions(wanted: Wanted) -> list[sa.ColumnElement[bool]]:

@@ -142,6 +142,6 @@ def _assemble(
         checks=SqlCheckStore(database, writer),
         queries=SqlQueryStore(database, writer),
         tasks=SqlTaskStore(database, writer),
-        audit=SqlAuditStore(database, writer),
+        audit=SqlAuditStore(database),
         inventory=SqlInventoryStore(database, writer),
     )

@@ -254,7 +254,7 @@ async def test_a_database_that_does_not_answer_is_waited_for(store: Store, world
     """It is no failure of the files."""
     seen = Seen()
     place = Place(world.directory, world.signer, FileLimits())
-    follower = Follower(Away(store.database, store.writer), place, now_ms=lambda: NOW_MS, watcher=seen)
+    follower = Follower(Away(store.database), place, now_ms=lambda: NOW_MS, watcher=seen)
 
     await follower.make_pass()
     await follower.close()

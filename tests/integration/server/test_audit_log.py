@@ -1,0 +1,102 @@
+"""The audit log of a running server: what commands and hosts decide is in it, in its files, and verified offline."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ct_ops_server.audit.reading import DIRECTORY, audit_files, read_entries
+from ct_ops_server.config.schema import Settings
+from real_server import real_server
+from wire_client import Host
+
+
+@dataclass(frozen=True)
+class Done:
+    """A command that ended."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        """What it printed."""
+        return json.loads(self.out)
+
+
+async def ctl(settings: Settings, *arguments: str) -> Done:
+    """Run a command of the operator's."""
+    environ = {"PATH": os.environ["PATH"], "INGEST_DATA_DIR": str(settings.data_dir)}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "ct_ops_server", *arguments, env=environ,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await asyncio.wait_for(process.communicate(), 120)
+    return Done(process.returncode or 0, out.decode(), err.decode())
+
+
+def files_of(settings: Settings) -> Sequence[Path]:
+    return audit_files(settings.data_dir / DIRECTORY)
+
+
+async def test_decisions_of_a_running_server_are_listed_exported_and_verified(
+    sqlite_settings: Settings, tmp_path: Path
+) -> None:
+    """Then somebody changes a byte of what was exported, and is found out."""
+    async with real_server(sqlite_settings) as server:
+        host = Host("audited")
+        token = await server.token()
+        await server.wire.register(host, token)
+        revoked = await ctl(sqlite_settings, "agent", "revoke", "audited", "--reason", "stolen laptop")
+        listed = await ctl(sqlite_settings, "audit", "list", "--agent", host.agent_id[:8], "--json")
+        shown = await ctl(sqlite_settings, "audit", "list", "--action", "agent")
+        exported = await ctl(sqlite_settings, "audit", "export", "-o", str(tmp_path / "out.jsonl"))
+        stored = await ctl(sqlite_settings, "audit", "verify", "--database", "--json")
+
+    key = ("--key", str(sqlite_settings.data_dir / "audit.pub"))
+    whole = await ctl(sqlite_settings, "audit", "verify", str(tmp_path / "out.jsonl"), *key, "--json")
+    text = (tmp_path / "out.jsonl").read_text()
+    (tmp_path / "changed.jsonl").write_text(text.replace("stolen laptop", "sold"))
+    changed = await ctl(sqlite_settings, "audit", "verify", str(tmp_path / "changed.jsonl"), *key)
+    files = await ctl(sqlite_settings, "audit", "verify")
+
+    assert [0, 0, 0, 0, 0, 0] == [done.code for done in (revoked, listed, shown, exported, whole, files)], (
+        files.err
+    )
+    assert ["agent.revoked", "agent.admitted"] == [entry["action"] for entry in listed.json]
+    assert "stolen laptop" in shown.out
+    assert whole.json["whole"]
+    assert whole.json["signed_through"] == whole.json["last"] == stored.json["last"]
+    assert 1 == changed.code
+    assert "was changed" in changed.out
+    assert "nothing was changed" in files.out
+    assert token not in text + "".join(path.read_text() for path in files_of(sqlite_settings))
+
+
+async def test_commands_without_a_server_are_in_the_files_too(sqlite_settings: Settings) -> None:
+    """What is decided while no server runs, a token here, is not outside of the log."""
+    made = await ctl(sqlite_settings, "token", "create", "--label", "quiet", "--json")
+    entries = list(read_entries(files_of(sqlite_settings)))
+
+    assert 0 == made.code
+    assert [("token.made", made.json["id"])] == [(entry.action, entry.token) for entry in entries][-1:]
+
+
+async def test_a_tail_cut_off_is_missed_by_the_head_beside_it(sqlite_settings: Settings) -> None:
+    """Attack: the last lines of the last file go; the latest head is in a file of its own."""
+    await ctl(sqlite_settings, "token", "create", "--label", "one")
+    (path,) = files_of(sqlite_settings)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0])
+
+    verified = await ctl(sqlite_settings, "audit", "verify", "--json")
+
+    assert 1 == verified.code
+    assert ["truncated"] == [found["fault"] for found in verified.json["findings"]]
