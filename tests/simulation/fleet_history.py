@@ -77,7 +77,8 @@ async def _live(seed: int, size: Size, events: tuple[Event, ...], folder: Path, 
         if not world.ledger.violations:
             await asyncio.gather(*happening)
             await world.until(size.days)
-            rounds.cancel()
+            world.is_calm = True
+            await rounds
             await world.calm_down()
             world.judge()
     finally:

@@ -95,6 +95,7 @@ class Host:
         self.complaint = ""
         """What the agent says is wrong; empty: nothing."""
         self.restarts = 0
+        self._stopping = asyncio.Lock()
 
     def wall(self) -> float:
         """Return this host's clock."""
@@ -114,19 +115,19 @@ class Host:
 
     def start(self) -> None:
         """Start the agent. Without a token and without a key there is nothing to start it for."""
-        assert self.process is None
-        if self.token is None and self.key_id() is None:
+        if self.process is not None or (self.token is None and self.key_id() is None):
             return
         self.restarts += 1
         self.process = Agent(self)
 
     async def stop(self, *, crash: bool = False) -> None:
         """End the agent, politely or not."""
-        process, self.process = self.process, None
-        if process is not None:
-            if crash:
-                self.place.cut()
-            await process.stop()
+        async with self._stopping:
+            if self.process is not None:
+                if crash:
+                    self.place.cut()
+                await self.process.stop()
+                self.process = None
 
     async def restart(self, *, crash: bool = False) -> None:
         """End the agent and start it again."""

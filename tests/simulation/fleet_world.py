@@ -83,6 +83,8 @@ class World:
     """What is being rotated, and whether the old one is retired whoever still needs it."""
     uninvited: set[str] = field(default_factory=set)
     """Hosts that were to get a token while the server was down."""
+    is_calm: bool = False
+    """Nothing happens any more."""
     has_gone_back: bool = False
     """Somebody's disk was restored: the same may have been stored twice."""
 
@@ -299,8 +301,8 @@ class World:
         await self.invite(host)
 
     async def run_rounds(self) -> None:
-        """Make rounds for ever."""
-        while True:
+        """Make rounds until it is calm."""
+        while not self.is_calm:
             await asyncio.sleep(ROUND_DAYS * DAY_S)
             await self.make_rounds()
 
