@@ -11,7 +11,9 @@ from contract.work_values import WorkUnderTest, work_in_database, work_in_memory
 from ct_ops_server.fleet.items import Owned
 from ct_ops_server.store.check_results import CheckResults
 from ct_ops_server.store.opening import Store, open_store
+from ct_ops_server.store.replaying import Event, replay
 from ct_ops_server.store.schema import workers
+from fakes import memory_replay
 from fakes.memory_checks import MemoryChecks
 from fakes.memory_deliveries import MemoryDeliveries
 from fakes.memory_store import MemoryStore
@@ -30,6 +32,10 @@ async def store(store_url: str | None) -> AsyncIterator[StoreUnderTest]:
     """A new store of each sort."""
     if store_url is None:
         memory = MemoryStore()
+
+        async def replay_in_memory(events: Sequence[Event]) -> None:
+            memory_replay.replay(memory, events)
+
         checks = MemoryChecks(memory)
         deliveries = MemoryDeliveries(memory.is_current)
         yield StoreUnderTest(
@@ -48,6 +54,7 @@ async def store(store_url: str | None) -> AsyncIterator[StoreUnderTest]:
             deliveries=deliveries,
             samples=deliveries,
             trust=MemoryTrust(memory),
+            replay=replay_in_memory,
             age_lease=memory.age_lease,
         )
         return
@@ -69,6 +76,9 @@ def _under_test(store: Store) -> StoreUnderTest:
 
         return await store.writer.run(write)
 
+    async def replay_in_database(events: Sequence[Event]) -> object:
+        return await store.writer.run(lambda connection: replay(connection, events))
+
     return StoreUnderTest(
         streams=store.streams,
         presence=store.presence,
@@ -85,6 +95,7 @@ def _under_test(store: Store) -> StoreUnderTest:
         deliver_check_results=deliver_check_results,
         samples=store.samples,
         trust=store.trust,
+        replay=replay_in_database,
         age_lease=age_lease,
     )
 

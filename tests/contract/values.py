@@ -30,6 +30,7 @@ from ct_ops_server.fleet.model import (
 )
 from ct_ops_server.fleet.ports import AgentStore, EndingStore, PresenceStore, StreamStore
 from ct_ops_server.fleet.samples import SampleStore
+from ct_ops_server.store.replaying import Event
 
 VITALS = Vitals(
     cpu_percent=12.5,
@@ -85,6 +86,8 @@ class StoreUnderTest:
     """The item writer of check results, in a transaction of its own."""
     samples: SampleStore
     trust: TrustStore
+    replay: Callable[[Sequence[Event]], Awaitable[object]]
+    """What a restored store is told again, in a transaction of its own."""
     age_lease: Callable[[str, timedelta], Awaitable[None]]
     """Make a worker's lease older than it is: the clock is the database's, so no test can turn it."""
 

@@ -139,6 +139,13 @@ class MemoryStore(MemoryTokens):
         for name, value in copy.deepcopy(backup.attributes).items():
             setattr(self, name, value)
 
+    def settle(self) -> None:
+        """Be a restored store: nobody is connected, and generations are above all that there were."""
+        self._leases = {}
+        for row in self._rows.values():
+            row.online, row.worker_id = False, None
+            row.generation += 1 << 32
+
     # StreamStore
 
     async def open_stream(self, opening: StreamOpening) -> StreamOpened | StreamRefused:

@@ -20,12 +20,13 @@ from cryptography import x509
 from ct_ops_agent.identity.keystore import parse_pem
 from ct_ops_proto.enrolment_token import secret_digest
 from ct_ops_server.authority.public_key import canonical_public_key
-from ct_ops_server.enrolment.model import LeafRecord, NewAgent, NewKey, TokenTerms
+from ct_ops_server.enrolment import decisions
+from ct_ops_server.enrolment.model import LeafRecord, NewAgent, NewKey, TokenRecord, TokenTerms
 from ct_ops_server.fleet import items as stored
+from ct_ops_server.fleet.decisions import deleted, status_changed
 from ct_ops_server.fleet.delivery import Delivered, Delivery, Verdict
 from ct_ops_server.fleet.model import (
     AgentStatus,
-    DeletedAgent,
     HeartbeatWrite,
     StreamOpened,
     StreamOpening,
@@ -33,6 +34,7 @@ from ct_ops_server.fleet.model import (
 )
 from fakes.memory_deliveries import MemoryDeliveries
 from fakes.memory_store import MemoryStore
+from simulation.fleet_audit import Chain
 from simulation.fleet_network import LEAF, SPEAKER
 
 OPERATOR = "the operator"
@@ -86,7 +88,6 @@ class Ledger:
     stored_as: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """For each item, as whose it was ever stored."""
     heartbeats: int = 0
-    _uses: list[dict[bytes, int]] = field(default_factory=list)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def violated(self, sentence: str) -> None:
@@ -172,16 +173,9 @@ class Ledger:
             for thing in things:
                 self.stored_as[thing].add(delivery.agent_id)
 
-    def note_backup(self) -> None:
-        """A backup was made: it knows how often tokens were used by now."""
-        self._uses.append({digest: token.uses for digest, token in self.tokens.items()})
-
-    def went_back(self, number: int) -> None:
-        """The server was restored: generations and uses of tokens are those of the backup."""
+    def went_back(self) -> None:
+        """The server was restored: generations begin anew, far above those of the backup."""
         self.generation.clear()
-        for digest, token in self.tokens.items():
-            token.uses = self._uses[number].get(digest, 0)
-        del self._uses[number + 1 :]
 
     def _must_be_its_own(self, agent_id: str, deed: str) -> None:
         who = speaker()
@@ -201,22 +195,10 @@ class Ledger:
 class WatchedStore(MemoryStore):
     """The store in memory; the ledger sees what it does."""
 
-    def __init__(self, ledger: Ledger, now: Callable[[], datetime]) -> None:
+    def __init__(self, ledger: Ledger, now: Callable[[], datetime], chain: Chain) -> None:
         super().__init__(now)
         self._ledger = ledger
-
-    def entomb(self, agent_id: str, key_ids: set[str]) -> None:
-        """Bar an agent that this store has never heard of: it was enrolled, and ended, after the backup."""
-        if not self.knows(agent_id) and agent_id not in {left.id for _, left in self._deleted}:
-            tomb = DeletedAgent(
-                agent_id,
-                "",
-                AgentStatus.REVOKED,
-                self._now(),
-                actor="restore",
-                reason="ended after the backup",
-            )
-            self._deleted += [(key_id, tomb) for key_id in sorted(key_ids)]
+        self._chain = chain
 
     async def open_stream(self, opening: StreamOpening) -> StreamOpened | StreamRefused:
         answer = await super().open_stream(opening)
@@ -232,6 +214,7 @@ class WatchedStore(MemoryStore):
 
     async def admit(self, new: NewAgent, *, leaf: LeafRecord | None) -> None:
         await super().admit(new, leaf=leaf)
+        self._chain.note([decisions.admitted(new, leaf)])
         self._ledger.admitted(new, self._now())
         if leaf is not None:
             self._ledger.leaf_recorded(leaf)
@@ -239,13 +222,66 @@ class WatchedStore(MemoryStore):
     async def replace_key(self, agent_id: str, old_key_id: str, key: NewKey, leaf: LeafRecord) -> bool:
         is_replaced = await super().replace_key(agent_id, old_key_id, key, leaf)
         if is_replaced:
+            self._chain.note([decisions.key_replaced(agent_id, old_key_id, key, leaf)])
             self._ledger.key_replaced(agent_id, key)
             self._ledger.leaf_recorded(leaf)
         return is_replaced
 
     async def record_leaf(self, leaf: LeafRecord) -> None:
         await super().record_leaf(leaf)
+        self._chain.note([decisions.leaf_given(leaf, leaf.occasion)])
         self._ledger.leaf_recorded(leaf)
+
+    async def create_token(
+        self,
+        token_id: str,
+        digest: bytes,
+        terms: TokenTerms,
+        *,
+        actor: str,
+        uses: int = 0,
+        is_imported: bool = False,
+    ) -> TokenRecord | None:
+        made = await super().create_token(
+            token_id, digest, terms, actor=actor, uses=uses, is_imported=is_imported
+        )
+        self._chain.note([decisions.token_made(token_id, terms, actor=actor)] if made else [])
+        return made
+
+    async def revoke_token(self, token_id: str, *, actor: str, reason: str) -> bool:
+        is_revoked = await super().revoke_token(token_id, actor=actor, reason=reason)
+        said = decisions.token_revoked(token_id, actor=actor, reason=reason)
+        self._chain.note([said] if is_revoked else [])
+        return is_revoked
+
+    async def change_status(
+        self, agent_id: str, *, allowed_from: frozenset[AgentStatus], to: AgentStatus, actor: str, reason: str
+    ) -> AgentStatus | None:
+        found = await super().change_status(
+            agent_id, allowed_from=allowed_from, to=to, actor=actor, reason=reason
+        )
+        if found is not None and found in allowed_from:
+            key_id, hostname = self._named(agent_id)
+            verdict = status_changed(
+                agent_id, key_id=key_id, hostname=hostname, found=found, to=to, actor=actor, reason=reason
+            )
+            self._chain.note([verdict])
+        return found
+
+    async def delete_agent(self, agent_id: str, *, actor: str, reason: str) -> bool:
+        key_id, hostname = self._named(agent_id)
+        found = await self.agent_status(agent_id)
+        is_deleted = await super().delete_agent(agent_id, actor=actor, reason=reason)
+        if is_deleted and found is not None:
+            said = deleted(
+                agent_id, key_id=key_id, hostname=hostname, found=found, actor=actor, reason=reason
+            )
+            self._chain.note([said])
+        return is_deleted
+
+    def _named(self, agent_id: str) -> tuple[str, str]:
+        row = self._rows.get(agent_id)
+        return ("", "") if row is None else (row.application.key_id, row.application.hostname)
 
 
 class WatchedDeliveries(MemoryDeliveries):

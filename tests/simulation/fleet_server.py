@@ -21,6 +21,7 @@ from cryptography import x509
 from prometheus_client import CollectorRegistry
 
 from ct_ops_proto.enrolment_token import ServerHint
+from ct_ops_server.audit.entries import Link
 from ct_ops_server.authority import files
 from ct_ops_server.authority.agent_token import TokenSigner
 from ct_ops_server.authority.ca import load_or_create_authority
@@ -59,9 +60,11 @@ from ct_ops_server.fleet.presence import Presence, PresencePolicy
 from ct_ops_server.fleet.sessions import Sessions
 from ct_ops_server.keyring import Keyring
 from fakes.memory_deliveries import MemoryState
+from fakes.memory_replay import replay
 from fakes.memory_store import MemoryStore, StoreState
 from fakes.memory_trust import MemoryTrust, TrustRows
 from real_server import settings_for
+from simulation.fleet_audit import Chain
 from simulation.fleet_ledger import Ledger, WatchedDeliveries, WatchedStore
 from simulation.fleet_network import Connection, Network, is_signed_by
 
@@ -106,6 +109,8 @@ class Backup:
     store: StoreState
     deliveries: MemoryState
     trust: TrustRows
+    head: Link
+    """How far the audit log was."""
     folder: Path
     """A copy of the data directory: keys and certificates."""
 
@@ -122,7 +127,8 @@ class Installation:
         self.ledger = ledger
         self.dice = random.Random(f"{seed} server")
         self.clock_is_off = timedelta(0)
-        self.store = WatchedStore(ledger, self.now)
+        self.chain = Chain(folder, INSTALLATION, self.now)
+        self.store = WatchedStore(ledger, self.now, self.chain)
         self.deliveries = WatchedDeliveries(ledger, self.store.is_current, now=self.now)
         self.trust = MemoryTrust(self.store, self.now)
         self.backups: list[Backup] = []
@@ -159,14 +165,22 @@ class Installation:
         shutil.copytree(self.folder, folder)
         self.backups.append(
             Backup(
-                self.now(), self.store.snapshot(), self.deliveries.snapshot(), self.trust.snapshot(), folder
+                self.now(),
+                self.store.snapshot(),
+                self.deliveries.snapshot(),
+                self.trust.snapshot(),
+                self.chain.head,
+                folder,
             )
         )
 
     def restore(self, backup: Backup) -> None:
-        """Go back; the process is down meanwhile."""
+        """Go back; the process is down meanwhile. What the audit files tell was decided since holds again."""
         self.restores += 1
+        since = self.chain.go_back(backup.head)
         self.store.restore(backup.store)
+        self.store.settle()
+        replay(self.store, since.events)
         self.deliveries.restore(backup.deliveries)
         self.trust.restore(backup.trust)
         shutil.rmtree(self.folder)

@@ -189,7 +189,6 @@ class World:
     def back_up(self) -> None:
         """Keep a backup of the server, and what it knows of tokens."""
         self.installation.back_up()
-        self.ledger.note_backup()
 
     async def restore(self, dice: random.Random) -> None:
         """Take the server back to one of its backups; what operators ended meanwhile stays ended."""
@@ -205,26 +204,8 @@ class World:
             return
         self.installation.restore(backups[number])
         del backups[number + 1 :]
-        self.ledger.went_back(number)
+        self.ledger.went_back()
         await self.installation.start()
-        await self._end_again()
-
-    async def _end_again(self) -> None:
-        """Do again what operators had decided since the backup."""
-        serving = self.network.serving
-        assert serving is not None
-        for agent in await serving.agents.list():
-            match self.ledger.barred.get(agent.id):
-                case "deleted":
-                    await self.delete(agent.id)
-                case "revoked" if agent.status is not AgentStatus.REVOKED:
-                    await self.revoke(agent.id)
-        for agent_id in self.ledger.barred:
-            self.installation.store.entomb(agent_id, self.ledger.keys[agent_id])
-        for token in self.tokens:
-            found = await self.installation.store.find_token(token.digest)
-            if found is not None and self.ledger.tokens[token.digest].is_revoked:
-                await self.revoke_token(token)
 
     async def make_rounds(self) -> None:
         """Look after the server, decide about who waits, and help hosts that complain."""
@@ -327,11 +308,12 @@ class World:
             await host.stop()
         if self.network.serving is not None:
             await self.network.serving.stop()
+        self.installation.chain.close()
         await self.ledger.settle()
 
     def judge(self) -> None:
         """Write down what does not hold at the end."""
-        self.ledger.violations += self.network.faults
+        self.ledger.violations += [*self.network.faults, *self.installation.chain.defects()]
         for host in self.honest():
             self._judge_identity(host)
             self._judge_losses(host)

@@ -6,6 +6,7 @@ agent CA that signed it, a token by its id; neither is ever in an entry.
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Mapping
 from datetime import datetime
 
@@ -49,8 +50,9 @@ def leaf_given(leaf: LeafRecord, occasion: LeafOccasion) -> Decision:
 
 
 def key_replaced(agent_id: str, old_key_id: str, key: NewKey, leaf: LeafRecord) -> Decision:
-    """Return the record of a key that is followed by another."""
-    details = {"old_key_id": old_key_id, "key_id": key.key_id} | leaf_details(leaf)
+    """Return the record of a key that is followed by another: whole, for a restored database to know it again."""
+    public_key = base64.b64encode(key.public_key_der).decode()
+    details = {"old_key_id": old_key_id, "key_id": key.key_id, "public_key": public_key} | leaf_details(leaf)
     return Decision(Action.AGENT_KEY_REPLACED, agent_actor(agent_id), agent=agent_id, details=details)
 
 

@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from contract.values import leaf
 from ct_ops_server.audit.decisions import Action, Decision
 from ct_ops_server.audit.entries import START, Entry, Link, chained
 from ct_ops_server.audit.lines import line_of
 from ct_ops_server.backup.since import AuditGapError, event_of, read_since
+from ct_ops_server.enrolment.decisions import key_replaced
+from ct_ops_server.enrolment.model import NewKey
 from ct_ops_server.fleet.model import AgentStatus
 from ct_ops_server.store.replaying import (
     AgentApproved,
@@ -106,3 +109,11 @@ def test_of_another_branch_revocations_are_believed_and_approvals_are_not(tmp_pa
     assert since is not None
     assert [type(event) for event in since.events] == [TokenSpent, AgentRevoked, AgentRevoked]
     assert list(since.chain) == list(ENTRIES)
+
+
+def test_a_key_that_followed_is_recorded_whole() -> None:
+    """As the store records it: else an agent with a rotated key would be a stranger to a restored server."""
+    decision = key_replaced("a1", "old", NewKey("new", b"public key"), leaf("a1", "serial"))
+    (entry,) = chained([decision], START, at_ms=5)
+
+    assert KeyReplaced("a1", "new", b"public key", Said("agent:a1", "", 5)) == event_of(entry)

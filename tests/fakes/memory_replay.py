@@ -1,0 +1,85 @@
+"""What a restored store is told again, in memory: ``store.replaying`` by the same contract suite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from ct_ops_server.fleet.model import AgentStatus, DeletedAgent, StatusChange
+from ct_ops_server.store.replaying import (
+    AgentApproved,
+    AgentDeleted,
+    AgentRevoked,
+    Event,
+    KeyReplaced,
+    Said,
+    Subject,
+    TokenRevoked,
+    TokenSpent,
+)
+from fakes.memory_store import MemoryStore
+
+
+def replay(store: MemoryStore, events: Iterable[Event]) -> None:
+    """Do everything again."""
+    for event in events:
+        _do_again(store, event)
+
+
+def _do_again(store: MemoryStore, event: Event) -> None:
+    match event:
+        case AgentRevoked(agent, said):
+            _set_status(store, agent.agent_id, set(AgentStatus), AgentStatus.REVOKED, said)
+            if not store.knows(agent.agent_id):
+                _bury(store, agent, AgentStatus.REVOKED, said, ())
+        case AgentDeleted(agent, status, said):
+            row = store._rows.pop(agent.agent_id, None)
+            _bury(store, agent, status, said, () if row is None else tuple(row.history))
+        case AgentApproved(agent_id, said):
+            _set_status(store, agent_id, {AgentStatus.PENDING}, AgentStatus.ACTIVE, said)
+        case KeyReplaced():
+            _replace_key(store, event)
+        case TokenSpent(token_id):
+            if (token := store._tokens.get(token_id)) is not None:
+                store._tokens[token_id] = replace(token, uses=token.uses + 1)
+        case TokenRevoked(token_id, said):
+            _revoke_token(store, token_id, said)
+
+
+def _set_status(
+    store: MemoryStore, agent_id: str, found: set[AgentStatus], to: AgentStatus, said: Said
+) -> None:
+    row = store._rows.get(agent_id)
+    if row is not None and row.status in found - {to}:
+        row.status = to
+        row.history.append(StatusChange(_moment(said), to, said.actor, said.reason))
+
+
+def _bury(
+    store: MemoryStore, agent: Subject, status: AgentStatus, said: Said, history: tuple[StatusChange, ...]
+) -> None:
+    if not any(left.id == agent.agent_id for _, left in store._deleted):
+        left = DeletedAgent(
+            agent.agent_id, agent.hostname, status, _moment(said), said.actor, said.reason, history
+        )
+        store._deleted.append((agent.key_id, left))
+
+
+def _replace_key(store: MemoryStore, event: KeyReplaced) -> None:
+    row = store._rows.get(event.agent_id)
+    is_free = all(each.application.key_id != event.key_id for each in store._rows.values())
+    if row is not None and is_free:
+        row.application = replace(row.application, key_id=event.key_id, public_key_der=event.public_key_der)
+
+
+def _revoke_token(store: MemoryStore, token_id: str, said: Said) -> None:
+    token = store._tokens.get(token_id)
+    if token is not None and token.revoked_at is None:
+        store._tokens[token_id] = replace(
+            token, revoked_at=_moment(said), revoked_by=said.actor, revoked_reason=said.reason
+        )
+
+
+def _moment(said: Said) -> datetime:
+    return datetime.fromtimestamp(said.at_ms / 1000, UTC)
