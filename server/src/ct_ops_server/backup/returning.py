@@ -33,9 +33,9 @@ from ct_ops_server.backup.unpacking import Unpacked, unpack
 from ct_ops_server.config.schema import Settings
 from ct_ops_server.store.database_url import PostgresTarget, SqliteTarget, Target, parse_database_url
 from ct_ops_server.store.dump import marking, read_dump, write_dump
-from ct_ops_server.store.migrations import is_known
+from ct_ops_server.store.migrations import UNSETTLED, is_known
 from ct_ops_server.store.occupancy import Occupancy, occupancy_of
-from ct_ops_server.store.settling import UNSETTLED, Settled, Terms, settle
+from ct_ops_server.store.settling import Settled, Terms, settle
 from ct_ops_server.store.snapshot import read_copy
 
 _WOULD_RESURRECT = (

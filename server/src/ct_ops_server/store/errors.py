@@ -21,5 +21,15 @@ class SchemaNewerError(Exception):
         self.revision = revision
 
 
+class RestoreUnfinishedError(SchemaNewerError):
+    """A restore put the tables here and was interrupted before they could be used."""
+
+    def __init__(self) -> None:
+        Exception.__init__(
+            self,
+            "a restore of this database did not finish: run `ct-ops-server db restore FILE --replace` again",
+        )
+
+
 class BackupError(Exception):
     """There is no copy, or no way back to it. ``str()`` says what to do."""

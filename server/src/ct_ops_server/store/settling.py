@@ -33,9 +33,6 @@ from ct_ops_server.store.replaying import Event, replay
 from ct_ops_server.store.schema import agents, installation, now_ms, tokens, workers
 from ct_ops_server.store.snapshot import describe
 
-UNSETTLED = "restoring"
-"""The revision of a restored database that is not settled: no server knows it, so none opens it."""
-
 _REVISION = sa.table("alembic_version", sa.column("version_num", sa.String))
 _Done = TypeVar("_Done")
 _GENERATIONS = 1 << 32
@@ -117,7 +114,7 @@ async def _migrate(connection: AsyncConnection, *, terms: Terms) -> None:
         raise BackupError(
             f"the copy does not hold what it did when it was made ({', '.join(wrong[:3])}): use another backup"
         )
-    # It may say UNSETTLED, so that no server opens it before this is done.
+    # It may say migrations.UNSETTLED, so that no server opens it before this is done.
     await connection.execute(_REVISION.update().values(version_num=terms.schema))
     await connection.run_sync(migrations.upgrade)
 

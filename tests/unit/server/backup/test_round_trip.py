@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from ct_ops_server.authority.errors import AuthorityError
+from ct_ops_server.backup import returning
 from ct_ops_server.backup.envelope import Cost
 from ct_ops_server.backup.errors import (
     BackupError,
@@ -20,6 +22,7 @@ from ct_ops_server.backup.errors import (
 )
 from ct_ops_server.backup.making import make_backup
 from ct_ops_server.backup.returning import Choices, Returned, return_backup
+from ct_ops_server.backup.scratch import scratch_folder
 from ct_ops_server.config.load import load_settings
 from ct_ops_server.config.schema import Settings
 from ct_ops_server.core import open_core
@@ -223,3 +226,40 @@ def test_keys_kept_elsewhere_go_back_to_where_the_settings_of_then_say(tmp_path:
 
     assert (tmp_path / "new.pem").read_bytes() == (tmp_path / "old.pem").read_bytes()
     assert asyncio.run(_trusted(new))  # which makes nothing
+
+
+def test_a_restore_that_was_interrupted_is_no_installation_until_it_is_done_again(
+    second: Settings, backup: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that started on half of the keys would make the other half anew."""
+    put, puts = returning._put, []
+
+    def break_down(unpacked: Path, path: Path) -> None:
+        puts.append(path)
+        if len(puts) == 3:
+            raise OSError(28, "No space left on device")
+        put(unpacked, path)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(returning, "_put", break_down)
+        with pytest.raises(BackupError, match="No space left"):
+            restore(second, backup)
+    with pytest.raises(AuthorityError, match="did not finish"):
+        asyncio.run(_fill(second))
+    restore(second, backup, Choices(replace=True, forget_revocations=True))
+
+    assert asyncio.run(_trusted(second))
+    assert not (second.data_dir / "restoring").exists()
+
+
+def test_what_a_killed_process_left_of_a_copy_goes_with_the_next_one(first: Settings, backup: Path) -> None:
+    """It was a copy of every secret. One that is in use stays."""
+    left = first.data_dir / ".backup-left"
+    left.mkdir()
+    (left / "database").write_text("everything")
+    with scratch_folder(first.data_dir) as in_use:
+        (in_use / "database").write_text("everything")
+        back_up(first, backup.with_name("another"))
+        assert in_use.exists()
+
+    assert not left.exists()

@@ -12,7 +12,9 @@ import sqlalchemy as sa
 
 from ct_ops_server.store.backup import BackupError, back_up, restore
 from ct_ops_server.store.database_url import PostgresTarget, parse_database_url
-from ct_ops_server.store.dump import dropping, environment_of
+from ct_ops_server.store.dump import dropping, environment_of, marking, read_dump
+from ct_ops_server.store.errors import RestoreUnfinishedError
+from ct_ops_server.store.migrations import UNSETTLED
 from ct_ops_server.store.opening import open_store
 from ct_ops_server.store.partition_names import is_partition
 from databases import PostgresServer, drop_database, fresh_database
@@ -139,3 +141,17 @@ def _known_alone() -> set[str]:
 def test_tables_are_dropped_once_each_and_quoted() -> None:
     """Those that this version knows, and those of the copy."""
     assert 'IF EXISTS "agents", "theirs";' in dropping(["theirs", "agents", "theirs"])
+
+
+async def test_a_database_whose_restore_was_interrupted_is_opened_by_no_server(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    """Its tables are there, and nobody who was revoked since is revoked in them."""
+    await _run(postgres_url)
+    back_up(postgres_url, tmp_path / "copy.dump")
+    target = parse_database_url(postgres_url)
+    assert isinstance(target, PostgresTarget)
+    read_dump(target, tmp_path / "copy.dump", then=marking(UNSETTLED))
+
+    with pytest.raises(RestoreUnfinishedError, match="run `ct-ops-server db restore"):
+        await _run(postgres_url)

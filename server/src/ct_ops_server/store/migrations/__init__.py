@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from ct_ops_server.store.errors import SchemaNewerError
+from ct_ops_server.store.errors import RestoreUnfinishedError, SchemaNewerError
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -25,6 +25,9 @@ _SCRIPTS = frozenset(
 )
 HEAD = max(_SCRIPTS)
 """The revision this code was written for: the newest there is a script for."""
+
+UNSETTLED = "restoring"
+"""The revision of a restored database until it is settled: no server opens it."""
 
 _VERSION = sa.table("alembic_version", sa.column("version_num", sa.String))
 _LOCK = 0x63742D6F7073  # "ct-ops": any constant will do, as long as all workers take the same
@@ -73,6 +76,8 @@ def _run(connection: sa.Connection, stored: str | None) -> None:
 
     config = alembic_config(connection)
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    if stored == UNSETTLED:
+        raise RestoreUnfinishedError
     if stored is not None and stored not in known:
         raise SchemaNewerError(stored, HEAD)
     command.upgrade(config, HEAD)

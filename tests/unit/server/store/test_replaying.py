@@ -1,0 +1,137 @@
+"""What was decided after a copy was made, decided again: on both databases, and as often as one likes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import sqlalchemy as sa
+
+from contract.values import APPLICATION, create_token, new_agent
+from ct_ops_server.fleet.model import AgentStatus
+from ct_ops_server.store.opening import Store, open_store
+from ct_ops_server.store.replaying import (
+    AgentApproved,
+    AgentDeleted,
+    AgentRevoked,
+    Event,
+    KeyReplaced,
+    Said,
+    Subject,
+    TokenRevoked,
+    TokenSpent,
+    replay,
+)
+
+SAID = Said("alice", "left", 1_000)
+ACTIVE, PENDING, REVOKED = AgentStatus.ACTIVE, AgentStatus.PENDING, AgentStatus.REVOKED
+
+
+async def fill(store: Store, **statuses: AgentStatus) -> str:
+    """Admit agents with these statuses; return the id of the token that they used."""
+    token = await create_token(store.tokens)
+    for agent_id, status in statuses.items():
+        application = replace(APPLICATION, key_id=f"key-{agent_id}", hostname=agent_id)
+        new = new_agent(agent_id, status=status, application=application, token_id=token)
+        await store.enrolment.admit(new, leaf=None)
+    return token
+
+
+async def again(store: Store, *events: Event) -> None:
+    """Replay twice: a restore that was interrupted is done again."""
+    for _ in range(2):
+        async with store.database.writing() as connection:
+            await replay(connection, events)
+
+
+async def statuses(store: Store) -> dict[str, AgentStatus]:
+    return {agent.id: agent.status for agent in await store.agents.list_agents()}
+
+
+async def test_the_revoked_and_the_approved_are_so_again_with_a_line_of_history(database_url: str) -> None:
+    """By whom and when, as it was; twice is once."""
+    async with open_store(database_url) as store:
+        await fill(store, a=ACTIVE, b=PENDING, c=PENDING)
+        await again(
+            store,
+            AgentRevoked(Subject("a", "key-a", "a"), SAID),
+            AgentApproved("b", SAID),
+            AgentApproved("c", SAID),
+            AgentRevoked(Subject("c", "key-c", "c"), SAID),
+            AgentApproved("c", SAID),
+        )
+        history = await store.agents.status_history("a")
+
+        assert {"a": REVOKED, "b": ACTIVE, "c": REVOKED} == await statuses(store)
+        assert [("revoked", "alice", "left")] == [
+            (line.status, line.actor, line.reason) for line in history[1:]
+        ]
+
+
+async def test_the_deleted_are_gone_with_all_that_was_theirs_and_their_history_is_kept(
+    database_url: str,
+) -> None:
+    """As a deletion does."""
+    async with open_store(database_url) as store:
+        await fill(store, a=ACTIVE, b=REVOKED)
+        await again(
+            store,
+            AgentDeleted(Subject("a", "key-a", "a"), ACTIVE, SAID),
+            AgentDeleted(Subject("b", "key-b", "b"), REVOKED, SAID),
+        )
+        deleted = {each.id: each for each in await store.agents.deleted_agents()}
+        async with store.database.reading() as connection:
+            lines = await connection.scalar(sa.text("SELECT count(*) FROM status_history"))
+
+        assert {} == await statuses(store)
+        assert (ACTIVE, 1) == (deleted["a"].status, len(deleted["a"].history))
+        assert REVOKED is deleted["b"].status
+        assert lines == 0
+
+
+@pytest.mark.parametrize("status", [ACTIVE, REVOKED])
+async def test_whoever_came_and_went_after_the_copy_leaves_a_tombstone(
+    database_url: str, status: AgentStatus
+) -> None:
+    """It holds a leaf of ours that is valid for months: without it, whoever has that comes back as pending."""
+    gone = Subject("z", "key-z", "z")
+    ended: Event = AgentRevoked(gone, SAID) if status is REVOKED else AgentDeleted(gone, ACTIVE, SAID)
+    async with open_store(database_url) as store:
+        await again(store, ended)
+        application = replace(APPLICATION, key_id="key-z", leaf_agent_id="z", key_is_proven=True)
+        findings = await store.enrolment.look_up(application)
+
+        assert findings.leaf_agent_is_taken
+        assert findings.key_is_barred is (status is REVOKED)
+
+
+async def test_uses_of_tokens_are_counted_and_their_revocations_done(database_url: str) -> None:
+    """A token that the copy does not know was made since, and admits nobody."""
+    async with open_store(database_url) as store:
+        token = await fill(store, a=ACTIVE)
+        async with store.database.writing() as connection:
+            await replay(
+                connection,
+                [TokenSpent(token), TokenSpent(token), TokenRevoked(token, SAID), TokenSpent("of later")],
+            )
+        (record,) = await store.tokens.list_tokens()
+
+        assert record.uses == 3
+        assert ("alice", "left") == (record.revoked_by, record.revoked_reason)
+
+
+async def test_a_key_that_followed_another_is_the_agents_unless_it_is_somebody_elses(
+    database_url: str,
+) -> None:
+    """One key is one agent, whatever a log says."""
+    async with open_store(database_url) as store:
+        await fill(store, a=ACTIVE, b=ACTIVE)
+        await again(
+            store, KeyReplaced("a", "key-new", b"der", SAID), KeyReplaced("b", "key-new", b"der", SAID)
+        )
+        found = await store.enrolment.find_agent("key-new")
+        other = await store.enrolment.find_agent("key-b")
+
+        assert found is not None
+        assert ("a", b"der") == (found.id, found.public_key_der)
+        assert other is not None
