@@ -10,7 +10,7 @@ import asyncio
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 from ct_ops_server.authority import ports
@@ -33,6 +33,7 @@ from ct_ops_server.fleet.dispatch import Provider
 from ct_ops_server.fleet.endings import EndingWatch
 from ct_ops_server.fleet.health import HealthDesk
 from ct_ops_server.fleet.health_watch import HealthWatch
+from ct_ops_server.fleet.ports import StoreError
 from ct_ops_server.fleet.presence import Presence, PresencePolicy
 from ct_ops_server.fleet.server_ca_watch import AlarmMemory, ServerCaWatch
 from ct_ops_server.fleet.work_provider import TaskSweep, WorkProvider
@@ -44,6 +45,9 @@ from ct_ops_server.store.listening import Listener
 from ct_ops_server.store.retention import Retention
 from ct_ops_server.store.rolling import Rolling
 from ct_ops_server.store.upkeep import Upkeep
+
+_SUMMED_UP_EVERY_S = 15.0
+"""How often it is looked whether refusals are due for the audit log."""
 
 
 @asynccontextmanager
@@ -101,11 +105,20 @@ async def audit_followed(core: Core, metrics: AuditMetrics) -> AsyncIterator[Non
 async def refusals_recorded(core: Core, metrics: EdgeMetrics) -> AsyncIterator[RefusalLog]:
     """Keep who was not admitted, written beside the refusals themselves."""
     log = RefusalLog(core.store.refusals, dropped=metrics.refusals_dropped.inc)
+
+    async def sum_up() -> None:
+        while True:
+            await asyncio.sleep(_SUMMED_UP_EVERY_S)
+            with suppress(StoreError):  # it is told with the next ones
+                await core.store.refusals.record_summed_up()
+
     try:
-        async with beside(log.run):
+        async with beside(log.run, sum_up):
             yield log
     finally:
         await log.flush()
+        with suppress(StoreError):
+            await core.store.refusals.record_summed_up(everything=True)
 
 
 @asynccontextmanager

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 
 from ct_ops_server.audit.decisions import Action, Decision, Detail, agent_actor
+from ct_ops_server.audit.thinning import Tally
 from ct_ops_server.enrolment.model import LeafOccasion, LeafRecord, NewAgent, NewKey, TokenTerms
 
 ENROLMENT = "enrolment"
@@ -70,6 +71,18 @@ def token_imported(token_id: str, terms: TokenTerms, *, actor: str, uses: int) -
 def token_revoked(token_id: str, *, actor: str, reason: str) -> Decision:
     """Return the record of a revoked token."""
     return Decision(Action.TOKEN_REVOKED, actor, token=token_id, details={"reason": reason})
+
+
+def refused(reason: str, token_id: str, tally: Tally) -> Decision:
+    """Return the record of applications that were refused."""
+    details: dict[str, Detail] = {
+        "count": tally.count,
+        "first": _moment(datetime.fromtimestamp(tally.first_s, UTC)),
+        "last": _moment(datetime.fromtimestamp(tally.last_s, UTC)),
+        "hosts": tally.hosts,
+        "addresses": tally.addresses,
+    }
+    return Decision(Action.REGISTER_REFUSED, ENROLMENT, token=token_id, subject=reason, details=details)
 
 
 def leaf_details(leaf: LeafRecord) -> dict[str, Detail]:

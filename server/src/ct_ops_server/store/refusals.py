@@ -1,12 +1,13 @@
 """Who was not admitted, and why: ``enrolment.token_ports.RefusalStore``.
 
 One row for a key and a reason, however often it comes back: an existing agent that is refused asks
-again every five seconds for ever.
+again every five seconds for ever. In the audit log they are summed up: see ``audit.thinning``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any
 
@@ -14,12 +15,16 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.dml import Insert
 
+from ct_ops_server.audit.thinning import Tally, Thinning
+from ct_ops_server.enrolment.decisions import refused
 from ct_ops_server.enrolment.model import Refusal, RefusalNote, RefusalRecord
+from ct_ops_server.fleet.ports import StoreError
+from ct_ops_server.store.audit import append
 from ct_ops_server.store.database import Database
 from ct_ops_server.store.schema import now_ms, refusals
 from ct_ops_server.store.upsert import insert_many_or_merge
 from ct_ops_server.store.values import from_ms
-from ct_ops_server.store.writer import GroupWriter
+from ct_ops_server.store.writer import Command, GroupWriter
 
 _NEWEST_FIRST = (refusals.c.last_at.desc(), refusals.c.id.desc())
 
@@ -27,9 +32,13 @@ _NEWEST_FIRST = (refusals.c.last_at.desc(), refusals.c.id.desc())
 class SqlRefusalStore:
     """``enrolment.token_ports.RefusalStore``."""
 
-    def __init__(self, database: Database, writer: GroupWriter) -> None:
+    def __init__(
+        self, database: Database, writer: GroupWriter, *, now_s: Callable[[], float] = time.time
+    ) -> None:
         self._database = database
         self._writer = writer
+        self._now_s = now_s
+        self._thinning = Thinning()
 
     async def record_refusals(self, notes: Sequence[RefusalNote]) -> None:
         """Store refusals: one of the same key and reason adds to the record that is there."""
@@ -41,7 +50,32 @@ class SqlRefusalStore:
         async def record(connection: AsyncConnection) -> None:
             await connection.execute(_upsert(connection, list(rows[0])), rows)
 
-        await self._writer.run(record)
+        for note in notes:
+            self._thinning.add((note.reason.value, note.token_id or ""), _tally(note, self._now_s()))
+        await self._record_told(record)
+
+    async def record_summed_up(self, *, everything: bool = False) -> None:
+        """Append to the audit log what of the refusals is due, or everything that was not told yet.
+
+        Raises:
+            StoreError: it was not; it will be with the next ones.
+        """
+        await self._record_told(_nothing_else, everything=everything)
+
+    async def _record_told(self, also: Command[None], *, everything: bool = False) -> None:
+        told = self._thinning.due(self._now_s(), everything=everything)
+        if not told and also is _nothing_else:
+            return
+
+        async def record(connection: AsyncConnection) -> None:
+            await also(connection)
+            await append(connection, [refused(*key, tally) for key, tally in told])
+
+        try:
+            await self._writer.run(record)
+        except StoreError:
+            self._thinning.put_back(told)
+            raise
 
     async def list_refusals(
         self, *, token_id: str | None = None, reason: Refusal | None = None, limit: int
@@ -64,6 +98,14 @@ class SqlRefusalStore:
                 await connection.execute(refusals.delete().where(of_kind, refusals.c.id.not_in(newest)))
 
         await self._writer.run(prune)
+
+
+async def _nothing_else(_connection: AsyncConnection) -> None:
+    """Leave the table as it is."""
+
+
+def _tally(note: RefusalNote, now_s: float) -> Tally:
+    return Tally(note.count, now_s, now_s, (note.hostname,), (note.observed_address,))
 
 
 def _values(note: RefusalNote) -> dict[str, Any]:

@@ -12,14 +12,16 @@ from contract.values import create_token, digest_of, leaf, new_agent
 from ct_ops_server.audit.decisions import Action
 from ct_ops_server.audit.entries import Entry, chained
 from ct_ops_server.audit.verification import breaks
-from ct_ops_server.enrolment.model import LeafOccasion, NewKey, TokenTerms
+from ct_ops_server.enrolment.model import LeafOccasion, NewKey, Refusal, RefusalNote, TokenTerms
 from ct_ops_server.enrolment.ports import TokenNotRedeemedError
 from ct_ops_server.fleet.check_model import NewCheck
 from ct_ops_server.fleet.decisions import THE_HOST_ITSELF
 from ct_ops_server.fleet.model import AgentStatus
 from ct_ops_server.fleet.orders import NewQuery, NewTask
+from ct_ops_server.fleet.ports import StoreError
 from ct_ops_server.store.audit import ChainMismatchError, adopt
 from ct_ops_server.store.opening import Store, open_store
+from ct_ops_server.store.refusals import SqlRefusalStore
 from unit.server.audit.audit_world import revocation
 
 NOT_REVOKED = frozenset({AgentStatus.PENDING, AgentStatus.ACTIVE})
@@ -168,3 +170,45 @@ async def test_a_chain_goes_on_after_a_restart(sqlite_url: str) -> None:
             await create_token(store.tokens, token)
     async with open_store(sqlite_url) as store:
         assert ["t1", "t2"] == [entry.token for entry in await recorded(store)]
+
+
+async def test_refusals_are_summed_up_in_the_chain(store: Store) -> None:
+    """The first at once, the others at the end of a window; none twice, and none without its count."""
+    clock = [1_800_000_000.0]
+    refusals = SqlRefusalStore(store.database, store.writer, now_s=lambda: clock[0])
+
+    def note(number: int, count: int = 1) -> RefusalNote:
+        return RefusalNote(Refusal.TOKEN_REVOKED, f"key-{number}", f"h{number}", "192.0.2.1", "t1", count)
+
+    await refusals.record_refusals([note(1)])
+    for number in range(2, 30):
+        await refusals.record_refusals([note(number, 2)])
+    await refusals.record_summed_up()
+    clock[0] += 61
+    await refusals.record_summed_up()
+    await refusals.record_summed_up()
+    await refusals.record_refusals([note(1)])
+    await refusals.record_summed_up(everything=True)
+
+    entries = await recorded(store)
+
+    assert [1, 56, 1] == [entry.details["count"] for entry in entries]
+    assert {(Action.REGISTER_REFUSED, "enrolment", "t1", "token_revoked")} == {
+        (entry.action, entry.actor, entry.token, entry.subject) for entry in entries
+    }
+    assert ("h2", "h3", "h4", "h5", "h6") == entries[1].details["hosts"]
+
+
+async def test_refusals_that_could_not_be_recorded_are_counted_with_the_next(store: Store) -> None:
+    """An outage of the database takes none of them out of the log."""
+    refusals = SqlRefusalStore(store.database, store.writer)
+    cut = RefusalNote(Refusal.TOKEN_UNKNOWN, "key-1", "h\x00", "192.0.2.1", None)
+    whole = RefusalNote(Refusal.TOKEN_UNKNOWN, "key-2", "h", "192.0.2.1", None)
+
+    with pytest.raises(StoreError):
+        await refusals.record_refusals([replace(cut, count=2**70)])
+    await refusals.record_refusals([whole])
+
+    (entry,) = await recorded(store)
+    assert 2**63 - 1 == entry.details["count"]
+    assert entry.details["hosts"] == ("h ", "h")
