@@ -36,7 +36,7 @@ from ct_ops_agent.identity.keystore import load_key_pair
 from ct_ops_agent.identity.rotation import KeyRotation
 from ct_ops_agent.lifecycle import Enrols, Lifecycle
 from ct_ops_agent.link import NothingToDeliver, WorkUndone
-from ct_ops_agent.renewal import FEATURE, Renewal
+from ct_ops_agent.renewal import FEATURE, HURRY, Renewal
 from ct_ops_agent.route import FirstContact, RouteFinder, RouteWishes
 from ct_ops_agent.secret import Secret
 from ct_ops_agent.server_pin import ServerPin
@@ -149,7 +149,7 @@ def build_heartbeat(
         boot_id=facts.boot_id,
         process_id=secrets.token_hex(8),
         interval_s=int(config.heartbeat_interval.total_seconds()),
-        features=(FEATURE, DELIVERY, DEFINITIONS, ATTEMPTS, ANCHORS),
+        features=(FEATURE, DELIVERY, DEFINITIONS, ATTEMPTS, ANCHORS, HURRY),
         machine_id=facts.machine_id,
         hostname=facts.hostname,
     )

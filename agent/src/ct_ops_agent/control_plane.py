@@ -274,6 +274,9 @@ class HeartbeatReply:
     batch_ack: BatchAck | None = None
     """Set: this frame answers a batch, and no heartbeat."""
 
+    renew_leaf: bool = False
+    """The server wants this agent to ask for a new leaf now."""
+
     anchors: tuple[bytes, ...] | None = None
     """The server CAs (DER) to believe; ``None``: no news."""
 

@@ -67,6 +67,9 @@ class Renews(Protocol):
     def csr_if_leaf_is_due(self, identity: Identity) -> bytes | None:
         """Return what to ask by a call."""
 
+    def hurry(self) -> None:
+        """Let the leaf be due now."""
+
     def take(self, identity: Identity, renewed: Renewed) -> Identity:
         """Keep new credentials. May raise ``UnusableRenewalError``."""
 
@@ -316,6 +319,9 @@ class Conversation:
             self._parts.works.take(reply.work)
         if reply.server_certificate_pem:
             self._parts.pin.keep(reply.server_certificate_pem)
+        if reply.renew_leaf:
+            self._parts.renewal.hurry()
+            self._parts.due.set()
         if reply.anchors is not None:
             self._announced = reply.anchors
         if reply.renewed is not None:

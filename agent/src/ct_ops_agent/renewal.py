@@ -44,7 +44,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 FEATURE = "renewal"
-"""What ``features`` calls it."""
+HURRY = "hurry"
+"""What ``features`` calls it, and a renewal before it is due because the server asks for it."""
 
 FIRST_WAIT_S = 60.0
 LONGEST_WAIT_S = 3600.0
@@ -135,6 +136,13 @@ class Renewal:
         self._credentials = _Patience(wall, jitter)
         self._key = _Patience(wall, jitter)
         self._told_rotation = False
+        self._is_hurried = False
+
+    def hurry(self) -> None:
+        """Let the leaf be due now: the server will stop to believe the CA that signed it."""
+        if not self._is_hurried:
+            self._is_hurried = True
+            _log.info("the server asks for the certificate to be renewed now")
 
     def ask(self, identity: Identity) -> RenewalAsk | None:
         """Return what to ask a server that renews on the stream; ``None``: nothing is due.
@@ -193,6 +201,7 @@ class Renewal:
         if keys is not identity.keys:
             self._rotation.promote(keys)
         self._store.keep_identity(now)
+        self._is_hurried = self._is_hurried and not renewed.leaf_pem
         self._credentials.forget()
         self._key.forget()
         _log.info("renewed: %s", _what(identity, now))
@@ -224,7 +233,7 @@ class Renewal:
         return RenewalAsk(csr_der, KeyProof(_digest(leaf_der), signature))
 
     def _leaf_is_due(self, identity: Identity) -> bool:
-        return leaf_is_due(identity, self._wall(), jitter=self._jitter)
+        return self._is_hurried or leaf_is_due(identity, self._wall(), jitter=self._jitter)
 
 
 def _life_of(leaf_pem: str, keys: KeyPair) -> LeafLife:

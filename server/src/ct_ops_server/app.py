@@ -121,7 +121,8 @@ async def running_server(
         callers = Callers(end_grace_s=limits.end_grace_s)
         worker_id = secrets.token_hex(8)
         refusals = await stack.enter_async_context(refusals_recorded(core, metrics))
-        anchors = await stack.enter_async_context(anchors_recorded(core, ServerCaMetrics(registry)))
+        ca_metrics = ServerCaMetrics(registry)
+        anchors = await stack.enter_async_context(anchors_recorded(core, ca_metrics))
         bus = Bus()
         parts = _service_parts(
             core,
@@ -134,7 +135,7 @@ async def running_server(
             bus=bus,
         )
         await stack.enter_async_context(presence_kept(core, worker_id, presence or PresencePolicy()))
-        await stack.enter_async_context(push_bus(core, bus, parts, worker_id))
+        await stack.enter_async_context(push_bus(core, bus, parts, worker_id, ca_metrics))
         await stack.enter_async_context(samples_looked_after(core, metrics.delivery))
         upstreams = stack.enter_context(_private_sockets())
         http_port = await stack.enter_async_context(

@@ -11,9 +11,11 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any
 
 from ct_ops_server.authority import ports
+from ct_ops_server.authority.public_key import parse_spki
 from ct_ops_server.authority.trust_watch import CATCH_UP_EVERY, TrustWatch
 from ct_ops_server.core import Core, keeping_of
 from ct_ops_server.edge.audit_metrics import AuditMetrics
@@ -33,9 +35,11 @@ from ct_ops_server.fleet.dispatch import Provider
 from ct_ops_server.fleet.endings import EndingWatch
 from ct_ops_server.fleet.health import HealthDesk
 from ct_ops_server.fleet.health_watch import HealthWatch
+from ct_ops_server.fleet.hurry import LOOK_EVERY, STEP_TOPIC, HurryRun
 from ct_ops_server.fleet.ports import StoreError
 from ct_ops_server.fleet.presence import Presence, PresencePolicy
 from ct_ops_server.fleet.server_ca_watch import AlarmMemory, ServerCaWatch
+from ct_ops_server.fleet.work import NewLeaf
 from ct_ops_server.fleet.work_provider import TaskSweep, WorkProvider
 from ct_ops_server.ownership import one_at_a_time
 from ct_ops_server.store.audit_pruning import AuditPruning
@@ -140,7 +144,9 @@ async def anchors_recorded(core: Core, metrics: ServerCaMetrics) -> AsyncIterato
 
 
 @asynccontextmanager
-async def push_bus(core: Core, bus: Bus, parts: ServiceParts, worker_id: str) -> AsyncIterator[None]:
+async def push_bus(
+    core: Core, bus: Bus, parts: ServiceParts, worker_id: str, metrics: ServerCaMetrics
+) -> AsyncIterator[None]:
     """Serve what commands of any process leave for this one to do."""
     watch = EndingWatch(
         core.store.endings,
@@ -157,13 +163,25 @@ async def push_bus(core: Core, bus: Bus, parts: ServiceParts, worker_id: str) ->
         node=socket.gethostname(),
     )
     bus.subscribe(ports.TOPIC, trust.catch_up, every=CATCH_UP_EVERY)
-    parts.dispatch.serve(bus, providers(core))
+    hurry = HurryRun(
+        core.store.hurries, hint=bus.hint, observe=metrics.hurry_stepped, issue=partial(_issue, core)
+    )
+    parts.dispatch.serve(bus, (*providers(core), hurry))
+    bus.subscribe(STEP_TOPIC, hurry.tick, every=LOOK_EVERY)
     pruning = ResultPruning(core.store.checks)
     bus.subscribe(check_retention.TOPIC, pruning.catch_up, every=check_retention.PRUNE_EVERY)
     listener = Listener(core.store.database, on_hint=bus.hint, on_missed=bus.hint_all)
     sweep = TaskSweep(core.store.tasks, hint=bus.hint, observe=parts.metrics.tasks_counted)
     async with beside(bus.run, listener.run, sweep.run):
         yield
+
+
+async def _issue(core: Core, agent_id: str, public_key_der: bytes) -> NewLeaf:
+    """Sign a leaf that is pushed to an existing agent, which is connected."""
+    renewal = await core.enrolment.renew_leaf(agent_id, parse_spki(public_key_der))
+    not_after = renewal.leaf_not_after
+    ends = 0 if not_after is None else int(not_after.timestamp())
+    return NewLeaf(renewal.leaf_pem, ends, core.enrolment.authority_pem)
 
 
 @asynccontextmanager

@@ -206,6 +206,8 @@ class Core:
                 self.whereabouts.install_source(), self.shelf.everything(), token
             ),
             authority=AuthorityDesk(self.store.trust, self.trust, self.keys.secret, hint=hint, now=self.now),
+            hurries=self.store.hurries,
+            hint=hint,
             server_ca=ServerCaDesk(
                 self.store.anchors,
                 tls,

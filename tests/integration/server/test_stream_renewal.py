@@ -173,7 +173,7 @@ async def test_an_existing_agent_is_sent_to_renew_once_and_then_left_alone(setti
     async with real_server(settings, now=lambda: clock[0]) as server:
         host = await server.enrolled("web-1")
         async with connected(server, host, existing) as (stream, _):
-            clock[0] += timedelta(days=61)
+            clock[0] += timedelta(days=66)
             await stream.write(wire.HeartbeatRequest(agent_id=host.agent_id))
             assert (await next_reply(stream)).ok
             assert "renew_leaf" == await refusal_of(stream)
@@ -188,7 +188,7 @@ async def test_an_agent_that_renews_itself_is_not_sent_away(settings: Settings) 
     async with real_server(settings, now=lambda: clock[0]) as server:
         host = await server.enrolled("web-1")
         async with connected(server, host) as (stream, _):
-            clock[0] += timedelta(days=61)
+            clock[0] += timedelta(days=66)
             for _ in range(2):
                 await stream.write(wire.HeartbeatRequest(agent_id=host.agent_id))
                 assert (await next_reply(stream)).ok

@@ -49,6 +49,7 @@ class Renewals:
     by_call: Renewed | None = None
     unusable: bool = False
     taken: list[Renewed] = field(default_factory=list)
+    hurried: int = 0
 
     def ask(self, identity: Identity) -> RenewalAsk | None:
         del identity
@@ -58,6 +59,9 @@ class Renewals:
         del identity
         due, self.csr = self.csr, None
         return due
+
+    def hurry(self) -> None:
+        self.hurried += 1
 
     def take(self, identity: Identity, renewed: Renewed) -> Identity:
         if self.unusable:

@@ -136,6 +136,7 @@ def from_heartbeat_response(
         work=from_work(message, knows_definitions=knows_definitions),
         welcome=from_welcome(message),
         batch_ack=from_batch_ack(message),
+        renew_leaf=message.renew_leaf,
         anchors=tuple(message.anchors.certificates[:_MOST_ANCHORS]) if message.HasField("anchors") else None,
     )
 

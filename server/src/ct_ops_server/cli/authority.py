@@ -6,16 +6,17 @@ Each time it says what it is about to do and asks.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ct_ops_server.cli.asking import ask, path_of, signed
-from ct_ops_server.cli.authority_output import overview_text, plan_text
+from ct_ops_server.cli.authority_output import hurry_text, overview_text, plan_text
 from ct_ops_server.cli.exits import Exit, Stop
 from ct_ops_server.cli.output import print_json
-from ct_ops_server.cli.server_ca import server_ca
+from ct_ops_server.cli.server_ca import server_ca, server_ca_text
 
 _STEPS = (
     "prepare",
@@ -24,6 +25,10 @@ _STEPS = (
     "discard",
     "go-back",
 )  # authority.life_cycle.Step, which is heavy here
+_HURRY = (
+    "Agents renew one after the other, at most 20 a minute. An existing agent exits for it and is started again by its "
+    "service manager 5 s later; on Windows and with a task under way it is left alone."
+)
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 
@@ -41,7 +46,13 @@ ca.add_command(server_ca)
 def status(*, as_json: bool) -> None:
     """Show every agent CA and token key: its state, its dates, and how many agents have a leaf of it."""
     found = ask("GET", path_of("authority"))
-    print_json(found) if as_json else click.echo(overview_text(found))
+    found["hurry"] = ask("GET", path_of("hurry"))["hurry"]
+    found["server_ca"] = ask("GET", path_of("server-ca"))
+    if as_json:
+        print_json(found)
+        return
+    texts = [overview_text(found), server_ca_text(found["server_ca"], datetime.now(UTC))]
+    click.echo("\n\n".join([*texts, *([hurry_text(found["hurry"])] if found["hurry"] else [])]))
 
 
 @ca.command()
@@ -55,6 +66,12 @@ def status(*, as_json: bool) -> None:
 @click.option(
     "--force", is_flag=True, help="Although something speaks against it, as far as that is possible."
 )
+@click.option(
+    "--hurry/--stop-hurry",
+    "hurry",
+    default=None,
+    help="Take no step: make agents renew now that have no certificate of the active agent CA, or stop that.",
+)
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @_json
 def rotate(
@@ -65,6 +82,7 @@ def rotate(
     cert: Path | None,
     key: Path | None,
     force: bool,
+    hurry: bool | None,
     yes: bool,
     as_json: bool,
 ) -> None:
@@ -73,6 +91,9 @@ def rotate(
     Says what it will do and asks. Between activating and retiring leave agents the time to renew, a hundred days
     at most: `ca status` shows how many have. Until then `--back` undoes a step.
     """
+    if hurry is not None:
+        _hurry(go=hurry, yes=yes, as_json=as_json)
+        return
     brought = _brought(cert, key)
     kind = "jwt" if jwt else "ca"
     plan = ask("GET", path_of("authority", kind, "next", back="true" if back else None))
@@ -86,6 +107,14 @@ def rotate(
     body = signed({"version": plan["version"], "force": force, **brought})
     done = ask("POST", path_of("authority", kind, plan["step"]), body)
     print_json(done) if as_json else click.echo(f"done: {done['step']}; see `ct-ops-server ca status`")
+
+
+def _hurry(*, go: bool, yes: bool, as_json: bool) -> None:
+    if go and not yes:
+        click.echo(_HURRY, err=True)
+        click.confirm("Go on?", abort=True, err=True)
+    done = ask("POST", path_of("hurry") if go else path_of("hurry", "stop"), signed({}))["hurry"]
+    print_json(done) if as_json else click.echo(hurry_text(done))
 
 
 @ca.command()

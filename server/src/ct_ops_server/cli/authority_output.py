@@ -29,6 +29,21 @@ def overview_text(overview: Mapping[str, Any], now: datetime | None = None) -> s
     return "\n\n".join((authorities, keys, *_remarks(overview, moment)))
 
 
+def hurry_text(hurry: Mapping[str, Any] | None) -> str:
+    """Return how a hurry is."""
+    if hurry is None:
+        return "no hurry runs"
+    lines = [
+        f"hurry for {hurry['authority'][:_NAME]}: {hurry['state']}{f' ({reason})' if (reason := hurry['reason']) else ''}",
+        f"  {hurry['asked']} agents were made to renew, {hurry['back']} are back, {hurry['remaining']} remain",
+    ]
+    if hurry["missing"]:
+        lines.append(f"  not back within 2 minutes: {', '.join(hurry['missing'])}")
+    if hurry["left_alone_on_windows"]:
+        lines.append(f"  {hurry['left_alone_on_windows']} existing agents on Windows are left alone")
+    return "\n".join(lines)
+
+
 def plan_text(plan: Mapping[str, Any]) -> str:
     """Return what a step would do and what speaks against it."""
     what = "agent CA" if plan["kind"] == "ca" else "key of agent tokens"

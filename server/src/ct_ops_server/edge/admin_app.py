@@ -31,6 +31,7 @@ from ct_ops_server.edge.admin_carried import add_carried
 from ct_ops_server.edge.admin_checks import add_checks
 from ct_ops_server.edge.admin_clones import add_clones
 from ct_ops_server.edge.admin_health import health_view, reasons_view
+from ct_ops_server.edge.admin_hurry import add_hurry
 from ct_ops_server.edge.admin_samples import add_samples
 from ct_ops_server.edge.admin_server_ca import add_server_ca
 from ct_ops_server.edge.admin_views import (
@@ -50,6 +51,7 @@ from ct_ops_server.fleet.agents import AgentDesk, AgentError, AgentNotFoundError
 from ct_ops_server.fleet.checks import CheckDesk
 from ct_ops_server.fleet.clones import CloneDesk
 from ct_ops_server.fleet.health import HealthDesk
+from ct_ops_server.fleet.hurry import HurryStore
 from ct_ops_server.fleet.model import Agent, AgentStatus, Tag
 from ct_ops_server.fleet.ports import StoreError, StoreUnavailableError
 from ct_ops_server.fleet.samples import SampleDesk
@@ -119,6 +121,9 @@ class AdminParts:
     carried: CarriedDesk
     authority: AuthorityDesk
     server_ca: ServerCaDesk
+    hurries: HurryStore
+    hint: Callable[[str], None]
+    """Of the push bus of this process."""
     install_offer: Callable[[str], InstallOffer]
     """What to run on a host that shall enrol with a token; blocks, reading the shelf."""
     now: Callable[[], datetime]
@@ -140,6 +145,7 @@ def build_admin_app(parts: AdminParts) -> FastAPI:
     add_carried(app, parts.carried, parts.agents, parts.token_warnings)
     add_authority(app, parts.authority)
     add_server_ca(app, parts.server_ca)
+    add_hurry(app, parts.hurries, parts.hint)
     return app
 
 

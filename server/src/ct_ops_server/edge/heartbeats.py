@@ -25,10 +25,11 @@ from ct_ops_server.edge.outgoing import Outgoing
 from ct_ops_server.edge.pace import FramePace, allowed_silence_s, patience_s
 from ct_ops_server.edge.patience import Patience
 from ct_ops_server.edge.refusals import refuse
-from ct_ops_server.edge.renewals import FEATURE, StreamRenewals, has_expired, is_sent_to_renew
+from ct_ops_server.edge.renewals import FEATURE, StreamRenewals, has_expired, is_sent_to_renew, share_of
 from ct_ops_server.edge.rpc import RpcGround
 from ct_ops_server.edge.work_messages import DEFINITIONS, push_message
 from ct_ops_server.fleet.dispatch import LiveStream
+from ct_ops_server.fleet.hurry import FEATURE as HURRY
 from ct_ops_server.fleet.ports import StoreError
 from ct_ops_server.fleet.sessions import Greeting, Session, SessionRefusedError
 from ct_ops_server.fleet.tasks import ATTEMPTS
@@ -133,6 +134,7 @@ class Conversation:
         self._facts = convert.LatestFacts()
         self._told_fingerprint = ""
         self._opened_at = ground.parts.now()
+        self._share = share_of(leaf.agent_id)
         self._now_s = asyncio.get_running_loop().time
 
     async def run(self) -> None:
@@ -169,7 +171,9 @@ class Conversation:
         now, not_after = self._parts.now(), self._leaf.not_after
         if has_expired(not_after, now):
             raise refuse("leaf_expired")
-        if not self._renews_itself and is_sent_to_renew(not_after, opened_at=self._opened_at, now=now):
+        if not self._renews_itself and is_sent_to_renew(
+            not_after, opened_at=self._opened_at, now=now, share=self._share
+        ):
             raise refuse("renew_leaf")
 
     async def _next_frame(self, patience: Patience, interval_s: float) -> bytes | None:
@@ -208,7 +212,7 @@ class Conversation:
             return reply
         reply.server_time_ms = int(self._parts.now().timestamp() * 1000)
         if frame is self._first:
-            reply.welcome.features.extend((FEATURE, DEFINITIONS, ATTEMPTS, ANCHORS))
+            reply.welcome.features.extend((FEATURE, DEFINITIONS, ATTEMPTS, ANCHORS, HURRY))
             reply.welcome.store_id = self._parts.store_id
             reply.welcome.server_time_ms = reply.server_time_ms
             await self._deliveries.welcome(frame.hello, reply.welcome)

@@ -6,11 +6,13 @@ wants to follow the leaf of this very connection.
 
 An existing agent renews only when it reconnects with less than a third of its leaf's life left, and a
 leaf that is pushed ends its process (rule 22). So its stream is ended once, after a reply, when that
-third begins; if it does not manage to renew, it is asked again a day later.
+third begins, or up to five days later: each agent has a moment of its own, so that a fleet that was installed in one
+night does not go in one night. If it does not manage to renew, it is asked again a day later.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from datetime import datetime, timedelta
 
@@ -33,6 +35,7 @@ FEATURE = "renewal"
 _log = logging.getLogger("ct_ops_server.agent_service")
 _SEND_TO_RENEW_BELOW = LEAF_LIFETIME / 3
 _SEND_AGAIN_AFTER = timedelta(days=1)
+_SPREAD = timedelta(days=5)
 
 
 class StreamRenewals:
@@ -83,16 +86,24 @@ class StreamRenewals:
         return renewal
 
 
-def is_sent_to_renew(leaf_not_after: datetime, *, opened_at: datetime, now: datetime) -> bool:
+def is_sent_to_renew(
+    leaf_not_after: datetime, *, opened_at: datetime, now: datetime, share: float = 0.0
+) -> bool:
     """Return whether an existing agent's stream ends now so that the agent renews.
 
     Args:
         leaf_not_after: the end of the leaf it presented.
         opened_at: when the stream opened: an agent that came with less than a third has just tried.
         now: the moment of the decision.
+        share: 0 to 1, the same for an agent for ever (``share_of``).
     """
-    due_at = leaf_not_after - _SEND_TO_RENEW_BELOW
+    due_at = leaf_not_after - _SEND_TO_RENEW_BELOW + share * _SPREAD
     return now >= due_at and (opened_at < due_at or now - opened_at >= _SEND_AGAIN_AFTER)
+
+
+def share_of(agent_id: str) -> float:
+    """Return an agent's own place between 0 and 1."""
+    return int.from_bytes(hashlib.sha256(agent_id.encode()).digest()[:4]) / 2**32
 
 
 def has_expired(leaf_not_after: datetime, now: datetime) -> bool:

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from prometheus_client import CollectorRegistry, Gauge
 
 from ct_ops_server.edge.scraping import LATEST
+from ct_ops_server.fleet.hurry import HurryState
 from ct_ops_server.fleet.server_ca_watch import Outlook
 
 
@@ -32,6 +33,17 @@ class ServerCaMetrics:
             registry=registry,
             multiprocess_mode=LATEST,
         )
+
+        self.hurry_halted = Gauge(
+            "ct_ops_hurry_halted",
+            "1 while a hurry has halted because agents did not come back, else 0",
+            registry=registry,
+            multiprocess_mode=LATEST,
+        )
+
+    def hurry_stepped(self, state: HurryState | None) -> None:
+        """Show whether somebody has to look."""
+        self.hurry_halted.set(1 if state is HurryState.HALTED else 0)
 
     def looked(self, outlook: Outlook, now: datetime) -> None:
         """Show what was found."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from ct_ops_proto.agent.v1 import ingest_pb2 as wire
 from ct_ops_server.fleet import check_delivery
-from ct_ops_server.fleet.work import AskedTask, CheckDefinition, Work
+from ct_ops_server.fleet.work import AskedTask, CheckDefinition, NewLeaf, Work
 
 DEFINITIONS = check_delivery.FEATURE
 """The feature of agents that mind ``HeartbeatResponse.definitions``."""
@@ -26,12 +26,21 @@ def push_message(work: Work, features: frozenset[str]) -> wire.HeartbeatResponse
         pending_task=None if work.task is None else _task(work.task),
         cancel_task_ids=work.cancelled_task_ids,
     )
+    if work.new_leaf is not None:
+        _add_leaf(message, work.new_leaf)
     if work.checks is not None:
         if DEFINITIONS in features:
             message.definitions.CopyFrom(wire.Definitions(checks=_checks(work.checks)))
         else:
             message.checks.extend(_checks(work.checks))
     return message
+
+
+def _add_leaf(message: wire.HeartbeatResponse, leaf: NewLeaf) -> None:
+    message.renew_leaf = not leaf.pem
+    message.pending_client_cert_pem = leaf.pem
+    message.pending_client_cert_not_after_unix = leaf.not_after_unix
+    message.agent_ca_cert_pem = leaf.authority_pem
 
 
 def _task(task: AskedTask) -> wire.AgentTask:

@@ -45,6 +45,15 @@ class AskedTask:
 
 
 @dataclass(frozen=True, slots=True)
+class NewLeaf:
+    """A leaf to take now; empty: ask for one (an agent of ours, which then may prove a key of its own)."""
+
+    pem: str = ""
+    not_after_unix: int = 0
+    authority_pem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Work:
     """What one pushed frame asks for."""
 
@@ -53,6 +62,7 @@ class Work:
     queries: tuple[AskedQuery, ...] = ()
     task: AskedTask | None = None
     cancelled_task_ids: tuple[str, ...] = ()
+    new_leaf: NewLeaf | None = None
 
     def __bool__(self) -> bool:
         return self != Work()

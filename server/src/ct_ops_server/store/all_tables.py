@@ -8,6 +8,7 @@ from ct_ops_server.store import (  # noqa: F401 - they register their tables
     carried_tables,
     check_tables,
     delivery_tables,
+    hurry_tables,
     rollup_tables,
     sample_tables,
     side_tables,

@@ -26,6 +26,8 @@ BOUNDS: Mapping[str, str] = {
     "endings": "7 days: every server has ended those connections long before",
     "gaps": "the newest 200 of each agent",
     "horizons": "one row for each resolution",
+    "hurried": "one row for each agent that the latest hurry made to renew",
+    "hurries": "one row",
     "installation": "one row",
     "item_refusals": "one row for each agent, kind and reason, with a count",
     "late_samples": "minutes: until they are added to their buckets",

@@ -20,6 +20,7 @@ from ct_ops_server.store.endings import SqlEndingStore
 from ct_ops_server.store.enrolment import SqlEnrolmentStore
 from ct_ops_server.store.grouping import WriterLimits
 from ct_ops_server.store.health import SqlHealthStore
+from ct_ops_server.store.hurry import SqlHurryStore
 from ct_ops_server.store.installation import InstallationStore
 from ct_ops_server.store.inventory import SqlInventoryStore
 from ct_ops_server.store.item_writers import item_writers
@@ -53,6 +54,7 @@ class Store:
     clones: SqlCloneStore
     anchors: SqlAnchorStore
     successions: SqlSuccessionStore
+    hurries: SqlHurryStore
     streams: SqlStreamStore
     deliveries: SqlDeliveryStore
     samples: SqlSampleStore
@@ -133,6 +135,7 @@ def _assemble(
         clones=SqlCloneStore(database),
         anchors=SqlAnchorStore(database, writer),
         successions=SqlSuccessionStore(writer),
+        hurries=SqlHurryStore(database, writer),
         streams=SqlStreamStore(database, writer),
         deliveries=SqlDeliveryStore(database, writer, writers),
         samples=SqlSampleStore(database),

@@ -47,7 +47,7 @@ from ct_ops_server.store.schema import (
 from ct_ops_server.store.upsert import insert_if_absent, upsert
 from ct_ops_server.store.writer import GroupWriter
 
-_COUNTER = "trust"
+TRUST_COUNTER = "trust"
 
 
 class SqlTrustStore:
@@ -61,12 +61,12 @@ class SqlTrustStore:
         """Return the version of the latest step, and the one that a worker last reported."""
         mine = sa.select(sa.func.coalesce(workers.c.trust_version, -1)).where(workers.c.id == worker_id)
         async with self._database.reading() as connection:
-            return Heard(await read_counter(connection, _COUNTER), await connection.scalar(mine))
+            return Heard(await read_counter(connection, TRUST_COUNTER), await connection.scalar(mine))
 
     async def load(self) -> StoredTrust:
         """Return everything; what changes meanwhile has a later version, so whoever asks again finds it."""
         async with self._database.reading() as connection:
-            version = await read_counter(connection, _COUNTER)  # first: rows may be younger, never older
+            version = await read_counter(connection, TRUST_COUNTER)  # first: rows may be younger, never older
             sealed = {row.name: row.sealed_pem for row in await connection.execute(sa.select(sealed_keys))}
             keys = {kind: await _stored(connection, kind, sealed) for kind in Kind}
         return StoredTrust(version, keys)
@@ -79,7 +79,7 @@ class SqlTrustStore:
         """
 
         async def take(connection: AsyncConnection) -> int:
-            version = await raise_counter(connection, _COUNTER)
+            version = await raise_counter(connection, TRUST_COUNTER)
             await _must_fit(connection, change, version)
             await _store_states(connection, change)
             if change.new is not None:

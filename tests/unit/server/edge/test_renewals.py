@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 
-from ct_ops_server.edge.renewals import has_expired, is_sent_to_renew
+from ct_ops_server.edge.renewals import has_expired, is_sent_to_renew, share_of
 
 ISSUED = datetime(2030, 1, 1, tzinfo=UTC)
 NOT_AFTER = ISSUED + timedelta(days=90)
@@ -39,3 +40,16 @@ def test_a_leaf_has_expired_when_clocks_cannot_explain_it() -> None:
     ends = (NOT_AFTER + timedelta(minutes=minutes) for minutes in (0, 5, 5.1))
 
     assert [False, False, True] == [has_expired(NOT_AFTER, now) for now in ends]
+
+
+def test_a_fleet_that_was_installed_in_one_night_is_not_sent_away_in_one_night() -> None:
+    """Each agent has a moment of its own in the five days after the third has begun."""
+    shares = [share_of(f"agent-{number}") for number in range(1_000)]
+    gone = [
+        sum(is_sent_to_renew(NOT_AFTER, opened_at=ISSUED, now=ISSUED + timedelta(days=day), share=share) for share in shares)
+        for day in (59.9, 61, 62, 63, 64, 65)
+    ]  # fmt: skip
+    assert gone[0] == 0
+    assert gone[-1] == len(shares)
+    assert max(later - before for before, later in pairwise(gone)) < len(shares) * 0.27
+    assert share_of("agent-1") == shares[1]

@@ -684,6 +684,7 @@ class HeartbeatResponse(_message.Message):
     SERVER_TIME_MS_FIELD_NUMBER: _builtins.int
     ANCHORS_FIELD_NUMBER: _builtins.int
     ROTATE_KEY_FIELD_NUMBER: _builtins.int
+    RENEW_LEAF_FIELD_NUMBER: _builtins.int
     DEFINITIONS_FIELD_NUMBER: _builtins.int
     ok: _builtins.bool
     command: _builtins.str
@@ -700,6 +701,8 @@ class HeartbeatResponse(_message.Message):
     """in every reply to an agent that said hello"""
     rotate_key: _builtins.bool
     """first reply of a stream: a copy holds this agent's key, so it shall have another one"""
+    renew_leaf: _builtins.bool
+    """ask for a new leaf now, however long the present one lasts; feature "hurry" """
     @_builtins.property
     def checks(self) -> _containers.RepeatedCompositeFieldContainer[Global___CheckDefinition]:
         """always the full list"""
@@ -757,11 +760,12 @@ class HeartbeatResponse(_message.Message):
         server_time_ms: _builtins.int = ...,
         anchors: Global___AnchorBundle | None = ...,
         rotate_key: _builtins.bool = ...,
+        renew_leaf: _builtins.bool = ...,
         definitions: Global___Definitions | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["anchors", b"anchors", "batch_ack", b"batch_ack", "definitions", b"definitions", "pending_task", b"pending_task", "renewed", b"renewed", "welcome", b"welcome"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_ca_cert_pem", b"agent_ca_cert_pem", "anchors", b"anchors", "batch_ack", b"batch_ack", "cancel_task_ids", b"cancel_task_ids", "cancel_terminal_sessions", b"cancel_terminal_sessions", "checks", b"checks", "command", b"command", "command_payload", b"command_payload", "definitions", b"definitions", "download_url", b"download_url", "latest_version", b"latest_version", "ok", b"ok", "pending_client_cert_not_after_unix", b"pending_client_cert_not_after_unix", "pending_client_cert_pem", b"pending_client_cert_pem", "pending_queries", b"pending_queries", "pending_server_cert_pem", b"pending_server_cert_pem", "pending_task", b"pending_task", "pending_terminal_sessions", b"pending_terminal_sessions", "renewed", b"renewed", "rotate_key", b"rotate_key", "server_time_ms", b"server_time_ms", "update_available", b"update_available", "welcome", b"welcome"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_ca_cert_pem", b"agent_ca_cert_pem", "anchors", b"anchors", "batch_ack", b"batch_ack", "cancel_task_ids", b"cancel_task_ids", "cancel_terminal_sessions", b"cancel_terminal_sessions", "checks", b"checks", "command", b"command", "command_payload", b"command_payload", "definitions", b"definitions", "download_url", b"download_url", "latest_version", b"latest_version", "ok", b"ok", "pending_client_cert_not_after_unix", b"pending_client_cert_not_after_unix", "pending_client_cert_pem", b"pending_client_cert_pem", "pending_queries", b"pending_queries", "pending_server_cert_pem", b"pending_server_cert_pem", "pending_task", b"pending_task", "pending_terminal_sessions", b"pending_terminal_sessions", "renew_leaf", b"renew_leaf", "renewed", b"renewed", "rotate_key", b"rotate_key", "server_time_ms", b"server_time_ms", "update_available", b"update_available", "welcome", b"welcome"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
