@@ -119,6 +119,11 @@ async def test_a_host_enrols_by_sneakernet_and_its_first_stream_is_accepted(
     await live(island.config, until=1)
     agent = await shown(server, agent_id)
 
+    metrics = (await server.get("/metrics")).text
+    registrations = [line for line in metrics.splitlines() if line.startswith("ct_ops_registrations_total{")]
+
+    assert "# TYPE ct_ops_registrations_total" in metrics
+    assert [] == registrations  # nobody registered: the first connection was a stream
     assert ("active", agent_id) == (answer["status"], answer["agent_id"])
     assert ("island-1", {"site": "island"}) == (agent["hostname"], agent["tags"])
     assert agent["vitals"]

@@ -90,10 +90,12 @@ def test_three_commands_enrol_a_host_and_both_sides_show_the_same_fingerprints(s
     shell.in_processes = True
     request, reply = shell.folder / "island.json", shell.folder / "reply.json"
     asked = shell.agent("island-1", "enrol", "--request", str(request))
+    waiting = shell.agent("island-1", "identity", "show")
     signed = shell.server("enrol", "sign", str(request), "-o", str(reply), "--approve")
     installed = shell.agent("island-1", "enrol", "--reply", str(reply))
     shown = shell.agent("island-1", "identity", "show", "--json")
 
+    assert (1, True) == (waiting.returncode, "waits for its reply" in waiting.stderr)
     assert [0, 0, 0, 0] == [each.returncode for each in (asked, signed, installed, shown)], signed.stderr
     assert fingerprints(asked.stdout, "key") == fingerprints(signed.stdout, "key")
     assert fingerprints(signed.stdout, "server's CA") == fingerprints(installed.stdout, "server's CA")

@@ -15,6 +15,7 @@ from ct_ops_agent.cli.status import look
 from ct_ops_agent.config.load import Flags
 from ct_ops_agent.config.schema import AgentConfig
 from ct_ops_agent.errors import DataDirectoryError, EnrolmentRefusedError, Refusal, UnreachableError
+from ct_ops_agent.identity.carried_request import load_open_requests
 from ct_ops_agent.identity.credentials import AGENT_CA_NAME, LEAF_NAME, STATE_NAME, CredentialStore, Identity
 from ct_ops_agent.identity.keystore import PRIVATE_KEY_NAME, PUBLIC_KEY_NAME, load_key_pair
 from ct_ops_agent.identity.rotation import KeyRotation
@@ -86,13 +87,14 @@ def open_identity(data_dir: Path) -> Identity:
     keys = load_key_pair(data_dir)
     stored = CredentialStore(data_dir).load(keys)
     if stored.identity is None:
-        so_far = (
-            f"this host waits for approval as agent {stored.agent_id}"
-            if stored.agent_id
-            else "this host is not enrolled"
-        )
-        raise DataDirectoryError(f"{data_dir} holds no identity: {so_far}")
+        raise DataDirectoryError(f"{data_dir} holds no identity: {_so_far(stored.agent_id, data_dir)}")
     return stored.identity
+
+
+def _so_far(agent_id: str, data_dir: Path) -> str:
+    if load_open_requests(data_dir).ids:
+        return "a request of this host was carried away and waits for its reply (ct-ops-agent enrol --reply FILE)"
+    return f"this host waits for approval as agent {agent_id}" if agent_id else "this host is not enrolled"
 
 
 def describe_identity(found: Identity, data_dir: Path) -> dict[str, Any]:

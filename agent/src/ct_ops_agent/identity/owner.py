@@ -14,11 +14,12 @@ from pathlib import Path
 
 @contextmanager
 def acting_as_owner(directory: Path) -> Iterator[None]:
-    """As root, act as the directory's owner while the block lasts; as anybody else, change nothing."""
-    if os.geteuid() != 0 or not directory.is_dir():
+    """As root, act as the directory's owner while the block lasts; as anybody else, or in root's own, change nothing."""
+    owner = directory.stat() if os.geteuid() == 0 and directory.is_dir() else None
+    if owner is None or owner.st_uid == 0:
         yield
         return
-    owner, groups = directory.stat(), os.getgroups()
+    groups = os.getgroups()
     os.setgroups([])
     os.setegid(owner.st_gid)
     os.seteuid(owner.st_uid)
