@@ -14,7 +14,7 @@ from pathlib import Path
 import asyncpg
 
 from ct_ops_server.audit.entries import Entry, Link
-from ct_ops_server.audit.lines import line_of
+from ct_ops_server.audit.reading import DIRECTORY
 from ct_ops_server.backup.contents import About
 from ct_ops_server.backup.envelope import Cost
 from ct_ops_server.backup.making import make_backup
@@ -72,11 +72,9 @@ class Site:
             await connection.execute("CREATE SCHEMA public")
             await connection.close()
 
-    async def keep_audit_files(self) -> None:
-        """Write the audit log outside of the machine, as far as it reaches now."""
-        self.audit.mkdir()
-        lines = [line_of(entry) for entry in await self.chain()]
-        (self.audit / "audit-00000001.jsonl").write_bytes(b"".join(lines))
+    def keep_audit_files(self) -> None:
+        """Copy the audit files off the machine, as far as they reach now: to the end, of a server that was stopped."""
+        shutil.copytree(self.settings.data_dir / DIRECTORY, self.audit)
 
     async def chain(self) -> Sequence[Entry]:
         """Return the audit log of the database."""

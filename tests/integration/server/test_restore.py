@@ -112,7 +112,7 @@ async def test_a_restore_resurrects_nobody_and_lets_everybody_else_back_in(site:
     """What was revoked, deleted, approved or spent since the backup is so again; newcomers wait for one command."""
     async with site.serving() as server:
         field = await live_a_night_and_a_day(site, server)
-    await site.keep_audit_files()
+    site.keep_audit_files()
     known = await site.chain()
     await site.destroy()
     done = await site.restore()
@@ -300,7 +300,7 @@ async def test_what_was_delivered_since_the_backup_comes_again_and_what_cannot_i
         await agent.deliver(range(20, 25), after_h=24.5)
         await agent.deliver(range(25, 30), after_h=2)
         before = await agent.stored(server)
-    await site.keep_audit_files()
+    site.keep_audit_files()
     await site.destroy()
     await site.restore(Choices(forget_revocations=True))
     async with site.serving() as server:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ct_ops_server.config.schema import Settings
     from ct_ops_server.drill import Proven
 
-_PATIENCE_S = 10.0
+_PATIENCE_S = 2.0  # a server that is stopping lets go; one that runs does not
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _passphrase = click.option(
     "--passphrase-file",

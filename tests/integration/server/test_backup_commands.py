@@ -1,0 +1,113 @@
+"""``ct-ops-server db backup|restore`` as processes, as an operator runs them at three in the morning."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ct_ops_server.audit.reading import audit_files, read_entries
+from ct_ops_server.audit.verification import breaks
+from ct_ops_server.config.schema import Settings
+from real_server import RealServer, real_server
+
+_PATIENCE_S = 40
+
+
+@dataclass(frozen=True)
+class Night:
+    """Where everything is."""
+
+    settings: Settings
+    folder: Path
+
+    @property
+    def file(self) -> Path:
+        """The backup."""
+        return self.folder / "night.backup"
+
+    @property
+    def audit(self) -> Path:
+        """Where the audit files are kept, elsewhere."""
+        return self.folder / "audit"
+
+    async def db(self, *arguments: str) -> tuple[int, str]:
+        """Run a command; return its exit code and everything it said."""
+        environ = {
+            "PATH": os.environ["PATH"],
+            "INGEST_DATA_DIR": str(self.settings.data_dir),
+            "AGENT_DIST_DIR": str(self.settings.agent_dist_dir),
+        }
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "ct_ops_server", "db", *arguments,
+            "--passphrase-file", str(self.folder / "passphrase"), env=environ,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        said, _ = await asyncio.wait_for(process.communicate(), 120)
+        return process.returncode or 0, said.decode()
+
+
+@pytest.fixture
+def night(tmp_path: Path, sqlite_settings: Settings) -> Night:
+    (tmp_path / "passphrase").write_text("correct horse battery\n")
+    return Night(sqlite_settings, tmp_path)
+
+
+async def until_in_the_files(server: RealServer, action: str) -> None:
+    """Wait until the audit files, which follow the database, have a decision."""
+    folder = server.settings.data_dir / "audit"
+    async with asyncio.timeout(_PATIENCE_S):
+        while action not in {entry.action for entry in read_entries(audit_files(folder))}:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+async def test_a_night_and_a_morning(night: Night) -> None:
+    """Backup under a running server, a revocation, the loss of the machine, and the way back by two files."""
+    async with real_server(night.settings) as server:
+        host, stays = await server.enrolled("leaves"), await server.enrolled("stays")
+        made = await night.db("backup", "-o", str(night.file))
+        await server.decide(host, "revoke")
+        await until_in_the_files(server, "agent.revoked")
+        under_it = await night.db("restore", str(night.file), "--forget-revocations", "--replace")
+        shutil.copytree(night.settings.data_dir / "audit", night.audit)
+    shutil.rmtree(night.settings.data_dir)
+    blind = await night.db("restore", str(night.file))
+    nothing_was_made = not night.settings.secret_file.exists()
+    restored = await night.db("restore", str(night.file), "--audit", str(night.audit))
+    async with real_server(night.settings) as server:
+        statuses = {each["hostname"]: each["status"] for each in await server.ask("GET", "/v1/agents")}
+        await until_in_the_files(server, "database.restored")
+        entries = list(read_entries(audit_files(night.settings.data_dir / "audit")))
+
+    assert made[0] == 0, made
+    assert night.file.stat().st_mode & 0o777 == 0o600
+    assert (69, True) == (under_it[0], "another ct-ops-server is using" in under_it[1])
+    assert (1, True) == (blind[0], "--forget-revocations" in blind[1])
+    assert nothing_was_made
+    assert restored[0] == 0, restored
+    assert "decided again since then: 1 revocations" in restored[1]
+    assert {host.hostname: "revoked", stays.hostname: "active"} == statuses
+    assert breaks(entries) == []
+    assert {"database.backed_up", "agent.revoked", "database.restored"} <= {each.action for each in entries}
+
+
+async def test_a_drill_on_an_empty_machine_says_what_it_has_proven(night: Night) -> None:
+    """And ends with 1 when it has not."""
+    async with real_server(night.settings) as server:
+        await server.enrolled("web-1")
+        await night.db("backup", "-o", str(night.file))
+    shutil.rmtree(night.settings.data_dir)
+    good = await night.db("restore", str(night.file), "--drill")
+    night.file.write_bytes(night.file.read_bytes()[:-1])
+    bad = await night.db("restore", str(night.file), "--drill")
+
+    assert good[0] == 0, good
+    assert "proven: a server started with it, said that it is ready" in good[1]
+    assert (1, True) == (bad[0], "damaged or was cut off" in bad[1])
+    assert not night.settings.data_dir.exists()
