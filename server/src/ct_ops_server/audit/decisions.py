@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import islice
 from types import MappingProxyType
 
 from ct_ops_proto.log_masking import mask
@@ -140,8 +141,9 @@ class Decision:
 
     def __post_init__(self) -> None:
         for name in ("actor", "agent", "token", "subject"):
-            object.__setattr__(self, name, fit_text(getattr(self, name)))
-        kept = {fit_text(key): _fit(self.details[key]) for key in list(self.details)[:MOST_VALUES]}
+            if (fit := fit_text(getattr(self, name))) != getattr(self, name):
+                object.__setattr__(self, name, fit)
+        kept = {fit_text(key): _fit(value) for key, value in islice(self.details.items(), MOST_VALUES)}
         object.__setattr__(self, "details", MappingProxyType(kept))
 
 
@@ -152,20 +154,26 @@ def agent_actor(agent_id: str) -> str:
 
 def fit_text(text: str) -> str:
     """Return ``text`` without secrets and control characters, at most ``LONGEST_TEXT`` characters of it."""
+    if len(text) <= LONGEST_TEXT and text.isprintable() and not _may_be_secret(text):
+        return text  # nearly always
     # Masked before it is cut: half a token is half a secret.
     masked = mask(text) if _PRIVATE_KEY not in text else HIDDEN
     cut = masked if len(masked) <= LONGEST_TEXT else masked[: LONGEST_TEXT - 1] + "…"
     return cut if cut.isprintable() else "".join(each if each.isprintable() else " " for each in cut)
 
 
+def _may_be_secret(text: str) -> bool:
+    return "tok_" in text or "eyJ" in text or _PRIVATE_KEY in text
+
+
 def _fit(value: Detail | Sequence[str]) -> Detail:
+    if isinstance(value, str):
+        return fit_text(value)
     if isinstance(value, bool):
         return value
     if isinstance(value, int):
         return max(-_LARGEST, min(_LARGEST, value))
-    if isinstance(value, str):
-        return fit_text(value)
-    return tuple(fit_text(each) for each in list(value)[:MOST_VALUES])
+    return tuple(fit_text(each) for each in islice(value, MOST_VALUES))
 
 
 def actions_markdown() -> str:

@@ -15,6 +15,8 @@ from typing import Any
 
 from ct_ops_server.audit.decisions import Decision, Detail
 
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
+
 GENESIS = bytes(32)
 """The hash before the first entry."""
 
@@ -78,7 +80,7 @@ def fields_of(entry: Entry) -> dict[str, Any]:
 
 def canonical(fields: Mapping[str, Any]) -> bytes:
     """Return the one way to write ``fields``: JSON in ASCII, with sorted keys and no space."""
-    return json.dumps(dict(fields), sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    return _encode(dict(fields)).encode()
 
 
 def hash_after(before: bytes, entry: Entry) -> bytes:
