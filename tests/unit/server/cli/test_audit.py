@@ -1,0 +1,145 @@
+"""``ct-ops-server audit verify`` on files alone: what it says, and what it ends with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from ct_ops_server.cli.audit_output import entries_table
+from ct_ops_server.cli.root import main
+from unit.server.audit.audit_world import AuditWorld, entries
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> AuditWorld:
+    """A data directory with three entries in its files, and the public key."""
+    world = AuditWorld(tmp_path / "data" / "audit")
+    world.directory.parent.mkdir()
+    world.write(entries(3))
+    write_key(tmp_path / "data" / "audit.pub", world.private)
+    return world
+
+
+def write_key(path: Path, private: Ed25519PrivateKey) -> None:
+    path.write_bytes(
+        private.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+    )
+
+
+def verify(world: AuditWorld, *arguments: str) -> Result:
+    data_dir = str(world.directory.parent)
+    return CliRunner().invoke(main, ["audit", "verify", *arguments], env={"INGEST_DATA_DIR": data_dir})
+
+
+def test_whole_files_end_with_zero_and_say_how_far_they_are_signed(world: AuditWorld) -> None:
+    """Without an argument: those of the data directory."""
+    done = verify(world)
+
+    assert 0 == done.exit_code, done.output
+    assert "3 entries, from 1 to 3" in done.output
+    assert "signed through entry 3" in done.output
+
+
+def test_a_file_elsewhere_is_verified_with_and_without_a_key(world: AuditWorld, tmp_path: Path) -> None:
+    """It says that heads were not verified, rather than that they were."""
+    file = str(world.paths[0])
+    without = verify(world, file)
+    with_key = verify(world, file, "--key", str(tmp_path / "data" / "audit.pub"), "--json")
+
+    assert (0, 0) == (without.exit_code, with_key.exit_code)
+    assert "signed heads were not verified" in without.output
+    assert json.loads(with_key.output)["heads_verified"]
+
+
+def test_a_chain_signed_by_another_server_ends_with_one(world: AuditWorld, tmp_path: Path) -> None:
+    """Attack: everything was made anew with a key of the attacker's."""
+    write_key(tmp_path / "genuine.pub", Ed25519PrivateKey.generate())
+    done = verify(world, str(world.paths[0]), "--key", str(tmp_path / "genuine.pub"))
+
+    assert 1 == done.exit_code
+    assert "has a head that the key did not sign" in done.output
+
+
+def test_a_head_that_was_kept_elsewhere_finds_a_tail_cut_off(world: AuditWorld, tmp_path: Path) -> None:
+    """Attack: entries go, and both heads in the directory with them."""
+    kept = tmp_path / "kept.json"
+    kept.write_bytes((world.directory / "head.json").read_bytes())
+    (world.directory / "head.json").unlink()
+    world.rewrite(world.lines()[:3])
+
+    assert 0 == verify(world).exit_code
+    done = verify(world, "--head", str(kept), "--json")
+    assert 1 == done.exit_code
+    (found,) = json.loads(done.output.partition("\nError")[0])["findings"]
+    assert ("truncated", 3, 3) == (found["fault"], found["from"], found["to"])
+
+
+@pytest.mark.parametrize(
+    ("option", "content", "said"),
+    [
+        ("--key", b"-----BEGIN NONSENSE", "holds no public Ed25519 key"),
+        ("--head", b"{}\n", "holds no signed head"),
+    ],
+)
+def test_a_file_that_was_not_meant_is_named(
+    world: AuditWorld, tmp_path: Path, option: str, content: bytes, said: str
+) -> None:
+    """With what belongs there."""
+    (tmp_path / "wrong").write_bytes(content)
+    done = verify(world, option, str(tmp_path / "wrong"))
+
+    assert 2 == done.exit_code
+    assert said in done.output
+
+
+def test_a_key_of_another_sort_is_no_key_of_an_audit_log(world: AuditWorld, tmp_path: Path) -> None:
+    """The release key, for one."""
+    other = generate_private_key(SECP256R1()).public_key()
+    (tmp_path / "other.pub").write_bytes(
+        other.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    )
+
+    assert 2 == verify(world, "--key", str(tmp_path / "other.pub")).exit_code
+
+
+def test_files_and_the_database_are_not_verified_at_once(world: AuditWorld) -> None:
+    """Which one was not whole would not be clear."""
+    assert 2 == verify(world, str(world.paths[0]), "--database").exit_code
+
+
+def test_a_directory_without_a_log_fails_with_a_sentence(world: AuditWorld) -> None:
+    """An auditor must not take nothing for whole."""
+    for path in world.directory.iterdir():
+        path.unlink()
+    done = verify(world)
+
+    assert 1 == done.exit_code
+    assert "there are no files of an audit log" in done.output
+
+
+def test_entries_are_a_table_for_people() -> None:
+    """Fingerprints are cut, and nothing that is empty is shown."""
+    entry = {
+        "seq": 7,
+        "at": "2026-11-26T09:12:44.123+00:00",
+        "action": "agent.revoked",
+        "actor": "anna",
+        "agent": "5f3c",
+        "token": "",
+        "subject": "",
+        "details": {"key_id": "a" * 64, "reason": "", "tags": ["x", "y"], "signed": True},
+    }
+
+    assert [
+        "NO  WHEN                 WHO   DID            TO    DETAILS",
+        f"7   2026-11-26 09:12:44  anna  agent.revoked  5f3c  key_id={'a' * 12}… tags=x,y signed=yes",
+    ] == entries_table([entry]).splitlines()
+    assert "nothing was decided" in entries_table([])
