@@ -55,13 +55,13 @@ class Action(StrEnum):
     CA_RETIRED = "ca.retired"
     CA_RECOGNISED = "ca.recognised"
     CA_HURRIED = "ca.hurried"
+    CA_HURRY_STOPPED = "ca.hurry_stopped"
     SIGNING_KEY_PREPARED = "signing_key.prepared"
     SIGNING_KEY_ACTIVATED = "signing_key.activated"
     SIGNING_KEY_RETIRED = "signing_key.retired"
     SERVER_CA_PREPARED = "server_ca.prepared"
     SERVER_CA_ACTIVATED = "server_ca.activated"
     SERVER_CA_RETIRED = "server_ca.retired"
-    SERVER_CERTIFICATE_ISSUED = "server_certificate.issued"
     QUERY_ASKED = "query.asked"
     TASK_GIVEN = "task.given"
     TASK_CANCELLED = "task.cancelled"
@@ -101,13 +101,13 @@ MEANINGS: Mapping[Action, str] = MappingProxyType(
         Action.CA_RETIRED: "an agent CA was retired",
         Action.CA_RECOGNISED: "the CA of another server was recognised",
         Action.CA_HURRIED: "agents are made to renew their leaves now",
+        Action.CA_HURRY_STOPPED: "an operator stopped that",
         Action.SIGNING_KEY_PREPARED: "a key for agent tokens was prepared: published, and not signing yet",
         Action.SIGNING_KEY_ACTIVATED: "a key began to sign agent tokens",
         Action.SIGNING_KEY_RETIRED: "a key for agent tokens was retired",
         Action.SERVER_CA_PREPARED: "a server CA was prepared: told to agents, and not signing yet",
         Action.SERVER_CA_ACTIVATED: "a server CA began to sign the server's certificate",
         Action.SERVER_CA_RETIRED: "a server CA was retired",
-        Action.SERVER_CERTIFICATE_ISSUED: "the server's certificate was issued anew",
         Action.QUERY_ASKED: "an operator asked an agent something",
         Action.TASK_GIVEN: "an operator gave an agent a task",
         Action.TASK_CANCELLED: "an operator cancelled a task",

@@ -106,6 +106,8 @@ class SqlHurryStore:
             running = hurries.c.state.in_((HurryState.RUNNING.value, HurryState.HALTED.value))
             values = {"state": HurryState.STOPPED.value, "reason": f"stopped by {actor}"}
             stopped = await connection.execute(hurries.update().where(running).values(values))
+            if stopped.rowcount:
+                await append(connection, [Decision(Action.CA_HURRY_STOPPED, actor)])
             await notify(connection, TOPIC)
             return bool(stopped.rowcount)
 
