@@ -131,6 +131,22 @@ def test_a_host_without_approval_gets_no_reply_and_the_operator_hears_what_to_ty
     assert reply.exists()
 
 
+def test_a_token_in_a_file_admits_by_its_terms(shell: Shell) -> None:
+    """And one that was cut off is told before anything is asked."""
+    made = shell.server("token", "create", "--label", "islands", "--auto-approve", "--tag", "site:island")
+    file, reply = shell.folder / "token", shell.folder / "reply.json"
+    file.write_text(made.stdout[:-3])
+    request = shell.request("island-1")
+    command = ("enrol", "sign", str(request), "-o", str(reply), "--token-file", str(file))
+    cut = shell.server(*command)
+    file.write_text(made.stdout)
+    both = shell.server(*command, "--approve")
+    signed = shell.server(*command)
+
+    assert (2, 2, 0) == (cut.returncode, both.returncode, signed.returncode)
+    assert "token incomplete" in cut.stderr
+
+
 def test_a_folder_of_requests_is_signed_into_a_folder_and_one_bad_file_spoils_no_other(shell: Shell) -> None:
     """What is wrong with it is said, and the command fails."""
     requests, replies = shell.folder / "in", shell.folder / "out"

@@ -18,6 +18,7 @@ from ct_ops_proto.carried_enrolment import (
     parse_request,
 )
 from ct_ops_proto.carried_files import CarriedFileError, check_place, read_carried, write_carried
+from ct_ops_proto.enrolment_token import MAX_ACCEPTED_BYTES, TokenIncompleteError, parse_token
 from ct_ops_server.cli.asking import ask, signed
 from ct_ops_server.cli.carried_output import signed_lines, waiting_lines
 from ct_ops_server.cli.exits import Exit, Stop
@@ -51,6 +52,9 @@ def enrol() -> None:
     metavar="TOKEN",
     help="Admit by this token: its id, a prefix of it, or its label.",
 )
+@click.option(
+    "--token-file", type=_path, metavar="FILE", help="Admit by the token in this file; it is not sent."
+)
 @click.option("--approve", is_flag=True, help="Admit a new host at once, without waiting for an approval.")
 @click.option("--tag", "tags", multiple=True, metavar="K:V", help="Put on a new agent; repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, without the replies.")
@@ -59,6 +63,7 @@ def sign(
     requests: tuple[Path, ...],
     output: Path,
     token: str | None,
+    token_file: Path | None,
     approve: bool,
     tags: tuple[str, ...],
     as_json: bool,
@@ -68,9 +73,11 @@ def sign(
     The decision is the one that a host on the network would get. A new host waits for `agent approve` unless
     --approve is given or its token approves; sign the same file again then.
     """
-    if token is not None and (approve or tags):
-        raise click.UsageError("--token has terms of its own; leave out --approve and --tag")
-    body = {"token": token, "approve": approve, "tags": tags_of(tags)}
+    if (token is not None) + (token_file is not None) + bool(approve or tags) > 1:
+        raise click.UsageError(
+            "a token has terms of its own: give --token, or --token-file, or --approve and --tag"
+        )
+    body = {"token": token, "token_sha256": _digest_in(token_file), "approve": approve, "tags": tags_of(tags)}
     outcomes = [_sign(request, reply, body) for request, reply in pairs_of(requests, output)]
     if as_json:
         print_json([{key: value for key, value in each.items() if key != "lines"} for each in outcomes])
@@ -101,6 +108,19 @@ def pairs_of(requests: Sequence[Path], output: Path) -> list[tuple[Path, Path]]:
     if len(set(replies)) < len(replies):
         raise click.UsageError("two of the requests have the same name; sign them one by one")
     return list(zip(found, replies, strict=True))
+
+
+def _digest_in(token_file: Path | None) -> str | None:
+    """Return the SHA-256 of the token in a file."""
+    if token_file is None:
+        return None
+    try:
+        text = read_carried(token_file, at_most=MAX_ACCEPTED_BYTES).decode(errors="replace")
+        return parse_token(text.strip()).digest.hex()
+    except CarriedFileError as error:
+        raise click.UsageError(str(error)) from error
+    except TokenIncompleteError as error:
+        raise click.UsageError(f"{token_file}: {error}") from error
 
 
 def _files_of(path: Path) -> list[Path]:

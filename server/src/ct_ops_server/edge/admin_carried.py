@@ -40,19 +40,23 @@ class SignRequest(BaseModel):
     request: Annotated[str, Field(max_length=LARGEST_BYTES + 1)]
     """The file's text."""
     token: Annotated[str | None, Field(min_length=1, max_length=255)] = None
+    token_sha256: Annotated[str | None, Field(pattern="^[0-9a-f]{64}$")] = None
+    """Of its secret part: the token itself need not be sent."""
     approve: bool = False
     tags: Annotated[dict[str, str], Field(max_length=64)] = {}
 
     @model_validator(mode="after")
     def _token_or_terms(self) -> Self:
-        if self.token is not None and (self.approve or self.tags):
-            raise ValueError("a token that is named has terms of its own: name it, or say approve and tags")
+        named = (self.token is not None) + (self.token_sha256 is not None)
+        if named + bool(self.approve or self.tags) > 1:
+            raise ValueError("a token that is named has terms of its own: name one, or say approve and tags")
         return self
 
     def invitation(self) -> Invitation:
         """Return by what the host is admitted if it is a stranger."""
         tags = tuple(Tag(key, value) for key, value in self.tags.items())
-        return Invitation(selector=self.token, approve=self.approve, tags=tags)
+        digest = None if self.token_sha256 is None else bytes.fromhex(self.token_sha256)
+        return Invitation(selector=self.token, digest=digest, approve=self.approve, tags=tags)
 
 
 def add_carried(

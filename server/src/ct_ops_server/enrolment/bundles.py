@@ -144,7 +144,7 @@ class BundleDesk:
             parsed = parse_token(text)
         except TokenIncompleteError as error:
             raise TokenUnusableError(str(error)) from error
-        record = await self._tokens.known(parsed)
+        record = await self._tokens.known(parsed.digest)
         if record is None:
             raise TokenUnusableError("this server does not know the token; see: ct-ops-server token list")
         state = record.state(self._now())

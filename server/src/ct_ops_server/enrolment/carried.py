@@ -31,6 +31,7 @@ from ct_ops_server.enrolment.model import (
     Refusal,
     RefusalNote,
     Registration,
+    TokenRecord,
     TokenTerms,
 )
 from ct_ops_server.enrolment.service import Enrolment, refusal
@@ -61,6 +62,9 @@ class Invitation:
     """By what an operator admits a stranger: a token that he names, else one made for this host."""
 
     selector: str | None = None
+    """Its id, a prefix of it, or its label."""
+    digest: bytes | None = None
+    """Or SHA-256 of its secret part, from whoever has the token itself at hand."""
     approve: bool = False
     tags: tuple[Tag, ...] = ()
 
@@ -160,8 +164,7 @@ class CarriedDesk:
         return True
 
     async def _register(self, application: Application, invitation: Invitation, actor: str) -> Registration:
-        if invitation.selector is not None:
-            named = await self._tokens.find(invitation.selector)
+        if named := await self._named(invitation):
             return await self._enrolment.register(application, named)
         try:
             return await self._enrolment.register(application)
@@ -169,6 +172,17 @@ class CarriedDesk:
             if refused.reason is not Refusal.TOKEN_MISSING:
                 raise
         return await self._admit_stranger(application, invitation, actor)
+
+    async def _named(self, invitation: Invitation) -> TokenRecord | None:
+        """Return the token that the operator names; None when he names none."""
+        if invitation.selector is not None:
+            return await self._tokens.find(invitation.selector)
+        if invitation.digest is None:
+            return None
+        known = await self._tokens.known(invitation.digest)
+        if known is None:
+            raise refusal(Refusal.TOKEN_UNKNOWN)
+        return known
 
     async def _admit_stranger(
         self, application: Application, invitation: Invitation, actor: str

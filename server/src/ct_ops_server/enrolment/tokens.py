@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from ct_ops_proto.enrolment_token import EnrolmentToken, ServerHint, format_token, make_secret, secret_digest
+from ct_ops_proto.enrolment_token import ServerHint, format_token, make_secret, secret_digest
 from ct_ops_server.enrolment.model import AdmittedAgent, Refusal, RefusalRecord, TokenRecord, TokenTerms
 from ct_ops_server.enrolment.token_ports import RefusalStore, TokenStore
 from ct_ops_server.enrolment.token_terms import checked_terms
@@ -183,9 +183,9 @@ class TokenDesk:
             raise TokenAmbiguousError(selector, found)
         return found[0]
 
-    async def known(self, token: EnrolmentToken) -> TokenRecord | None:
-        """Return what is stored of a token, in whatever state; None when it is none of ours."""
-        return await self._tokens.find_token(token.digest)
+    async def known(self, digest: bytes) -> TokenRecord | None:
+        """Return what is stored of a token with this digest, in whatever state; None when it is none of ours."""
+        return await self._tokens.find_token(digest)
 
     async def show(self, selector: str) -> TokenSheet:
         """Return a token with whom it admitted, and whom it did not."""

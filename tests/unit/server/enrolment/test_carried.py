@@ -10,7 +10,7 @@ import pytest
 
 from carried_files import carried_request
 from ct_ops_proto.carried_enrolment import CarriedRequest
-from ct_ops_proto.enrolment_token import ServerHint
+from ct_ops_proto.enrolment_token import ServerHint, parse_token
 from ct_ops_server.edge.admin_carried import submission_of
 from ct_ops_server.enrolment.carried import CarriedDesk, Invitation, Meeting, Signed, Waiting
 from ct_ops_server.enrolment.carried_ports import AnsweredRequest
@@ -287,6 +287,18 @@ async def test_a_token_that_is_named_decides_with_its_terms(desk: Desk) -> None:
     (used,) = await desk.store.find_tokens(made.record.id)
 
     assert (1, Refusal.TOKEN_EXHAUSTED) == (used.uses, second)
+
+
+async def test_a_token_is_named_by_its_digest_too(desk: Desk) -> None:
+    """Of whoever has the token itself at hand; one that is not ours is refused as on the wire."""
+    made = await desk.tokens.create(TokenTerms("islands", auto_approve=True), actor="anna")
+    digest = parse_token(made.token).digest
+    await desk.signed(desk.request(Host("island-1")), Invitation(digest=digest))
+    stranger = Invitation(digest=bytes(32))
+
+    assert Refusal.TOKEN_UNKNOWN is await desk.refusal(
+        desk.request(Host("island-2"), request_id="b" * 32), stranger
+    )
 
 
 async def test_a_token_for_certain_networks_admits_nobody_who_was_carried_here(desk: Desk) -> None:
