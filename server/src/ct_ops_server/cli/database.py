@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,8 +20,10 @@ from ct_ops_server.config.load import load_settings
 from ct_ops_server.ownership import become_owner, owned
 
 if TYPE_CHECKING:
+    from ct_ops_server.audit.entries import Entry, Link
     from ct_ops_server.config.schema import Settings
     from ct_ops_server.store.backup import Restored
+    from ct_ops_server.store.replaying import Event
 
 _file = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 _PATIENCE_S = 10.0
@@ -75,9 +77,40 @@ def restore(*, file: Path, yes: bool) -> None:
 
     if not yes:
         click.confirm("Everything that arrived since the copy was made will be missing. Go on?", abort=True)
+    again: list[Mapping[str, int] | None] = []
     with _as_owner() as settings, owned(settings.data_dir, patience_s=_PATIENCE_S):
-        done = put_back(settings.database_url, file, now=datetime.now(UTC))
-    click.echo("\n".join((f"restored from {file}", *what_is_missing(done))))
+        done = put_back(
+            settings.database_url,
+            file,
+            now=datetime.now(UTC),
+            settle=lambda url: again.append(_decide_again(settings, url)),
+        )
+    click.echo(
+        "\n".join((f"restored from {file}", *what_is_missing(done), *what_was_decided_again(again[0])))
+    )
+
+
+def _decide_again(settings: Settings, url: str) -> Mapping[str, int] | None:
+    """Revoke and delete again whom the audit files say were revoked and deleted since (rule 25)."""
+    from ct_ops_server.audit.reading import DIRECTORY  # noqa: PLC0415 - keeps others light
+    from ct_ops_server.backup.since import AuditGapError, read_since  # noqa: PLC0415
+    from ct_ops_server.store.settling import decide_again  # noqa: PLC0415
+
+    def told(end: Link) -> tuple[Sequence[Event], Sequence[Entry]] | None:
+        try:
+            since = read_since(settings.data_dir / DIRECTORY, end)
+        except AuditGapError:  # an upgrade that must be taken back is not stopped by it
+            since = None
+        return None if since is None else (since.events, since.chain)
+
+    return asyncio.run(decide_again(url, told))
+
+
+def what_was_decided_again(again: Mapping[str, int] | None) -> list[str]:
+    """Return what an operator has to know of revocations and the like since the copy, in sentences."""
+    if again is None:
+        return ["nothing here tells what was revoked or deleted since the copy was made: revoke it again"]
+    return [f"decided again since then: {count} {what}" for what, count in again.items()]
 
 
 def what_is_missing(done: Restored) -> list[str]:

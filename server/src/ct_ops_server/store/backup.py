@@ -75,8 +75,12 @@ def forget_old_copies(folder: Path, *, keep: int = 3) -> list[Path]:
     return copies[keep:]
 
 
-def restore(url: str, copy: Path, *, now: datetime) -> Restored:
+def restore(
+    url: str, copy: Path, *, now: datetime, settle: Callable[[str], None] = lambda _url: None
+) -> Restored:
     """Put a copy in the place of the database at `url`, which no server may be using.
+
+    ``settle`` is handed the address of the copy before a server can find it (SQLite), or right after (PostgreSQL).
 
     Raises:
         BackupError: it is no whole copy, or cannot be put there; the database is as it was.
@@ -87,26 +91,27 @@ def restore(url: str, copy: Path, *, now: datetime) -> Restored:
         raise BackupError(f"there is no copy: {copy}")
     stamp = f"{now.astimezone(UTC):%Y%m%dT%H%M%SZ}"
     if isinstance(target, SqliteTarget):
-        return _restore_sqlite(target.path, copy, stamp)
-    kept = copy.with_name(f"replaced-{stamp}.dump")
+        return _restore_sqlite(target.path, copy, stamp, settle)
+    kept: Path | None = copy.with_name(f"replaced-{stamp}.dump")
     try:
-        back_up(url, kept)
+        back_up(url, copy.with_name(f"replaced-{stamp}.dump"))
     except BackupError as error:
         if "no database yet" not in str(error):
             raise
-        read_dump(target, copy, then=ANOTHER_STORE)
-        return Restored(None)
+        kept = None
     read_dump(target, copy, then=ANOTHER_STORE)
+    settle(url)
     return Restored(kept)
 
 
-def _restore_sqlite(database: Path, copy: Path, stamp: str) -> Restored:
+def _restore_sqlite(database: Path, copy: Path, stamp: str, settle: Callable[[str], None]) -> Restored:
     _refuse_what_is_no_database(copy)
     unfinished = database.with_name(f".{database.name}.{os.getpid()}.new")
     try:
         _create(unfinished)
         _copy_sqlite(copy, unfinished)
         _make_another_store(unfinished)
+        settle(f"sqlite:///{unfinished}")
         if not database.exists():
             unfinished.replace(database)
             return Restored(None)

@@ -23,7 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ct_ops_server.audit.decisions import Action, Decision, Detail
-from ct_ops_server.audit.entries import Entry
+from ct_ops_server.audit.entries import START, Entry, Link
 from ct_ops_server.store import engines, migrations
 from ct_ops_server.store.audit import ChainMismatchError, adopt, append, recording
 from ct_ops_server.store.database_url import SqliteTarget, parse_database_url
@@ -31,7 +31,7 @@ from ct_ops_server.store.errors import BackupError
 from ct_ops_server.store.faults import store_error
 from ct_ops_server.store.replaying import Event, replay
 from ct_ops_server.store.schema import agents, installation, now_ms, tokens, workers
-from ct_ops_server.store.snapshot import describe
+from ct_ops_server.store.snapshot import audit_reach, describe
 
 _REVISION = sa.table("alembic_version", sa.column("version_num", sa.String))
 _Done = TypeVar("_Done")
@@ -91,6 +91,31 @@ async def settle(
     )
 
 
+async def decide_again(
+    url: str, told: Callable[[Link], tuple[Sequence[Event], Sequence[Entry]] | None]
+) -> Mapping[str, int] | None:
+    """Do again in a copy of whatever schema what was decided since; return how much of what, None when nothing tells.
+
+    For the way back from an upgrade: the program of before opens the copy, so it is not migrated.
+
+    Raises:
+        BackupError: what is told does not go on where the copy ends.
+        StoreError: the database does not answer, or holds something else.
+    """
+
+    async def work(connection: AsyncConnection) -> Mapping[str, int] | None:
+        reached = await connection.run_sync(audit_reach)
+        since = told(reached or START)
+        if since is None:
+            return None
+        events, chain = since
+        if reached is not None:
+            await _adopt(connection, chain)
+        return await replay(connection, events)
+
+    return await _in_one_transaction(engines.write_engine(parse_database_url(url)), work)
+
+
 async def _in_one_transaction(
     engine: AsyncEngine, work: Callable[[AsyncConnection], Awaitable[_Done]]
 ) -> _Done:
@@ -133,14 +158,18 @@ async def _settle(connection: AsyncConnection, *, terms: Terms, store_id: bytes)
 
 async def _go_on_with_the_audit_log(connection: AsyncConnection, terms: Terms) -> None:
     """Put back the entries that the copy does not have, and this restore behind them: the chain does not fork."""
-    try:
-        await adopt(connection, terms.chain)
-    except ChainMismatchError as error:
-        raise BackupError(f"the audit files do not go on where the backup ends: {error}") from error
+    await _adopt(connection, terms.chain)
     moment = datetime.fromtimestamp(terms.copied_at_ms / 1000, UTC).isoformat(timespec="seconds")
     details: dict[str, Detail] = {"backup_of": moment, "told": terms.since is not None}
     async with recording(connection):
         await append(connection, [Decision(Action.DATABASE_RESTORED, terms.actor, details=details)])
+
+
+async def _adopt(connection: AsyncConnection, chain: Sequence[Entry]) -> None:
+    try:
+        await adopt(connection, chain)
+    except ChainMismatchError as error:
+        raise BackupError(f"the audit files do not go on where the copy ends: {error}") from error
 
 
 async def _revoke_usable_tokens(connection: AsyncConnection) -> int:

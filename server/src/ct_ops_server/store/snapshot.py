@@ -17,7 +17,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from ct_ops_server.audit.entries import GENESIS
+from ct_ops_server.audit.entries import START, Link
 from ct_ops_server.store import engines
 from ct_ops_server.store.all_tables import metadata
 from ct_ops_server.store.audit_tables import audit_head
@@ -93,9 +93,16 @@ def describe(connection: sa.Connection) -> Snapshot:
         for name, table in sorted(metadata.tables.items())
         if name in there
     }
-    head = connection.execute(_AUDIT_HEAD).first() if audit_head.name in there else None
-    seq, digest = (0, GENESIS) if head is None else (head.seq, head.hash)
-    return Snapshot(connection.dialect.name, schema, row.id, row.store_id, counts, seq, digest)
+    reached = audit_reach(connection) or START
+    return Snapshot(connection.dialect.name, schema, row.id, row.store_id, counts, reached.seq, reached.hash)
+
+
+def audit_reach(connection: sa.Connection) -> Link | None:
+    """Return how far the database's audit log reaches; None when its schema has none yet."""
+    if not sa.inspect(connection).has_table(audit_head.name):
+        return None
+    head = connection.execute(_AUDIT_HEAD).one()
+    return Link(head.seq, bytes(head.hash))
 
 
 def _of_sqlite(database: Path, copy: Path) -> Snapshot:

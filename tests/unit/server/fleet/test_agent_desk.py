@@ -14,7 +14,7 @@ from ct_ops_server.fleet.agents import (
     AgentNotFoundError,
     StatusConflictError,
 )
-from ct_ops_server.fleet.model import AgentStatus, StatusChange
+from ct_ops_server.fleet.model import ENROLLED_AFTER_BACKUP, AgentStatus, StatusChange
 from fakes.memory_store import MemoryStore
 
 NOW = datetime(2030, 1, 2, tzinfo=UTC)
@@ -121,3 +121,21 @@ async def test_a_hostname_that_is_not_there_is_guessed() -> None:
         await desk.find("smae-name")
     with pytest.raises(AgentNotFoundError, match="see: ct-ops-server agent list"):
         await desk.find("zzzzzzzz")
+
+
+async def test_all_who_were_enrolled_after_the_backup_are_approved_at_once_and_nobody_else() -> None:
+    """Others who wait have evidence against them, or none for them."""
+    store = MemoryStore(lambda: NOW)
+    token = await create_token(store)
+    for agent_id, evidence in (("r1", ENROLLED_AFTER_BACKUP), ("r2", ENROLLED_AFTER_BACKUP), ("w", "twin")):
+        application = replace(APPLICATION, key_id=f"key-{agent_id}", hostname=agent_id)
+        new = new_agent(agent_id, status=PENDING, application=application, token_id=token)
+        await store.admit(replace(new, evidence=evidence), leaf=None)
+    hinted: list[str] = []
+    desk = AgentDesk(store, hint=hinted.append)
+    approved = await desk.approve_restored(actor="alice")
+
+    assert ["r1", "r2"] == sorted(agent.id for agent in approved)
+    assert PENDING is (await desk.find("w")).status
+    assert [] == await desk.approve_restored(actor="alice")
+    assert hinted

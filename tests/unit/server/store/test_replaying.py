@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from contract.values import APPLICATION, create_token, new_agent
+from ct_ops_server.audit.entries import Entry, Link
+from ct_ops_server.backup.since import event_of
 from ct_ops_server.fleet.model import AgentStatus
+from ct_ops_server.store.audit_reading import SqlAuditStore
+from ct_ops_server.store.backup import back_up, restore
 from ct_ops_server.store.opening import Store, open_store
 from ct_ops_server.store.replaying import (
     AgentApproved,
@@ -22,6 +30,8 @@ from ct_ops_server.store.replaying import (
     TokenSpent,
     replay,
 )
+from ct_ops_server.store.settling import decide_again
+from databases import PostgresServer
 
 SAID = Said("alice", "left", 1_000)
 ACTIVE, PENDING, REVOKED = AgentStatus.ACTIVE, AgentStatus.PENDING, AgentStatus.REVOKED
@@ -135,3 +145,34 @@ async def test_a_key_that_followed_another_is_the_agents_unless_it_is_somebody_e
         assert found is not None
         assert ("a", b"der") == (found.id, found.public_key_der)
         assert other is not None
+
+
+async def test_the_way_back_from_an_upgrade_resurrects_nobody_either(
+    database_url: str, tmp_path: Path, postgres: PostgresServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the audit log goes on as if nothing had been taken back."""
+    monkeypatch.setenv("PATH", f"{postgres.tools}:/usr/bin:/bin")
+    async with open_store(database_url) as store:
+        await fill(store, a=ACTIVE)
+        await asyncio.to_thread(back_up, database_url, tmp_path / "copy")
+        (end,) = (await SqlAuditStore(store.database).entries_after(0, limit=100))[-1:]
+        await store.agents.change_status(
+            "a", allowed_from=frozenset({ACTIVE}), to=REVOKED, actor="alice", reason="left"
+        )
+        known = await SqlAuditStore(store.database).entries_after(0, limit=100)
+    asked: list[Link] = []
+
+    def told(link: Link) -> tuple[Sequence[Event], Sequence[Entry]]:
+        asked.append(link)
+        later = [entry for entry in known if entry.seq > link.seq]
+        return [event for entry in later if (event := event_of(entry))], later
+
+    def settle(url: str) -> None:
+        asyncio.run(decide_again(url, told))
+
+    now = datetime(2026, 5, 4, tzinfo=UTC)
+    await asyncio.to_thread(restore, database_url, tmp_path / "copy", now=now, settle=settle)
+    async with open_store(database_url) as store:
+        assert {"a": REVOKED} == await statuses(store)
+        assert known == await SqlAuditStore(store.database).entries_after(0, limit=100)
+    assert asked == [end.link]
