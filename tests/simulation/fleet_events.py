@@ -16,7 +16,7 @@ from ct_ops_agent.identity.rotation import KeyRotation
 from ct_ops_server.authority.life_cycle import Kind
 from ct_ops_server.enrolment.model import TokenTerms
 from simulation.fleet_host import DAY_S, Host
-from simulation.fleet_intruders import replay_registers, steal_directory, steal_token
+from simulation.fleet_intruders import new_intruder, replay_registers, steal_directory, steal_token
 from simulation.fleet_world import Size, World
 
 
@@ -130,8 +130,22 @@ async def restore_directory(world: World, dice: random.Random) -> None:
     if kept:
         host, copy = dice.choice(kept)
         world.has_gone_back = True
+        world.went_back.add(host.name)
         world.excuses[host.name] += 1  # it may go back to before it was admitted, or to an older key
         await host.go_back(copy)
+
+
+async def clone(world: World, dice: random.Random) -> None:
+    """A data directory, or a whole machine, is copied, and the copy runs beside the original."""
+    if (host := one_of(world, dice)) is None or await world.active_id(host) is None:
+        return
+    copy = new_intruder(world, dice)
+    copy.hostname = host.hostname
+    copy.machine_id = dice.choice((host.machine_id, copy.machine_id))
+    world.has_gone_back = True
+    world.ledger.copies[copy.name] = host.name
+    host.copy(copy.folder)
+    copy.start()
 
 
 async def reinstall(world: World, dice: random.Random) -> None:
@@ -191,6 +205,7 @@ KINDS: dict[str, tuple[int, Deed]] = {
     "revoke": (1, revoke),
     "delete": (1, delete),
     "revoke token": (2, revoke_token),
+    "clone": (3, clone),
     "rotate authority": (3, rotate_authority),
     "steal token": (4, steal_token),
     "steal directory": (3, steal_directory),

@@ -196,6 +196,10 @@ class Agent:
             await self.put()
             self._due.set()
 
+    def beat(self) -> None:
+        """Have a heartbeat sent now."""
+        self._due.set()
+
     async def put(self) -> None:
         """Give the agent something to bring home."""
         host, at_ms = self._host, int(self._host.wall() * 1000)

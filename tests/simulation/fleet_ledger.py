@@ -75,6 +75,8 @@ class Ledger:
     """Who an agent really is, by its id."""
     keys: dict[str, set[str]] = field(default_factory=dict)
     """The keys that agents have proven to be theirs, by agent id."""
+    copies: dict[str, str] = field(default_factory=dict)
+    """Hosts that run a copy of another one's agent, and of which; until an operator has decided."""
     barred: dict[str, str] = field(default_factory=dict)
     """What operators ended for good, by agent id: revoked or deleted."""
     generation: dict[str, int] = field(default_factory=dict)
@@ -134,7 +136,7 @@ class Ledger:
 
     def key_replaced(self, agent_id: str, key: NewKey) -> None:
         """An agent's key was followed by another."""
-        if speaker() != self.owner.get(agent_id):
+        if self.owner.get(agent_id) not in {speaker(), self.copies.get(speaker())}:
             self.violated(f"{speaker()} replaced the key of {agent_id}")
         self.keys.setdefault(agent_id, set()).add(key.key_id)
 
@@ -179,7 +181,7 @@ class Ledger:
 
     def _must_be_its_own(self, agent_id: str, deed: str) -> None:
         who = speaker()
-        if self.owner.get(agent_id) != who:
+        if self.owner.get(agent_id) not in {who, self.copies.get(who, who)}:
             self.violated(f"{who} {deed} as {agent_id}, who is {self.owner.get(agent_id, 'nobody')}")
         if agent_id in self.barred:
             self.violated(f"{who} {deed} as {agent_id}, which was {self.barred[agent_id]}")

@@ -53,6 +53,7 @@ from ct_ops_server.enrolment.service import Enrolment
 from ct_ops_server.enrolment.tokens import TokenDesk
 from ct_ops_server.fleet.agents import AgentDesk
 from ct_ops_server.fleet.anchor_log import AnchorLog
+from ct_ops_server.fleet.clones import CloneDesk
 from ct_ops_server.fleet.dispatch import Dispatch
 from ct_ops_server.fleet.endings import EndingWatch
 from ct_ops_server.fleet.following import Believed, Following
@@ -235,6 +236,7 @@ class Serving:
             installation.trust, trust, installation.keys.secret, hint=self._hint, now=now
         )
         self.agents = AgentDesk(store, hint=self._hint)
+        self.clones = CloneDesk(store, store, self.agents, hint=self._hint)
         self.tokens = TokenDesk(
             store,
             store,

@@ -9,6 +9,7 @@ import asyncio
 import itertools
 import random
 from collections import Counter
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -40,6 +41,8 @@ _NEEDS_TOKEN = frozenset(
     }
 )
 """Complaints that an operator answers with another enrolment token."""
+_NEEDS_ANOTHER_KEY = frozenset({"key_replaced", "revoked"})
+"""Complaints of a data directory that went back to a key which is over: the host is installed anew."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,8 @@ class World:
     """Hosts that were to get a token while the server was down."""
     is_calm: bool = False
     """Nothing happens any more."""
+    went_back: set[str] = field(default_factory=set)
+    """Hosts whose disks were restored, by name."""
     has_gone_back: bool = False
     """Somebody's disk was restored: the same may have been stored twice."""
 
@@ -215,6 +220,8 @@ class World:
         await serving.look_after()
         await self._go_on_rotating()
         await self._decide()
+        await self._let_copies_speak()
+        await self._decide_about_copies()
         for host in self.honest():
             await self._help(host)
         await self.ledger.settle()
@@ -249,6 +256,39 @@ class World:
             else:
                 await self.revoke(agent.id, reject=True)
 
+    async def _let_copies_speak(self) -> None:
+        """Let those who are one agent speak as often as real agents do, for an hour: that is how copies are noticed."""
+        pairs = {host.name for pair in self.ledger.copies.items() for host in self._named(pair)}
+        for _ in range(6 if pairs else 0):
+            for host in self._named(sorted(pairs)):
+                if host.process is not None:
+                    host.process.beat()
+                await asyncio.sleep(300)
+
+    def _named(self, names: Iterable[str]) -> list[Host]:
+        return [host for host in (*self.hosts, *self.intruders) if host.name in names]
+
+    async def _decide_about_copies(self) -> None:
+        """Find out where the copies of an agent in quarantine are, and end them, or the agent."""
+        serving = self.network.serving
+        assert serving is not None
+        for clone in await serving.clones.list():
+            owner = self.ledger.owner[clone.agent.id]
+            copies = [each for each in self.intruders if self.ledger.copies.get(each.name) == owner]
+            if not copies and owner not in self.went_back:
+                self.ledger.violated(f"{clone.agent.id} is in quarantine, and there is no copy of {owner}")
+            victim = self._named([owner])[0]
+            for copy in copies:
+                self.ledger.copies.pop(copy.name)
+            if copies and self.dice.random() < 0.5:  # whoever holds the copy goes on trying
+                self.ledger.barred[clone.agent.id] = "revoked"
+                await serving.agents.revoke(clone.agent.id, actor=OPERATOR, reason="copied")
+                await self.reinstall(victim)
+                continue
+            for copy in copies:
+                await copy.wipe()
+            await serving.agents.approve(clone.agent.id, actor=OPERATOR, reason="the copy is gone")
+
     async def _help(self, host: Host) -> None:
         """Do what the sentence that the agent logs tells an operator to do."""
         if host.name in self.uninvited:
@@ -258,7 +298,7 @@ class World:
         elif host.complaint in _NEEDS_TOKEN:
             self.excuses[host.name] += await self._is_a_stranger(host)
             await self.invite(host)
-        elif host.complaint == "key_replaced":
+        elif host.complaint in _NEEDS_ANOTHER_KEY:
             await self.reinstall(host)
 
     async def _is_a_stranger(self, host: Host) -> bool:
@@ -314,6 +354,7 @@ class World:
     def judge(self) -> None:
         """Write down what does not hold at the end."""
         self.ledger.violations += [*self.network.faults, *self.installation.chain.defects()]
+        self._judge_copies()
         for host in self.honest():
             self._judge_identity(host)
             self._judge_losses(host)
@@ -321,6 +362,13 @@ class World:
             for (agent_id, thing), count in self.ledger.writes.items():
                 if count > 1:
                     self.ledger.violated(f"{thing} of {agent_id} was stored {count} times")
+
+    def _judge_copies(self) -> None:
+        for copy, owner in self.ledger.copies.items():
+            last = [self.ledger.heard.get(who, ("", 0.0)) for who in (copy, owner)]
+            ids, times = {agent_id for agent_id, _ in last}, [at_s for _, at_s in last]
+            if len(ids) == 1 and min(times) > self.now_s() - 3 * self.size.interval_days * DAY_S:
+                self.ledger.violated(f"{copy} and {owner} are both {ids.pop()}, and nobody has noticed")
 
     def _judge_identity(self, host: Host) -> None:
         _, heard_s = self.ledger.heard.get(host.name, ("", float("-inf")))
