@@ -1,7 +1,8 @@
 """The server certificate as it is served now, and when another one takes its place.
 
-Three reasons: its files have changed (an operator, or a tool of theirs, renewed it), it is our own and less than
-a third of its life is left, or time changes something about our own server CAs. What is on the disk may be half of a renewal, a chain whose
+Four reasons: its files have changed (an operator, or a tool of theirs, renewed it), it is our own and less than
+a third of its life is left, or it has not begun (it was issued while this host's clock was ahead, and no agent believes
+it now), or time changes something about our own server CAs. What is on the disk may be half of a renewal, a chain whose
 key is not there yet: whoever serves it tries first, and calls ``accept`` when it could. Until then the
 old one goes on; agents that trust it lose nothing.
 """
@@ -38,6 +39,7 @@ class ServedTls:
             is_our_own: whether we issue it.
         """
         self._current = current
+        self._begins_at = current.not_before
         self._load = load
         self._is_our_own = is_our_own
         files = [current.cert_file, current.key_file, *filter(None, (ca_file, current.state_file))]
@@ -64,14 +66,20 @@ class ServedTls:
     def accept(self, candidate: ServerTls) -> None:
         """Serve the candidate from now on."""
         self._current = candidate
+        self._begins_at = candidate.not_before
         self._next_renewal_try = None
 
     def _renewal_is_due(self, now: datetime) -> bool:
         again_at = self._current.look_again_at
         time_has_come = again_at is not None and now >= again_at
-        if not self._is_our_own or (self._current.not_after - now >= LIFETIME / 3 and not time_has_come):
+        is_within_its_life = self._begins_at <= now <= self._current.not_after - LIFETIME / 3
+        if not self._is_our_own or (is_within_its_life and not time_has_come):
             return False
-        if self._next_renewal_try is not None and now < self._next_renewal_try:
+        # The latest try may be one of a time when this host's clock was ahead.
+        if (
+            self._next_renewal_try is not None
+            and timedelta(0) < self._next_renewal_try - now <= _RENEWAL_RETRY
+        ):
             return False
         self._next_renewal_try = now + _RENEWAL_RETRY
         return True

@@ -68,6 +68,11 @@ class ServerTls:
     """One sentence for each thing created or issued again just now."""
 
     @property
+    def not_before(self) -> datetime:
+        """When it begins."""
+        return self._leaf().not_valid_before_utc
+
+    @property
     def pin(self) -> bytes:
         """SHA-256 of ``ca_der``, 32 bytes: what enrolment tokens carry."""
         return hashlib.sha256(self.ca_der).digest()
