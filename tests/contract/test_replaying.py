@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from contract.values import StoreUnderTest, create_token, enrol, new_agent
+from ct_ops_server.enrolment.carried_ports import AnsweredRequest
 from ct_ops_server.fleet.model import AgentStatus
 from ct_ops_server.store.replaying import (
     AgentApproved,
@@ -10,6 +13,7 @@ from ct_ops_server.store.replaying import (
     AgentRevoked,
     Event,
     KeyReplaced,
+    RequestAnswered,
     Said,
     Subject,
     TokenRevoked,
@@ -77,3 +81,14 @@ async def test_tokens_are_as_spent_and_as_revoked_as_they_were(store: StoreUnder
     (token,) = await store.tokens.list_tokens()
 
     assert (2, "ada", "since the backup") == (token.uses, token.revoked_by, token.revoked_reason)
+
+
+async def test_attack_a_carried_request_that_was_answered_since_is_no_use_again(
+    store: StoreUnderTest,
+) -> None:
+    """Its id is spent in the restored database too; what a copy of it had recorded stays."""
+    answered = AnsweredRequest("0" * 32, b"d" * 32, "key-a", "a", b"l" * 32, "ada")
+    await store.replay([RequestAnswered(answered, SAID.at_ms)] * 2)
+
+    assert answered == await store.carried.find_answered("0" * 32)
+    assert not await store.carried.record_answered(replace(answered, leaf_sha256=b"m" * 32))

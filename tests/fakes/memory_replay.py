@@ -13,6 +13,7 @@ from ct_ops_server.store.replaying import (
     AgentRevoked,
     Event,
     KeyReplaced,
+    RequestAnswered,
     Said,
     Subject,
     TokenRevoked,
@@ -45,6 +46,8 @@ def _do_again(store: MemoryStore, event: Event) -> None:
                 store._tokens[token_id] = replace(token, uses=token.uses + 1)
         case TokenRevoked(token_id, said):
             _revoke_token(store, token_id, said)
+        case RequestAnswered(answered):
+            store._answered.setdefault(answered.request_id, answered)
 
 
 def _set_status(

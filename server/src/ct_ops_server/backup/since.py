@@ -18,6 +18,7 @@ from ct_ops_server.audit.entries import Entry, Link
 from ct_ops_server.audit.reading import audit_files
 from ct_ops_server.audit.replay import continuation, entries_after
 from ct_ops_server.backup.errors import BackupError
+from ct_ops_server.enrolment.carried_ports import AnsweredRequest
 from ct_ops_server.fleet.model import AgentStatus
 from ct_ops_server.store.replaying import (
     AgentApproved,
@@ -25,6 +26,7 @@ from ct_ops_server.store.replaying import (
     AgentRevoked,
     Event,
     KeyReplaced,
+    RequestAnswered,
     Said,
     Subject,
     TokenRevoked,
@@ -120,6 +122,15 @@ def _token_revoked(entry: Entry) -> Event:
     return TokenRevoked(entry.token, _said(entry))
 
 
+def _answered(entry: Entry) -> Event | None:
+    try:
+        digest, leaf = (bytes.fromhex(_text(entry, f"{name}_sha256")) for name in ("request", "leaf"))
+    except ValueError:
+        return None
+    answered = AnsweredRequest(entry.subject, digest, _text(entry, "key_id"), entry.agent, leaf, entry.actor)
+    return RequestAnswered(answered, entry.at_ms)
+
+
 _EVENTS: Mapping[str, Callable[[Entry], Event | None]] = {
     Action.AGENT_REVOKED.value: _revoked,
     Action.AGENT_REJECTED.value: _revoked,
@@ -129,6 +140,7 @@ _EVENTS: Mapping[str, Callable[[Entry], Event | None]] = {
     Action.AGENT_KEY_REPLACED.value: _key_replaced,
     Action.AGENT_ADMITTED.value: _spent,
     Action.TOKEN_REVOKED.value: _token_revoked,
+    Action.ENROLMENT_SIGNED.value: _answered,
 }
 
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ct_ops_server.enrolment.carried_ports import AnsweredRequest
 from ct_ops_server.fleet.model import AgentStatus
 from ct_ops_server.store.agents import read_history
+from ct_ops_server.store.carried_tables import carried_requests
 from ct_ops_server.store.schema import agents, status_history, tokens, tombstones
 from ct_ops_server.store.upsert import insert_if_absent
 from ct_ops_server.store.values import encode_history
@@ -89,7 +91,17 @@ class TokenRevoked:
     said: Said
 
 
-Event = AgentRevoked | AgentDeleted | AgentApproved | KeyReplaced | TokenSpent | TokenRevoked
+@dataclass(frozen=True, slots=True)
+class RequestAnswered:
+    """A carried request: its id is spent."""
+
+    answered: AnsweredRequest
+    at_ms: int
+
+
+Event = (
+    AgentRevoked | AgentDeleted | AgentApproved | KeyReplaced | TokenSpent | TokenRevoked | RequestAnswered
+)
 
 NAMES: Mapping[type[Event], str] = {
     AgentRevoked: "revocations",
@@ -98,6 +110,7 @@ NAMES: Mapping[type[Event], str] = {
     KeyReplaced: "replaced keys",
     TokenSpent: "uses of enrolment tokens",
     TokenRevoked: "revocations of enrolment tokens",
+    RequestAnswered: "replies to carried requests",
 }
 """What an operator is told of each."""
 
@@ -130,6 +143,9 @@ async def _do_again(connection: AsyncConnection, event: Event) -> None:
             usable = _token(token_id).where(tokens.c.revoked_at.is_(None))
             revoked = {"revoked_at": said.at_ms, "revoked_by": said.actor, "revoked_reason": said.reason}
             await connection.execute(usable.values(revoked))
+        case RequestAnswered(answered, at_ms):
+            row = asdict(answered) | {"answered_at": at_ms}
+            await connection.execute(insert_if_absent(connection, carried_requests, row, key="request_id"))
 
 
 _other = agents.alias("other")

@@ -8,11 +8,15 @@ from datetime import timedelta
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ct_ops_server.audit.decisions import Action, Decision
+from ct_ops_server.audit.entries import START, chained
+from ct_ops_server.backup.since import event_of
 from ct_ops_server.enrolment.carried import FUTURE_BORNE, OLDEST
 from ct_ops_server.enrolment.carried_ports import AnsweredRequest
 from ct_ops_server.store.carried_tables import carried_requests
 from ct_ops_server.store.forgetting import CARRIED_KEEP, Forgetting
 from ct_ops_server.store.opening import Store
+from ct_ops_server.store.replaying import RequestAnswered
 from ct_ops_server.store.schema import now_ms
 from ct_ops_server.store.upkeep import Upkeep
 
@@ -37,6 +41,22 @@ async def test_every_reply_stands_in_the_audit_log_and_a_replay_does_not(store: 
         entries[0].details["key_id"],
         entries[0].details["leaf_sha256"],
     )
+
+
+async def test_what_the_audit_log_says_of_a_reply_is_enough_to_spend_its_id_again(store: Store) -> None:
+    """In a database that was restored from before it."""
+    await store.carried.record_answered(ANSWERED)
+    (entry,) = await store.audit.entries_after(0, limit=10)
+
+    assert event_of(entry) == RequestAnswered(ANSWERED, entry.at_ms)
+
+
+def test_an_entry_without_its_digests_is_no_event() -> None:
+    """Of a version that wrote less: it is left out, and stops no restore."""
+    decision = Decision(Action.ENROLMENT_SIGNED, "anna", agent="a", details={"request_sha256": "no hex"})
+    (entry,) = chained([decision], START, at_ms=5)
+
+    assert event_of(entry) is None
 
 
 def test_an_id_is_kept_for_longer_than_its_request_is_young() -> None:
