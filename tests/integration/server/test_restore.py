@@ -6,11 +6,12 @@ Real TLS, both databases; agents as they are in the field, and ours with its out
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
@@ -31,6 +32,7 @@ from ct_ops_server.audit.decisions import Action
 from ct_ops_server.audit.verification import breaks
 from ct_ops_server.backup.errors import BackupError, OccupiedError
 from ct_ops_server.backup.returning import Choices
+from ct_ops_server.store.backup import restore as put_back
 from databases import PostgresServer
 from putting_agent import config_for
 from real_server import RealServer
@@ -185,6 +187,31 @@ async def test_nothing_is_restored_under_a_server_that_runs(site: Site) -> None:
         elsewhere = replace(site.settings, data_dir=site.folder / "elsewhere", secret_file=site.folder / "s")
         with pytest.raises(OccupiedError, match="a server is running"):
             await Site(site.folder, elsewhere).restore(Choices(forget_revocations=True, replace=True))
+
+
+async def test_what_is_replaced_is_kept_whole(site: Site) -> None:
+    """Whoever restored the wrong backup goes back by what was kept."""
+    async with site.serving() as server:
+        await server.enrolled("first")
+        await site.back_up()
+        await server.enrolled("second")
+    with pytest.raises(OccupiedError, match="--replace"):
+        await site.restore(Choices(forget_revocations=True))
+    done = await site.restore(Choices(forget_revocations=True, replace=True))
+    async with site.serving() as server:
+        hosts = [agent["hostname"] for agent in await server.ask("GET", "/v1/agents")]
+    assert done.kept is not None
+    if site.settings.database_url.startswith("sqlite"):
+        with closing(sqlite3.connect(done.kept / "ct-ops.db")) as database:
+            kept = {row[0] for row in database.execute("SELECT hostname FROM agents")}
+    else:
+        dump = done.kept / "database.dump"
+        await asyncio.to_thread(put_back, site.settings.database_url, dump, now=datetime.now(UTC))
+        async with site.serving() as server:
+            kept = {agent["hostname"] for agent in await server.ask("GET", "/v1/agents")}
+
+    assert hosts == ["first"]
+    assert kept == {"first", "second"}
 
 
 START_MS = int(time.time() - 7200) * 1000

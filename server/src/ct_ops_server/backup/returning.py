@@ -39,8 +39,9 @@ from ct_ops_server.store.settling import Settled, Terms, settle
 from ct_ops_server.store.snapshot import read_copy
 
 _WOULD_RESURRECT = (
-    "nothing tells what was revoked or deleted since the backup, and a restore would let those hosts in again: "
-    "--forget-revocations restores all the same; revoke them again before the server starts"
+    "nothing tells what was revoked or deleted since the backup, and a restore would let those hosts in again: name the "
+    "folder audit of the lost server, or a copy of it, with --audit DIR; without one, --forget-revocations restores all the "
+    "same, and you revoke them again before the server starts"
 )
 _COMPANIONS = ("-wal", "-shm", "-journal")
 
