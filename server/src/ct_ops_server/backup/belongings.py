@@ -9,7 +9,8 @@ Keys that the settings keep elsewhere are entries of their own, and go back to w
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from ct_ops_server.authority.jwks import EXISTING_FILE
@@ -30,12 +31,24 @@ _NOT_OURS = frozenset({"server.lock", "admin.sock", "release-key.pem", "backups"
 _SET_ASIDE = ("replaced-", ".")
 
 
-def present(settings: Settings) -> dict[str, Path]:
-    """Return the entries that a backup of this installation has, but for the database.
+@dataclass(frozen=True, slots=True)
+class Present:
+    """The files of an installation."""
+
+    files: Mapping[str, Path]
+    """By the name of their entry."""
+    left_out: tuple[Path, ...]
+    """What is in the data directory and cannot be ours: larger than any file of ours, or of another sort of name."""
+
+
+def present(settings: Settings) -> Present:
+    """Return what a backup of this installation has, but for the database.
 
     Raises:
-        BackupError: there is no installation, or a file of it is larger than any of ours.
+        BackupError: there is no installation, or half of one.
     """
+    if (mark := settings.data_dir / RESTORE_MARK).exists():
+        raise BackupError(f"{mark} marks a restore that did not finish: finish it first")
     named = {name: path for name, path in _named(settings).items() if path.exists()}
     if SECRET not in named:
         raise BackupError(f"there is no installation yet: {settings.secret_file} does not exist")
@@ -45,12 +58,9 @@ def present(settings: Settings) -> dict[str, Path]:
         for path in _files_below(settings.data_dir)
         if path not in elsewhere and not path.is_relative_to(settings.agent_dist_dir)
     }
-    if strange := [path for name, path in found.items() if not is_name(name)]:
-        raise BackupError(f"{strange[0]} is no file of ours: move it out of the data directory")
-    for path in (*named.values(), *found.values()):
-        if path.stat().st_size > _LARGEST:
-            raise BackupError(f"{path} is larger than any file of ours: move it out of the data directory")
-    return named | found
+    strange = {name for name, path in found.items() if not is_name(name) or path.stat().st_size > _LARGEST}
+    ours = {name: path for name, path in found.items() if name not in strange}
+    return Present(named | ours, tuple(found[name] for name in sorted(strange)))
 
 
 def place_of(name: str, settings: Settings) -> Path:
@@ -60,8 +70,9 @@ def place_of(name: str, settings: Settings) -> Path:
         BackupError: the settings say no place for it.
         DamagedError: no backup of ours has such an entry.
     """
-    if name.startswith(_IN_DATA_DIR):
-        return settings.data_dir / name.removeprefix(_IN_DATA_DIR)
+    inside = name.removeprefix(_IN_DATA_DIR)
+    if inside != name and not (inside.split("/")[0] in _NOT_OURS or inside.startswith(_SET_ASIDE)):
+        return settings.data_dir / inside
     if name in _VARIABLES and name not in _named(settings):
         raise BackupError(
             f"the backup was made with {_VARIABLES[name]} set: set it here to where that file shall be"

@@ -33,6 +33,8 @@ class Made:
 
     about: About
     size: int
+    left_out: tuple[Path, ...]
+    """Files of the data directory that are not ours."""
 
 
 def make_backup(
@@ -46,12 +48,14 @@ def make_backup(
     """
     if file.exists():
         raise BackupError(f"{file} is there already: name another file")
+    if file.is_relative_to(settings.data_dir):
+        raise BackupError(f"{file} would be lost with the data directory it is in: name a file elsewhere")
     if not settings.data_dir.is_dir():
         raise BackupError(f"there is no installation yet: {settings.data_dir} does not exist")
     with scratch_folder(settings.data_dir) as scratch:
         copy = scratch / "database"
         snapshot = take_snapshot(settings.database_url, copy)
-        files = belongings.present(settings)
+        there = belongings.present(settings)
         about = About(
             made_at_ms=round(now.timestamp() * 1000),
             made_by=__version__,
@@ -61,22 +65,26 @@ def make_backup(
             counts=snapshot.counts,
             audit_seq=snapshot.audit_seq,
             audit_hash=snapshot.audit_hash.hex(),
-            entries=(DATABASE, *files),
+            entries=(DATABASE, *there.files),
         )
         with _new_file(file) as sink:
             envelope = EnvelopeWriter(sink, passphrase, cost=cost or Cost())
             contents = ContentsWriter(envelope)
             text = about.to_json()
             contents.add(ABOUT, BytesIO(text), len(text))
-            for name, path in {DATABASE: copy, **files}.items():
+            for name, path in {DATABASE: copy, **there.files}.items():
                 _add(contents, name, path)
             contents.finish()
             envelope.finish()
-    return Made(about, file.stat().st_size)
+    return Made(about, file.stat().st_size, there.left_out)
 
 
 def _add(contents: ContentsWriter, name: str, path: Path) -> None:
-    with path.open("rb") as file:
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise BackupError(f"{path} cannot be read: {error.strerror}") from error
+    with file:
         contents.add(name, file, os.fstat(file.fileno()).st_size)
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -104,6 +104,7 @@ def return_backup(
             if belongings.is_file(name)
         }
         there = _what_is_there(settings, target, places, unpacked)
+        _refuse_what_cannot_be_written(places[name] for name in places if name not in there.left_alone)
         there.refuse_unless(replace=choices.replace)
         return _put_in_place(_Move(settings, target, unpacked, places, there, choices, since, now))
 
@@ -122,6 +123,16 @@ def refuse_what_cannot_be_read(about: About, target: Target) -> None:
         )
     if not is_known(about.schema):
         raise NewerBackupError(f"the backup has schema {about.schema}")
+
+
+def _refuse_what_cannot_be_written(paths: Iterable[Path]) -> None:
+    """Refuse before anything is moved what would fail in the middle."""
+    for path in paths:
+        folder = next(each for each in path.parents if each.exists())
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise BackupError(
+                f"{path} cannot be written by this user: make {folder} writable, or let the settings name another place"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +170,8 @@ def _what_is_there(settings: Settings, target: Target, places: dict[str, Path], 
         if path.exists() and path.read_bytes() == unpacked.files[name].read_bytes()
     }
     try:
-        ours = set(belongings.present(settings).values())
-    except BackupError:  # there is no secret, so nothing here was ever a whole installation
+        ours = set(belongings.present(settings).files.values())
+    except BackupError:  # nothing here is a whole installation
         ours = set()
     inside = {path for path in ours if path.is_relative_to(settings.data_dir)}
     files = {path for path in brought | inside if path.exists()} - same

@@ -63,6 +63,8 @@ def backup(*, output: Path, passphrase_file: Path | None, as_json: bool) -> None
         settings = load_settings(os.environ)
         refuse_strangers(settings.data_dir)
         made = make_backup(settings, output.absolute(), passphrase, now=datetime.now(UTC))
+    for path in made.left_out:
+        click.echo(f"warning: {path} is no file of ours and not in the backup", err=True)
     note("database.backed_up", output.name, bytes=made.size)
     rows = sum(made.about.counts.values())
     if as_json:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import pytest
 import sqlalchemy as sa
 
 from ct_ops_server.authority.errors import AuthorityError
-from ct_ops_server.backup import returning
+from ct_ops_server.backup import making, returning
+from ct_ops_server.backup.belongings import place_of
 from ct_ops_server.backup.envelope import Cost
 from ct_ops_server.backup.errors import (
     BackupError,
@@ -192,14 +194,76 @@ def test_a_backup_is_its_owners_and_never_takes_anothers_name(first: Settings, b
         back_up(first, backup)
 
 
-def test_a_backup_that_cannot_be_finished_leaves_nothing(first: Settings, tmp_path: Path) -> None:
+def test_a_backup_that_cannot_be_finished_leaves_nothing(
+    first: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Neither a file with half of it, nor the copy of the database that it was made of."""
-    (first.data_dir / "core").write_bytes(b"x" * 2_000_000)
-    with pytest.raises(BackupError, match="larger than any file"):
+
+    def full(_contents: object, _name: str, _path: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(making, "_add", full)
+    with pytest.raises(BackupError, match="No space left"):
         back_up(first, tmp_path / "unfinished")
 
     assert _left(tmp_path) == ["first"]
     assert not [path for path in first.data_dir.iterdir() if path.name.startswith(".")]
+
+
+def test_what_is_not_ours_is_left_out_and_said(first: Settings, second: Settings, tmp_path: Path) -> None:
+    """Somebody's core dump must not keep a backup from being made, nor be in it."""
+    (first.data_dir / "core").write_bytes(b"x" * 2_000_000)
+    (first.data_dir / "with blanks").write_text("")
+    made = make_backup(first, tmp_path / "backup", PASSPHRASE, now=NOON, cost=CHEAP)
+    restore(second, tmp_path / "backup")
+
+    assert ["core", "with blanks"] == sorted(path.name for path in made.left_out)
+    assert not (second.data_dir / "core").exists()
+
+
+def test_a_backup_is_not_kept_in_what_it_is_a_backup_of(first: Settings) -> None:
+    """It would be lost with it, and be in the next one."""
+    with pytest.raises(BackupError, match="elsewhere"):
+        back_up(first, first.data_dir / "backup")
+
+
+def test_half_a_restore_is_not_backed_up(first: Settings, tmp_path: Path) -> None:
+    """It would look like a whole one."""
+    (first.data_dir / "restoring").touch()
+    with pytest.raises(BackupError, match="did not finish"):
+        back_up(first, tmp_path / "backup")
+
+
+def test_an_operators_certificate_is_put_where_there_is_none_and_otherwise_left_alone(tmp_path: Path) -> None:
+    """The one that is there may be newer. A setting that is missing is asked for."""
+    pair = {"INGEST_TLS_CERT": tmp_path / "old.crt", "INGEST_TLS_KEY": tmp_path / "old.key"}
+    old = settings_in(tmp_path / "first")
+    old.data_dir.mkdir(mode=0o700)
+    asyncio.run(_fill(old))
+    for path in pair.values():
+        path.write_text("of the operator")
+    old = replace(old, tls_cert=pair["INGEST_TLS_CERT"], tls_key=pair["INGEST_TLS_KEY"])
+    back_up(old, tmp_path / "backup")
+    (tmp_path / "new.crt").write_text("newer")
+    new = settings_in(tmp_path / "second")
+    with pytest.raises(BackupError, match="INGEST_TLS_CERT set"):
+        restore(new, tmp_path / "backup")
+    done = restore(
+        replace(new, tls_cert=tmp_path / "new.crt", tls_key=tmp_path / "new.key"), tmp_path / "backup"
+    )
+
+    assert done.left_alone == (tmp_path / "new.crt",)
+    assert (tmp_path / "new.crt").read_text() == "newer"
+    assert (tmp_path / "new.key").read_text() == "of the operator"
+
+
+@pytest.mark.parametrize(
+    "name", ["data/release-key.pem", "data/backups/x", "data/replaced-1/x", "tls", "x/y"]
+)
+def test_an_entry_that_no_backup_of_ours_has_belongs_nowhere(first: Settings, name: str) -> None:
+    """Whoever has the passphrase could write one."""
+    with pytest.raises(DamagedError, match="belongs nowhere"):
+        place_of(name, first)
 
 
 def test_the_private_half_of_the_release_key_stays_where_it_is(
