@@ -15,6 +15,8 @@ from pathlib import Path
 import grpc
 import pytest
 
+from ct_ops_server.audit.examination import examine
+from ct_ops_server.audit.reading import DIRECTORY, audit_files, read_all, read_entries
 from databases import PostgresServer, drop_database, fresh_database
 from real_server import RealServer
 from wire_client import HeartbeatStream, Host, Wire, next_reply, reason_of
@@ -144,6 +146,27 @@ def test_what_keeps_the_first_worker_from_starting_ends_the_server_with_its_code
     assert 69 == ended.returncode
     assert "worker 0 did not start" in ended.stderr
     assert not (tmp_path / "server" / "admin.sock").exists()
+
+
+async def test_workers_write_one_audit_log_whoever_of_them_is_killed(workers: WorkerServer) -> None:
+    """One of them writes the files of the data directory; killed, another one goes on, without a gap or a repetition."""
+    server = workers.server
+    hosts = [await server.enrolled("audited-0")]
+    for number, worker in enumerate(workers.workers(), 1):
+        os.kill(worker, signal.SIGKILL)
+        await workers.until_replaced([worker])
+        hosts.append(await server.enrolled(f"audited-{number}"))
+    folder = server.settings.data_dir / DIRECTORY
+
+    def admitted() -> set[str]:
+        return {entry.agent for entry in read_entries(audit_files(folder))}
+
+    async with asyncio.timeout(_PATIENCE_S):
+        while not {host.agent_id for host in hosts} <= admitted():  # noqa: ASYNC110  it has no event to wait for
+            await asyncio.sleep(0.05)
+
+    assert [] == examine(read_all(audit_files(folder)), key=None).breaks
+    assert 0 == await figure(server, "ct_ops_audit_files_failing")
 
 
 async def test_sigterm_tells_agents_to_come_back_within_a_time_and_ends_with_0(workers: WorkerServer) -> None:
