@@ -7,8 +7,8 @@ whoever reads its output.
 from __future__ import annotations
 
 import asyncio
-import getpass
 import os
+import pwd
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,16 @@ def _nobody_to_hint(_topic: str) -> None:
 
 def actor() -> str:
     """Return who is acting: the user, and who they were before sudo."""
-    user, before = getpass.getuser(), os.environ.get("SUDO_USER")
+    user, before = _user_name(os.getuid()), os.environ.get("SUDO_USER")
     return f"{user} (sudo by {before})" if before and before != user else user
+
+
+def _user_name(uid: int) -> str:
+    """Return a user's name: the system's, not the environment's, which says what one likes."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
 
 
 def ask(method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 _SHOWN = 100
 _LONG = frozenset({"key_id", "authority", "old_key_id", "serial"})
-_SHORT = 12
+_SHORT = 13
+_SUBJECT = 33
+_IMPORTANT = ("hostname", "label", "name", "reason", "status", "count", "step")
+_FIRST = {name: place for place, name in enumerate(_IMPORTANT)}
 
 
 def entries_table(entries: Sequence[Mapping[str, Any]]) -> str:
@@ -69,7 +72,7 @@ def report_view(report: Report, *, key_known: bool) -> dict[str, Any]:
 
 def _row(entry: Mapping[str, Any]) -> tuple[str, ...]:
     when = datetime.fromisoformat(entry["at"]).strftime("%Y-%m-%d %H:%M:%S")
-    about = [entry["agent"], entry["token"], entry["subject"]]
+    about = [entry["agent"], entry["token"], _cut(entry["subject"], _SUBJECT)]
     return (
         str(entry["seq"]),
         when,
@@ -81,10 +84,9 @@ def _row(entry: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _details(details: Mapping[str, Any]) -> str:
-    said = " ".join(
-        f"{name}={_plain(name, value)}" for name, value in details.items() if value not in ("", [])
-    )
-    return said if len(said) <= _SHOWN else f"{said[: _SHOWN - 1]}…"
+    ordered = sorted(details.items(), key=lambda item: (_FIRST.get(item[0], len(_FIRST)), item[0]))
+    said = [f"{name}={_plain(name, value)}" for name, value in ordered if value not in ("", [])]
+    return _cut(" ".join(said), _SHOWN)
 
 
 def _plain(name: str, value: object) -> str:
@@ -92,8 +94,11 @@ def _plain(name: str, value: object) -> str:
         return "yes" if value else "no"
     if isinstance(value, list):
         return ",".join(map(str, value))
-    text = str(value)
-    return f"{text[:_SHORT]}…" if name in _LONG and len(text) > _SHORT else text
+    return _cut(str(value), _SHORT) if name in _LONG else str(value)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _moment(at_ms: int) -> str:

@@ -140,6 +140,6 @@ def test_entries_are_a_table_for_people() -> None:
 
     assert [
         "NO  WHEN                 WHO   DID            TO    DETAILS",
-        f"7   2026-11-26 09:12:44  anna  agent.revoked  5f3c  key_id={'a' * 12}… tags=x,y signed=yes",
+        f"7   2026-11-26 09:12:44  anna  agent.revoked  5f3c  key_id={'a' * 12}… signed=yes tags=x,y",
     ] == entries_table([entry]).splitlines()
     assert "nothing was decided" in entries_table([])
