@@ -319,39 +319,24 @@ async def test_an_agent_that_is_enrolled_and_runs_has_to_be_stopped_first(
             island.install()
 
 
-@pytest.mark.parametrize(
-    ("text", "code"),
-    [
-        ("", "malformed"),
-        ("ct_ops: enrolment-request", "malformed"),
-        ("[" * 60_000, "malformed"),
-        ("x" * 70_000, "malformed"),
-        ('{"ct_ops": "enrolment-reply"}', "malformed"),
-    ],
-)
 async def test_attack_garbage_in_place_of_a_request_is_refused(
-    sqlite_server: RealServer, text: str, code: str
-) -> None:
-    """And the next one is answered."""
-    body = {"actor": "test", "request": text}
-    answer = await sqlite_server.ask("POST", "/v1/carried-requests", body)
-
-    assert code == answer["error"]["code"]
-
-
-async def test_a_key_and_a_csr_that_do_not_belong_together_are_refused(
     sqlite_server: RealServer, island: Island
 ) -> None:
-    """As in a Register of that form."""
+    """Whatever it is; and the next request is answered."""
+    garbage = ("", "ct_ops: enrolment-request", "[" * 60_000, "x" * 70_000, '{"ct_ops": "enrolment-reply"}')
+    bodies = [{"actor": "test", "request": text} for text in garbage]
+    answers = [await sqlite_server.ask("POST", "/v1/carried-requests", body) for body in bodies]
+
+    assert ["malformed"] * len(garbage) == [answer["error"]["code"] for answer in answers]
+    assert "active" == (await island.signed_by(sqlite_server))["status"]
+
+
+async def test_what_makes_no_sense_is_told_to_the_operator(sqlite_server: RealServer, island: Island) -> None:
+    """A key without its CSR, as in a Register of that form; and a named token beside other terms."""
+    both = await island.signed_by(sqlite_server, token="x")
     request = parse_request(island.request.read_bytes())
     island.request.write_text(edited(request, csr=""))
-    answer = await island.signed_by(sqlite_server)
+    torn = await island.signed_by(sqlite_server)
 
-    assert "malformed" == answer["error"]["code"]
-
-
-async def test_a_named_token_has_its_own_terms(sqlite_server: RealServer, island: Island) -> None:
-    """Saying both is a misunderstanding."""
-    answer = await island.signed_by(sqlite_server, token="x")
-
-    assert "a token that is named has terms of its own" in answer["error"]["message"]
+    assert "a token that is named has terms of its own" in both["error"]["message"]
+    assert "malformed" == torn["error"]["code"]
