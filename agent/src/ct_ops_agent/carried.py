@@ -208,28 +208,27 @@ def _believable(reply: CarriedReply, vouchers: Vouchers) -> tuple[str, bool]:
 
     Of several only those that are known: whoever could add one to the reply could stand in for the server.
     """
-    offered = _certificates(reply.server_ca_pem)
-    pin = vouchers.pin or vouchers.hint.hex()
-    if pin:
-        return _roots(
-            [der for der in offered if hashlib.sha256(der).hexdigest().startswith(pin)], _PIN_DIFFERS
-        ), True
-    known, sentence = _known(vouchers)
-    if known:
-        return _roots([der for der in offered if der in known], sentence), True
-    return _roots(offered, _NO_CA), False
+    chosen, is_vouched_for = _chosen(_certificates(reply.server_ca_pem), vouchers)
+    configured = _certificates(vouchers.configured_pem)
+    if configured:  # that alone is believed when the agent runs
+        chosen = _some([der for der in chosen if der in configured], _CONFIGURED_DIFFERS)
+    return "".join(to_pem("CERTIFICATE", der) for der in chosen), is_vouched_for or bool(configured)
 
 
-def _known(vouchers: Vouchers) -> tuple[list[bytes], str]:
-    if vouchers.configured_pem:
-        return _certificates(vouchers.configured_pem), _CONFIGURED_DIFFERS
-    return _certificates(vouchers.known_pem), _KNOWN_DIFFERS
+def _chosen(offered: list[bytes], vouchers: Vouchers) -> tuple[list[bytes], bool]:
+    if pin := vouchers.pin or vouchers.hint.hex():
+        pinned = [der for der in offered if hashlib.sha256(der).hexdigest().startswith(pin)]
+        return _some(pinned, _PIN_DIFFERS), True
+    known = _certificates(vouchers.known_pem)
+    if known and not vouchers.configured_pem:
+        return _some([der for der in offered if der in known], _KNOWN_DIFFERS), True
+    return _some(offered, _NO_CA), False
 
 
-def _roots(chosen: list[bytes], sentence: str) -> str:
+def _some(chosen: list[bytes], sentence: str) -> list[bytes]:
     if not chosen:
         raise _refused("reply_of_another_server", sentence)
-    return "".join(to_pem("CERTIFICATE", der) for der in chosen)
+    return chosen
 
 
 def _certificates(pem: str) -> list[bytes]:
@@ -269,8 +268,8 @@ _PIN_DIFFERS = (
     "ct-ops-server enrol sign printed, and find out who had the stick"
 )
 _CONFIGURED_DIFFERS = (
-    "the server in this reply is not of the authority in ingest.ca_cert_file; nothing was installed: remove that "
-    "key if it is out of date, or give --pin"
+    "the server in this reply is not of the authority in ingest.ca_cert_file, which is all that this agent would believe; "
+    "nothing was installed: remove that key if it is out of date, and give --pin"
 )
 _KNOWN_DIFFERS = (
     "the server in this reply is another one than this host was enrolled with before; nothing was installed: "

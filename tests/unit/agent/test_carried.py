@@ -172,7 +172,14 @@ def test_the_server_is_measured_by_what_is_known(vouchers: Vouchers) -> None:
 
 def test_a_typed_pin_goes_before_what_was_known_earlier() -> None:
     """An operator who moves a host to another server says so."""
-    assert judged(vouchers=replace(PIN, known_pem=ROGUE.pem, configured_pem=ROGUE.pem)).is_vouched_for
+    assert judged(vouchers=replace(PIN, known_pem=ROGUE.pem)).is_vouched_for
+    assert "reply_of_another_server" == reason(vouchers=Vouchers(known_pem=ROGUE.pem))
+
+
+def test_a_configured_authority_has_to_agree_with_the_pin() -> None:
+    """It is all that the agent believes when it runs: with another one it would never connect."""
+    assert judged(vouchers=replace(PIN, configured_pem=SERVER.pem)).is_vouched_for
+    assert "reply_of_another_server" == reason(vouchers=replace(PIN, configured_pem=ROGUE.pem))
 
 
 def test_without_a_voucher_the_eye_has_to_compare() -> None:

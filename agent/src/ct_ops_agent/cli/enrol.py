@@ -23,7 +23,7 @@ from ct_ops_agent.errors import DataDirectoryError, DirectoryInUseError, Enrolme
 from ct_ops_agent.identity.carried_request import keep_open_request, leave_reply, load_open_requests
 from ct_ops_agent.identity.credentials import CredentialStore
 from ct_ops_agent.identity.files import locked_directory
-from ct_ops_agent.identity.keystore import KeyPair, keep_key_pair, load_key_pair
+from ct_ops_agent.identity.keystore import KeyPair, keep_key_pair, load_key_pair, parse_public_key
 from ct_ops_agent.identity.owner import acting_as_owner
 from ct_ops_agent.status.text import shown
 from ct_ops_proto.carried_enrolment import (
@@ -83,13 +83,13 @@ def enrol(
     config = load(Flags(config_file=config_file))
     with errors_as_exits():
         if request_file is not None:
-            _say_request(request_file, *write_request(config, request_file))
+            _say_request(request_file, write_request(config, request_file))
         elif reply_file is not None:
             _say_reply(install_reply(config, reply_file, pin or ""))
 
 
-def write_request(config: AgentConfig, file: Path) -> tuple[CarriedRequest, bool]:
-    """Write a request; return it, and whether others can read the file.
+def write_request(config: AgentConfig, file: Path) -> CarriedRequest:
+    """Write a request, and return it. Nothing in it is secret.
 
     Raises:
         DataDirectoryError: the data directory, or the file, cannot be used.
@@ -115,9 +115,10 @@ def write_request(config: AgentConfig, file: Path) -> tuple[CarriedRequest, bool
         )
         keep_open_request(config.data_dir, keys.key_id, request.request_id)
     try:
-        return request, write_carried(file, request_text(request)).is_open_to_others
+        write_carried(file, request_text(request))
     except CarriedFileError as error:
         raise DataDirectoryError(str(error)) from error
+    return request
 
 
 @dataclass(frozen=True)
@@ -163,10 +164,11 @@ def _judged(config: AgentConfig, store: CredentialStore, reply: CarriedReply, pi
 
     directory = config.data_dir
     hint = config.enrolment_token.hint if config.enrolment_token else None
+    configured = None if config.tls_skip_verify else config.ca_cert_file
     vouchers = Vouchers(
         pin=pin,
         hint=hint.ca_sha256 if hint else b"",
-        configured_pem=config.ca_cert_file.read_text(encoding="utf-8") if config.ca_cert_file else "",
+        configured_pem=configured.read_text(encoding="utf-8") if configured else "",
         known_pem=store.load(None).route.trust_bundle_pem,
     )
     keys, waiting = load_key_pair(directory), load_open_requests(directory)
@@ -191,23 +193,14 @@ def _make_keys(directory: Path) -> KeyPair:
     return keys
 
 
-def _say_request(file: Path, request: CarriedRequest, is_open: bool) -> None:  # noqa: FBT001 - as it came
-    del is_open  # nothing in a request is secret
-    key = load_fingerprint(request)
-    click.echo(f"{file}: the request of {request.hostname}")
-    click.echo(f"  key            {key}")
+def _say_request(file: Path, request: CarriedRequest) -> None:
+    public = parse_public_key(request.public_key_pem) or b""
+    click.echo(f"{file}: the request of {shown(request.hostname)}")
+    click.echo(f"  key            {fingerprint(bytes.fromhex(KeyPair(b'', public).key_id))}")
     click.echo("Carry it to the server, and type there:")
     click.echo(f"  ct-ops-server enrol sign {file.name} -o {file.name.removesuffix('.json')}.reply.json")
     click.echo("It has to be signed within 30 days. Then carry the reply back, and type here:")
     click.echo("  ct-ops-agent enrol --reply REPLY --pin HEX")
-
-
-def load_fingerprint(request: CarriedRequest) -> str:
-    """Return the fingerprint of the key that made a request."""
-    from ct_ops_agent.identity.keystore import KeyPair, parse_public_key  # noqa: PLC0415
-
-    public = parse_public_key(request.public_key_pem) or b""
-    return fingerprint(bytes.fromhex(KeyPair(b"", public).key_id))
 
 
 def _say_reply(installed: Installed) -> None:
