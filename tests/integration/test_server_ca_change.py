@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,16 @@ import pytest
 
 from agent_world import Living, World, eventually, living, new_world, until_more
 from ct_ops_agent.config.schema import AgentConfig
+from ct_ops_agent.errors import UnreachableError
 from ct_ops_agent.identity.keystore import parse_pem
 from ct_ops_agent.transport.first_contact import UnverifiedFirstContact
 from ct_ops_proto.agent.v1 import ingest_pb2 as wire
 from ct_ops_proto.enrolment_token import parse_token
+from ct_ops_server.authority import files
+from ct_ops_server.authority.sealing import load_or_create_secret
+from ct_ops_server.authority.server_ca import prepare
+from ct_ops_server.authority.server_certificate import load_or_create_tls
+from real_server import real_server, settings_for
 from wire_client import Host, next_reply, reason_of
 
 
@@ -224,3 +231,36 @@ async def test_a_report_that_is_no_such_thing_is_not_minded(world: World) -> Non
             pytest.fail(reason_of(error))
         assert list(reply.anchors.certificates) == [server_ca(world)]
         await stream.done_writing()
+
+
+async def test_attack_an_impostor_at_the_servers_address_plants_no_root(world: World, tmp_path: Path) -> None:
+    """Another server, with a CA of its own that it announces: the handshake fails, and nothing is learnt."""
+    async with real_server(settings_for(tmp_path / "impostor")) as impostor:
+        config = replace(world.without_token, address=f"127.0.0.1:{impostor.wire.port}")
+        before = bundle_of(config)
+        with pytest.raises(UnreachableError):
+            await world.once(config)
+        assert bundle_of(config) == before
+
+
+async def test_a_configured_ca_file_that_changes_is_announced_whole(tmp_path: Path) -> None:
+    """An operator puts the next CA beside the one that signs; agents that learnt theirs believe both."""
+    tls = tmp_path / "tls"
+    files.open_private_directory(tls)
+    secret, now = load_or_create_secret(tls / "secret"), datetime.now(UTC)
+    load_or_create_tls(tls, secret, names=["localhost", "127.0.0.1"], now=now)
+    prepare(tls, secret, now=now)
+    configured = replace(
+        settings_for(tmp_path / "server"),
+        tls_cert=tls / "server.crt",
+        tls_key=tls / "server.key",
+        tls_ca=tls / "server-ca.crt",
+    )
+    async with new_world(tmp_path, configured) as world:
+        await world.once(world.config)
+        async with living(world.without_token, world.agent_clock) as agent:
+            await until_more(agent)
+            following = (tls / "server-ca-2.crt").read_text()
+            (tls / "server-ca.crt").write_text((tls / "server-ca.crt").read_text() + following)
+            await until_believed(world.config, set(certificates(tls / "server-ca.crt")), agent)
+        assert "INGEST_TLS_CA" in (await step(world, "activate"))["error"]["message"]

@@ -16,7 +16,14 @@ from ct_ops_agent.config.load import Flags
 from ct_ops_agent.config.schema import AgentConfig
 from ct_ops_agent.errors import DataDirectoryError, EnrolmentRefusedError, Refusal, UnreachableError
 from ct_ops_agent.identity.carried_request import load_open_requests
-from ct_ops_agent.identity.credentials import AGENT_CA_NAME, LEAF_NAME, STATE_NAME, CredentialStore, Identity
+from ct_ops_agent.identity.credentials import (
+    AGENT_CA_NAME,
+    LEAF_NAME,
+    STATE_NAME,
+    TRUST_BUNDLE_NAME,
+    CredentialStore,
+    Identity,
+)
 from ct_ops_agent.identity.keystore import PRIVATE_KEY_NAME, PUBLIC_KEY_NAME, load_key_pair
 from ct_ops_agent.identity.rotation import KeyRotation
 from ct_ops_agent.renewal import FEATURE, token_life
@@ -39,6 +46,7 @@ def show(*, config_file: Path | None, as_json: bool) -> None:
     config = load(Flags(config_file=config_file))
     with errors_as_exits():
         document = describe_identity(open_identity(config.data_dir), config.data_dir)
+        document |= describe_trust(config)
     if as_json:
         click.echo(json.dumps(document, indent=2))
         return
@@ -102,7 +110,7 @@ def describe_identity(found: Identity, data_dir: Path) -> dict[str, Any]:
     from ct_ops_agent.identity.certificates import describe_leaf  # noqa: PLC0415 - loads cryptography
 
     leaf, life = describe_leaf(found.leaf_pem), token_life(found.agent_token)
-    files = (PRIVATE_KEY_NAME, PUBLIC_KEY_NAME, LEAF_NAME, AGENT_CA_NAME, STATE_NAME)
+    files = (PRIVATE_KEY_NAME, PUBLIC_KEY_NAME, LEAF_NAME, AGENT_CA_NAME, TRUST_BUNDLE_NAME, STATE_NAME)
     return {
         "agent_id": found.agent_id,
         "key_id": found.keys.key_id,
@@ -113,6 +121,26 @@ def describe_identity(found: Identity, data_dir: Path) -> dict[str, Any]:
         "authority": leaf.issuer,
         "agent_token_expires_at": format_time(life.expires_unix) if life else None,
         "files": [str(data_dir / name) for name in files if (data_dir / name).exists()],
+    }
+
+
+def describe_trust(config: AgentConfig) -> dict[str, Any]:
+    """Return which server CAs are believed, and who decided that."""
+    from ct_ops_agent.identity.certificates import describe_anchors  # noqa: PLC0415 - loads cryptography
+
+    learnt = CredentialStore(config.data_dir).trust_bundle()
+    if config.ca_cert_file and not config.tls_skip_verify:
+        decided, bundle = f"configured: {config.ca_cert_file}", config.ca_cert_file.read_text("utf-8")
+    elif learnt:
+        decided, bundle = "learnt from the server", learnt
+    else:
+        return {"server_cas_decided_by": "the host's own roots", "server_cas": []}
+    found = describe_anchors(bundle)
+    return {
+        "server_cas_decided_by": decided,
+        "server_cas": [
+            f"{each.sha256[:16]} {each.subject} until {format_time(each.not_after_unix)}" for each in found
+        ],
     }
 
 

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ct_ops_agent.anchors import MOST, anchors_of
 from ct_ops_agent.control_plane import Route
 from ct_ops_agent.conversation import Acknowledgement
 from ct_ops_agent.errors import AgentError, ApprovalPendingError, EnrolmentRefusedError
@@ -101,11 +102,17 @@ class StatusBoard:
             self._told = False
 
 
+def _server_cas(route: Route) -> tuple[str, ...]:
+    found = anchors_of(route.roots_pem)
+    return tuple(digest.hex()[:16] for digest in found) if len(found) <= MOST else ()
+
+
 def _about(route: Route, identity: Identity) -> dict[str, Any]:
     """Return the facts that credentials tell."""
     life = token_life(identity.agent_token)
     return {
         "server": route.addresses[0],
+        "server_cas": _server_cas(route),
         "agent_id": identity.agent_id,
         "key_id": identity.keys.key_id,
         "leaf_not_after": identity.leaf_not_after_unix or None,

@@ -47,6 +47,9 @@ class Report:
     features: tuple[str, ...] = ()
     """Abilities that the server named; an existing server has none."""
 
+    server_cas: tuple[str, ...] = ()
+    """The server CAs that are believed: the beginnings of their SHA-256; of a whole bundle of roots nothing."""
+
     acknowledged_at: float | None = None
     next_try_at: float | None = None
     leaf_not_after: float | None = None
@@ -96,7 +99,7 @@ _TIMES = frozenset(
 )
 
 
-_LISTS = frozenset({"features", "dropped", "collector_problems"})
+_LISTS = frozenset({"features", "dropped", "collector_problems", "server_cas"})
 _NUMBERS = frozenset(
     {
         "pid",

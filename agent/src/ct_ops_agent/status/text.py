@@ -56,6 +56,8 @@ def _facts(report: Report, verdict: Verdict, now: float) -> Iterator[tuple[str, 
         yield "agent", f"{report.agent_id}{key}"
     if report.server:
         yield "server", _server(report)
+    if report.server_cas:
+        yield "believes", f"server CA {', '.join(report.server_cas)}"
     yield from _conversation(report, verdict, now)
     if report.leaf_not_after:
         yield "certificate", _until(report.leaf_not_after, now)

@@ -147,7 +147,7 @@ def activate(data_dir: Path, secret: SealingSecret, *, now: datetime) -> ServerC
 
 
 def retire(data_dir: Path, secret: SealingSecret, *, now: datetime) -> ServerCas:
-    """Have agents forget those that were before.
+    """Have agents forget those that were before, and erase their private keys.
 
     Raises:
         StepError: none is left.
@@ -157,6 +157,8 @@ def retire(data_dir: Path, secret: SealingSecret, *, now: datetime) -> ServerCas
     if not found.state.before:
         raise StepError("there is no earlier server CA that agents still believe")
     _write(data_dir, replace(found.state, before=()))
+    for number in found.state.before:
+        (data_dir / f"{_stem(number)}.key").unlink(missing_ok=True)
     return _read(data_dir, secret, now)
 
 

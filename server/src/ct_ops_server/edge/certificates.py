@@ -62,6 +62,8 @@ class CertificateFollower:
             )
             return
         self._served.accept(candidate)
+        for sentence in candidate.made:
+            _log.info("made %s", sentence)
         _log.info("new connections get the server certificate that ends %s", candidate.not_after.isoformat())
 
     def _look_at_web_certificate(self) -> None:
