@@ -40,6 +40,7 @@ from ct_ops_agent.renewal import FEATURE, HURRY, Renewal
 from ct_ops_agent.route import FirstContact, RouteFinder, RouteWishes
 from ct_ops_agent.secret import Secret
 from ct_ops_agent.server_pin import ServerPin
+from ct_ops_agent.service.layout import AUTHORITY
 from ct_ops_agent.status.board import StatusBoard
 from ct_ops_agent.status.delivery import facts_of_delivery
 from ct_ops_agent.status.place import choose_file, folders
@@ -289,4 +290,5 @@ def read_wishes(config: AgentConfig, *, enrolled: bool) -> RouteWishes:
         ca_pem=config.ca_cert_file.read_text(encoding="utf-8") if config.ca_cert_file else "",
         tls_skip_verify=config.tls_skip_verify,
         hint=token.hint if token else None,
+        ca_is_installed=config.ca_cert_file == AUTHORITY,
     )

@@ -347,6 +347,9 @@ class Route:
     source: AnchorSource = AnchorSource.HOST
     """Who decides what is believed."""
 
+    began_with: str = ""
+    """SHA-256 of the installed CA file that the roots descend from; empty: none."""
+
 
 class Connect(Protocol):
     """Opens sessions. Nothing is dialled before the first call on the session."""

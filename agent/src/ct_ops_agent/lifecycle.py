@@ -260,7 +260,12 @@ class Lifecycle:
         """Write down what first contact learnt, once the server has proven useful."""
         if self._route and self._route.learnt:
             self._store.keep_route(
-                StoredRoute(self._route.addresses, self._route.server_name, self._route.roots_pem)
+                StoredRoute(
+                    self._route.addresses,
+                    self._route.server_name,
+                    self._route.roots_pem,
+                    self._route.began_with,
+                )
             )
             self._route = replace(self._route, learnt=False)
 

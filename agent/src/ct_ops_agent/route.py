@@ -13,6 +13,8 @@ none of these                                   the host's own roots
 
 A configured ``ca_cert_file`` is believed instead of all that, except that ``tls_skip_verify`` sets
 it aside, as existing agents do; one that differs from the pin of a token not yet used is refused.
+The file that our own installer put there is nobody's wish but a beginning: what was learnt from its server
+since then counts, until somebody changes that file.
 A configured address wins over every other.
 
 First contact by pin sends nothing secret and believes nothing: it fetches a certificate, and only
@@ -67,6 +69,8 @@ class RouteWishes:
 
     tls_skip_verify: bool
     hint: ServerHint | None
+    ca_is_installed: bool = False
+    """``ca_cert_file`` is the one that the installer wrote."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,8 @@ def plan_route(
         unused_hint = None if stored.trust_bundle_pem else wishes.hint
         if unused_hint and not _pinned_in(wishes.ca_pem, unused_hint.ca_sha256):
             raise ConfigError([_CA_DIFFERS])
+        if wishes.ca_is_installed:
+            return _installed_route(addresses, wishes.ca_pem, stored)
         # What the token says is written down, since the agent will have to do without the token.
         return Route(addresses, wishes.ca_pem, learnt=unused_hint is not None, source=AnchorSource.OPERATOR)
     if stored.trust_bundle_pem:
@@ -112,6 +118,15 @@ def plan_route(
     if wishes.tls_skip_verify:
         return PinPresented(addresses)
     return Route(addresses, read_system_roots())
+
+
+def _installed_route(addresses: tuple[str, ...], ca_pem: str, stored: StoredRoute) -> Route:
+    """Return the route of a host whose installer brought the authority along."""
+    began_with = hashlib.sha256(ca_pem.encode()).hexdigest()
+    source, bundle = AnchorSource.LEARNT, stored.trust_bundle_pem
+    if bundle and stored.began_with == began_with:
+        return Route(addresses, bundle, source=source, began_with=began_with)
+    return Route(addresses, ca_pem, learnt=True, source=source, began_with=began_with)
 
 
 class RouteFinder:

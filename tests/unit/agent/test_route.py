@@ -1,7 +1,7 @@
 """Which server, and whom to believe there: the table row by row."""
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 
@@ -63,6 +63,23 @@ def test_a_configured_authority_is_believed_instead() -> None:
 
     assert Route(("mine:1",), OTHER_PEM, source=AnchorSource.OPERATOR) == plan(wishes)
     assert Route(("mine:1",), OTHER_PEM, source=AnchorSource.OPERATOR) == plan(wishes, STORED)
+
+
+def test_the_file_that_the_installer_brought_is_a_beginning_and_not_a_wish() -> None:
+    """What was learnt from its server since then counts; who changes the file starts again from there."""
+    brought = RouteWishes("mine:1", CA_PEM, tls_skip_verify=False, hint=None, ca_is_installed=True)
+    first = plan(brought)
+    assert isinstance(first, Route)
+    assert (AnchorSource.LEARNT, True, CA_PEM) == (first.source, first.learnt, first.roots_pem)
+
+    stored = StoredRoute(("mine:1",), "", "old and new", first.began_with)
+    again = plan(brought, stored)
+    assert isinstance(again, Route)
+    assert (AnchorSource.LEARNT, False, "old and new") == (again.source, again.learnt, again.roots_pem)
+
+    changed = plan(replace(brought, ca_pem=OTHER_PEM), stored)
+    assert isinstance(changed, Route)
+    assert (True, OTHER_PEM) == (changed.learnt, changed.roots_pem)
 
 
 def test_a_configured_authority_has_to_agree_with_the_pin() -> None:

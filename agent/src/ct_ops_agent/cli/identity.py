@@ -14,6 +14,7 @@ from ct_ops_agent.cli.exits import errors_as_exits
 from ct_ops_agent.cli.status import look
 from ct_ops_agent.config.load import Flags
 from ct_ops_agent.config.schema import AgentConfig
+from ct_ops_agent.control_plane import AnchorSource, Route
 from ct_ops_agent.errors import DataDirectoryError, EnrolmentRefusedError, Refusal, UnreachableError
 from ct_ops_agent.identity.carried_request import load_open_requests
 from ct_ops_agent.identity.credentials import (
@@ -31,6 +32,12 @@ from ct_ops_agent.status.report import Report, State, format_time
 from ct_ops_agent.status.text import shown
 
 _LOOK_EVERY_S = 0.2
+_DECIDED_BY = {
+    AnchorSource.LEARNT: "what the server announced",
+    AnchorSource.OPERATOR: "ingest.ca_cert_file",
+    AnchorSource.HOST: "the host's own roots",
+    AnchorSource.UNVERIFIED: "what was shown at first contact (tls_skip_verify)",
+}
 
 
 @click.group()
@@ -126,20 +133,19 @@ def describe_identity(found: Identity, data_dir: Path) -> dict[str, Any]:
 
 def describe_trust(config: AgentConfig) -> dict[str, Any]:
     """Return which server CAs are believed, and who decided that."""
+    from ct_ops_agent.assembly import read_wishes  # noqa: PLC0415 - loads grpc
     from ct_ops_agent.identity.certificates import describe_anchors  # noqa: PLC0415 - loads cryptography
+    from ct_ops_agent.route import plan_route  # noqa: PLC0415 - as above
 
-    learnt = CredentialStore(config.data_dir).trust_bundle()
-    if config.ca_cert_file and not config.tls_skip_verify:
-        decided, bundle = f"configured: {config.ca_cert_file}", config.ca_cert_file.read_text("utf-8")
-    elif learnt:
-        decided, bundle = "learnt from the server", learnt
-    else:
-        return {"server_cas_decided_by": "the host's own roots", "server_cas": []}
-    found = describe_anchors(bundle)
+    stored = CredentialStore(config.data_dir).load(None).route
+    plan = plan_route(read_wishes(config, enrolled=True), stored, str)
+    if not isinstance(plan, Route):
+        return {"server_cas_decided_by": "first contact, which is still to come", "server_cas": []}
     return {
-        "server_cas_decided_by": decided,
+        "server_cas_decided_by": _DECIDED_BY[plan.source],
         "server_cas": [
-            f"{each.sha256[:16]} {each.subject} until {format_time(each.not_after_unix)}" for each in found
+            f"{each.sha256[:16]} {each.subject} until {format_time(each.not_after_unix)}"
+            for each in describe_anchors(plan.roots_pem)
         ],
     }
 

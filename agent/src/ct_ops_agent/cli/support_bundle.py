@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import time
@@ -152,9 +153,9 @@ def _route(config: AgentConfig) -> Route:
     hint = config.enrolment_token.hint if config.enrolment_token else None
     addresses = stored.addresses or (hint.addresses if hint else ()) or ("localhost:9443",)
     wished = (config.address,) if config.address else ()
-    roots = (
-        config.ca_cert_file.read_text(encoding="utf-8") if config.ca_cert_file else stored.trust_bundle_pem
-    )
+    configured = config.ca_cert_file.read_text(encoding="utf-8") if config.ca_cert_file else ""
+    descends = hashlib.sha256(configured.encode()).hexdigest() == stored.began_with
+    roots = stored.trust_bundle_pem if descends else configured or stored.trust_bundle_pem
     return Route(wished or tuple(addresses), roots, stored.server_name)
 
 

@@ -48,6 +48,8 @@ class StoredRoute:
     addresses: tuple[str, ...] = ()
     server_name: str = ""
     trust_bundle_pem: str = ""
+    began_with: str = ""
+    """SHA-256 of the installed CA file that the bundle descends from; empty: none."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class CredentialStore:
             addresses=tuple(_text(state, "ingest_addresses").split()),
             server_name=_text(state, "ingest_server_name"),
             trust_bundle_pem=self.trust_bundle(),
+            began_with=_text(state, "server_ca_began_with"),
         )
         identity = self._load_identity(keys, agent_id, state) if keys and agent_id else None
         return Stored(identity, agent_id, route)
@@ -197,7 +200,11 @@ def _named(identity: Identity) -> dict[str, object]:
 
 
 def _placed(route: StoredRoute) -> dict[str, object]:
-    return {"ingest_addresses": " ".join(route.addresses), "ingest_server_name": route.server_name}
+    return {
+        "ingest_addresses": " ".join(route.addresses),
+        "ingest_server_name": route.server_name,
+        "server_ca_began_with": route.began_with,
+    }
 
 
 def _parse_object(text: str) -> dict[str, object] | None:
