@@ -26,6 +26,8 @@ from ct_ops_server.store.replaying import (
     AgentRevoked,
     Event,
     KeyReplaced,
+    KeyShared,
+    PlaceTaken,
     RequestAnswered,
     Said,
     Subject,
@@ -79,7 +81,7 @@ def read_since(directory: Path, end: Link) -> Since | None:
         event
         for entry in later
         if (event := event_of(entry)) is not None
-        and (entry.hash in believed or not isinstance(event, AgentApproved | KeyReplaced))
+        and (entry.hash in believed or not isinstance(event, AgentApproved | KeyReplaced | PlaceTaken))
     ]
     changed = any(entry.action == Action.CA_ACTIVATED.value for entry in later)
     return Since(told, chain, files=audit_files(directory), authority_changed=changed)
@@ -107,11 +109,18 @@ def _approved(entry: Entry) -> Event:
 
 
 def _key_replaced(entry: Entry) -> Event | None:
-    try:
-        der = base64.b64decode(_text(entry, "public_key"), validate=True)
-    except binascii.Error:
-        return None
+    der = _public_key(entry)
     return KeyReplaced(entry.agent, _text(entry, "key_id"), der, _said(entry)) if der else None
+
+
+def _split(entry: Entry) -> Event:
+    return KeyShared(entry.agent)
+
+
+def _place_taken(entry: Entry) -> Event:
+    return PlaceTaken(
+        _subject(entry), entry.subject, _text(entry, "old_key_id"), _public_key(entry), _said(entry)
+    )
 
 
 def _spent(entry: Entry) -> Event | None:
@@ -140,8 +149,17 @@ _EVENTS: Mapping[str, Callable[[Entry], Event | None]] = {
     Action.AGENT_KEY_REPLACED.value: _key_replaced,
     Action.AGENT_ADMITTED.value: _spent,
     Action.TOKEN_REVOKED.value: _token_revoked,
+    Action.AGENT_SPLIT.value: _split,
+    Action.AGENT_REPLACED.value: _place_taken,
     Action.ENROLMENT_SIGNED.value: _answered,
 }
+
+
+def _public_key(entry: Entry) -> bytes:
+    try:
+        return base64.b64decode(_text(entry, "public_key"), validate=True)
+    except binascii.Error:
+        return b""
 
 
 def _subject(entry: Entry) -> Subject:

@@ -18,7 +18,9 @@ from ct_ops_server.enrolment.carried_ports import AnsweredRequest
 from ct_ops_server.fleet.model import AgentStatus
 from ct_ops_server.store.agents import read_history
 from ct_ops_server.store.carried_tables import carried_requests
-from ct_ops_server.store.schema import agents, status_history, tokens, tombstones
+from ct_ops_server.store.key_bars import REPLACED, SPLIT, bar_key
+from ct_ops_server.store.schema import agents, leaves, status_history, tokens, tombstones
+from ct_ops_server.store.side_tables import barred_keys
 from ct_ops_server.store.upsert import insert_if_absent
 from ct_ops_server.store.values import encode_history
 
@@ -99,8 +101,36 @@ class RequestAnswered:
     at_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class KeyShared:
+    """Copies of an agent hold its key of then: they are to make keys of their own."""
+
+    agent_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceTaken:
+    """Another agent's host took its place, with its key; the old key is barred."""
+
+    agent: Subject
+    """With the new key."""
+    other_id: str
+    old_key_id: str
+    public_key_der: bytes
+    """Of the new key; empty: not told."""
+    said: Said
+
+
 Event = (
-    AgentRevoked | AgentDeleted | AgentApproved | KeyReplaced | TokenSpent | TokenRevoked | RequestAnswered
+    AgentRevoked
+    | AgentDeleted
+    | AgentApproved
+    | KeyReplaced
+    | TokenSpent
+    | TokenRevoked
+    | RequestAnswered
+    | KeyShared
+    | PlaceTaken
 )
 
 NAMES: Mapping[type[Event], str] = {
@@ -111,16 +141,28 @@ NAMES: Mapping[type[Event], str] = {
     TokenSpent: "uses of enrolment tokens",
     TokenRevoked: "revocations of enrolment tokens",
     RequestAnswered: "replies to carried requests",
+    KeyShared: "keys that copies share",
+    PlaceTaken: "replaced hosts",
 }
 """What an operator is told of each."""
+
+_NEEDED: Mapping[type[Event], sa.Table] = {
+    RequestAnswered: carried_requests,
+    KeyShared: barred_keys,
+    PlaceTaken: barred_keys,
+}
+"""Tables that a copy from before an upgrade may not have: then there is nothing to do in it."""
 
 
 async def replay(connection: AsyncConnection, events: Iterable[Event]) -> Mapping[str, int]:
     """Do everything again; return how much of what."""
     done: Counter[str] = Counter()
+    there = set(await connection.run_sync(lambda sync: sa.inspect(sync).get_table_names()))
     for event in events:
-        await _do_again(connection, event)
-        done[NAMES[type(event)]] += 1
+        needed = _NEEDED.get(type(event))
+        if needed is None or needed.name in there:
+            await _do_again(connection, event)
+            done[NAMES[type(event)]] += 1
     return dict(done)
 
 
@@ -133,10 +175,28 @@ async def _do_again(connection: AsyncConnection, event: Event) -> None:
         case AgentApproved(agent_id, said):
             pending = agents.c.status == AgentStatus.PENDING.value
             await _set_status(connection, agent_id, pending, AgentStatus.ACTIVE, said)
+        case KeyReplaced() | KeyShared() | PlaceTaken():
+            await _change_keys(connection, event)
+        case TokenSpent() | TokenRevoked() | RequestAnswered():
+            await _spend(connection, event)
+
+
+async def _change_keys(connection: AsyncConnection, event: KeyReplaced | KeyShared | PlaceTaken) -> None:
+    match event:
         case KeyReplaced(agent_id, key_id, public_key_der):
             free = sa.not_(sa.exists().where(_other.c.key_id == key_id))
             of_agent = agents.update().where(agents.c.id == agent_id, free)
             await connection.execute(of_agent.values(key_id=key_id, public_key_der=public_key_der))
+        case KeyShared(agent_id):
+            shared = await connection.scalar(sa.select(agents.c.key_id).where(agents.c.id == agent_id))
+            if shared is not None:
+                await bar_key(connection, shared, agent_id, SPLIT)
+        case PlaceTaken():
+            await _take_place(connection, event)
+
+
+async def _spend(connection: AsyncConnection, event: TokenSpent | TokenRevoked | RequestAnswered) -> None:
+    match event:
         case TokenSpent(token_id):
             await connection.execute(_token(token_id).values(uses=tokens.c.uses + 1))
         case TokenRevoked(token_id, said):
@@ -161,6 +221,22 @@ async def _revoke(connection: AsyncConnection, agent: Subject, said: Said) -> No
     known = sa.select(agents.c.id).where(agents.c.id == agent.agent_id)
     if await connection.scalar(known) is None:
         await _write_tombstone(connection, agent, AgentStatus.REVOKED, said, history="[]")
+
+
+async def _take_place(connection: AsyncConnection, event: PlaceTaken) -> None:
+    agent, said = event.agent, event.said
+    await bar_key(connection, event.old_key_id, agent.agent_id, REPLACED)
+    if not event.public_key_der:  # the old hardware still holds a leaf of this agent, and must not be it
+        await _revoke(connection, agent, said)
+        return
+    other = Subject(event.other_id, agent.key_id, agent.hostname)
+    await _delete(connection, other, AgentStatus.ACTIVE, said)
+    await connection.execute(leaves.delete().where(leaves.c.agent_id == agent.agent_id))
+    served = agents.c.status != AgentStatus.REVOKED.value
+    key = {"key_id": agent.key_id, "public_key_der": event.public_key_der}
+    await connection.execute(agents.update().where(agents.c.id == agent.agent_id, served).values(key))
+    waiting = agents.c.status.notin_((AgentStatus.REVOKED.value, AgentStatus.ACTIVE.value))
+    await _set_status(connection, agent.agent_id, waiting, AgentStatus.ACTIVE, said)
 
 
 async def _delete(connection: AsyncConnection, agent: Subject, status: AgentStatus, said: Said) -> None:

@@ -6,6 +6,7 @@ order of their ids, so that two decisions cannot wait for each other.
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -103,8 +104,13 @@ class SqlSuccessionStore:
                 return Outcome.CHANGED
             if locked[new].status is AgentStatus.QUARANTINED:
                 return Outcome.CHANGED
-            await _take_place(connection, locked[old], locked[new], actor=actor, reason=reason)
-            details = {"key_id": locked[new].key_id, "old_key_id": locked[old].key_id, "reason": reason}
+            key_der = await _take_place(connection, locked[old], locked[new], actor=actor, reason=reason)
+            details = {
+                "key_id": locked[new].key_id,
+                "old_key_id": locked[old].key_id,
+                "public_key": base64.b64encode(key_der).decode(),  # for a restore, which must know it
+                "reason": reason,
+            }
             replaced = Decision(Action.AGENT_REPLACED, actor, agent=old, subject=new, details=details)
             await append(connection, [replaced])
             return Outcome.DONE
@@ -114,7 +120,8 @@ class SqlSuccessionStore:
 
 async def _take_place(
     connection: AsyncConnection, old: _Locked, new: _Locked, *, actor: str, reason: str
-) -> None:
+) -> bytes:
+    """Return the key that is the old agent's now."""
     row = (await connection.execute(sa.select(agents).where(agents.c.id == new.id))).one()
     said = _said(f"its host took the place of agent {old.id}", reason)
     await bury(connection, new.id, actor=actor, reason=said, history="[]")
@@ -130,6 +137,7 @@ async def _take_place(
     await append_history(connection, old.id, status=AgentStatus.ACTIVE, actor=actor, reason=said)
     for agent_id, why in ((old.id, "key_replaced"), (new.id, "unknown_agent")):
         await append_ending(connection, agent_id, why)
+    return bytes(row.public_key_der)
 
 
 async def _forget_hardware(connection: AsyncConnection, agent_id: str) -> None:

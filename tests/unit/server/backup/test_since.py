@@ -21,6 +21,8 @@ from ct_ops_server.store.replaying import (
     AgentDeleted,
     AgentRevoked,
     KeyReplaced,
+    KeyShared,
+    PlaceTaken,
     Said,
     Subject,
     TokenRevoked,
@@ -59,6 +61,11 @@ ENTRIES = chained([decided(Action.AGENT_ADMITTED), decided(Action.AGENT_REVOKED)
             KeyReplaced("a1", "k1", b"der", SAID),
         ),
         (decided(Action.AGENT_KEY_REPLACED), None),
+        (decided(Action.AGENT_SPLIT), KeyShared("a1")),
+        (
+            decided(Action.AGENT_REPLACED, old_key_id="k0"),
+            PlaceTaken(Subject("a1", "k1", "web-1"), "", "k0", b"", SAID),
+        ),
         (decided(Action.QUERY_ASKED), None),
     ],
 )

@@ -24,6 +24,8 @@ from ct_ops_server.store.replaying import (
     AgentRevoked,
     Event,
     KeyReplaced,
+    KeyShared,
+    PlaceTaken,
     Said,
     Subject,
     TokenRevoked,
@@ -176,3 +178,41 @@ async def test_the_way_back_from_an_upgrade_resurrects_nobody_either(
         assert {"a": REVOKED} == await statuses(store)
         assert known == await SqlAuditStore(store.database).entries_after(0, limit=100)
     assert asked == [end.link]
+
+
+async def test_a_host_that_took_anothers_place_has_it_again_and_the_old_key_stays_out(
+    database_url: str,
+) -> None:
+    """Also where the copy knows both agents as they were."""
+    async with open_store(database_url) as store:
+        await fill(store, old=ACTIVE, new=PENDING)
+        await again(
+            store, PlaceTaken(Subject("old", "key-new", "old"), "new", "key-old", b"of the new one", SAID)
+        )
+        found = await store.enrolment.find_agent("key-new")
+        findings = await store.enrolment.look_up(replace(APPLICATION, key_id="key-old", key_is_proven=True))
+
+        assert found is not None
+        assert ("old", ACTIVE, b"of the new one") == (found.id, found.status, found.public_key_der)
+        assert findings.key_is_barred
+        assert {"old": ACTIVE} == await statuses(store)
+
+
+async def test_a_place_that_was_taken_with_a_key_nobody_told_is_nobodys(database_url: str) -> None:
+    """The old hardware holds a valid leaf of the agent: it must not open a stream with it."""
+    async with open_store(database_url) as store:
+        await fill(store, old=ACTIVE)
+        await again(store, PlaceTaken(Subject("old", "key-new", "old"), "new", "key-old", b"", SAID))
+
+        assert {"old": REVOKED} == await statuses(store)
+
+
+async def test_what_a_copy_from_before_an_upgrade_has_no_table_for_is_passed_over(sqlite_url: str) -> None:
+    """Taking an upgrade back must not fail over what only the new version knew."""
+    async with open_store(sqlite_url) as store:
+        await fill(store, a=ACTIVE)
+        async with store.database.writing() as connection:
+            await connection.execute(sa.text("DROP TABLE barred_keys"))
+            done = await replay(connection, [KeyShared("a"), AgentRevoked(Subject("a", "key-a", "a"), SAID)])
+
+        assert {"revocations": 1} == done
