@@ -280,6 +280,9 @@ class HeartbeatReply:
     anchors: tuple[bytes, ...] | None = None
     """The server CAs (DER) to believe; ``None``: no news."""
 
+    rotate_key: bool = False
+    """The server wants another key, for a copy of this host holds this one."""
+
 
 class HeartbeatStream(Protocol):
     """One live heartbeat stream. Every method may raise the errors of `errors`."""

@@ -70,6 +70,9 @@ class Renews(Protocol):
     def hurry(self) -> None:
         """Let the leaf be due now."""
 
+    def request_rotation(self) -> None:
+        """Have the next ask be for another key."""
+
     def take(self, identity: Identity, renewed: Renewed) -> Identity:
         """Keep new credentials. May raise ``UnusableRenewalError``."""
 
@@ -326,6 +329,8 @@ class Conversation:
             self._announced = reply.anchors
         if reply.renewed is not None:
             self._keep(reply.renewed)
+        if reply.rotate_key:
+            self._parts.renewal.request_rotation()
 
     async def _learn_anchors(self) -> None:
         """Believe what was announced, as far as it is to be believed; it is confirmed when it is on the disk."""

@@ -38,7 +38,7 @@ from ct_ops_agent.identity.credentials import CredentialStore, Identity
 from ct_ops_agent.identity.keystore import KeyPair, keep_key_pair, load_key_pair
 from ct_ops_agent.identity.rotation import KeyRotation
 from ct_ops_agent.proving import Prover
-from ct_ops_agent.refusals import explain
+from ct_ops_agent.refusals import SPLIT_OFF, explain
 from ct_ops_agent.secret import Secret
 
 _log = logging.getLogger(__name__)
@@ -101,6 +101,37 @@ class Enrolment:
         except ApprovalPendingError as pending:
             if earlier.identity is None:
                 self._store.keep_pending(pending.agent_id)
+            raise
+        self._store.keep_identity(identity)
+        _log.info("enrolled as agent %s", identity.agent_id)
+        return identity
+
+    async def separate(self, route: Route) -> Identity:
+        """Become an agent of this host's own, which was a copy of another host until now.
+
+        A new key is made and registered over a connection that the old one opens: so the server knows who asks,
+        and needs no token. From its answer on the new key is this host's, also while an operator decides.
+
+        Raises:
+            ApprovalPendingError, EnrolmentRefusedError, UnreachableError, DataDirectoryError: as ``enrol``.
+        """
+        copied = load_key_pair(self._directory) or self._make_keys()
+        presenting = self._store.load(copied).identity
+        own = self._rotation.next_key()
+        if own is None:
+            own = make_key_pair()
+            self._rotation.keep_next(own)
+        try:
+            reply = await self._register(route, presenting, self._registration(own, ""), Prover(own))
+        except EnrolmentRefusedError:
+            self._rotation.drop()
+            raise
+        self._rotation.promote(own)
+        _log.info("this host was a copy; it has a key of its own now")
+        try:
+            identity = judge(reply, own, None, now_unix=self._wall())
+        except ApprovalPendingError as pending:
+            self._store.keep_pending(pending.agent_id)
             raise
         self._store.keep_identity(identity)
         _log.info("enrolled as agent %s", identity.agent_id)
@@ -222,6 +253,9 @@ def judge(reply: RegistrationReply, keys: KeyPair, earlier: Identity | None, *, 
             raise ApprovalPendingError(
                 f"approved as agent {reply.agent_id}; its certificate is not signed yet", reply.agent_id
             )
+        case "pending" if reply.reason == SPLIT_OFF:
+            refusal = Refusal("pending", SPLIT_OFF, reply.message)
+            raise EnrolmentRefusedError(explain(refusal), refusal)
         case "pending" if reply.reason:
             raise ApprovalPendingError(
                 explain(Refusal("pending", reply.reason, reply.message)), reply.agent_id

@@ -11,6 +11,7 @@ failure                    what is given up                   next try
 `CredentialRejectedError`  the identity: Register, same key   1 s → 4 s → 60 s
 `ApprovalPendingError`     nothing                            30 s
 `EnrolmentRefusedError`    a route not yet written down       60 s → 15 min
+… of a host split off      the identity: a key of its own     1 s → 4 s → 60 s
 =========================  =================================  ==========================
 
 For the first two minutes of an outage the wait stays at 4 s, less a random quarter: a server that was
@@ -43,6 +44,7 @@ from ct_ops_agent.errors import (
     UnreachableError,
 )
 from ct_ops_agent.identity.credentials import CredentialStore, Identity, StoredRoute
+from ct_ops_agent.refusals import SPLIT_OFF
 from ct_ops_agent.renewal import FEATURE
 from ct_ops_agent.vitals import Vitals
 from ct_ops_agent.watching import Everybody, Watches
@@ -61,6 +63,9 @@ class Enrols(Protocol):
 
     async def enrol(self, route: Route) -> Identity:
         """Register once."""
+
+    async def separate(self, route: Route) -> Identity:
+        """Register once with a key of this host's own: the one it has is another host's."""
 
 
 class Reports(Protocol):
@@ -136,6 +141,7 @@ class Lifecycle:
         self._pending_interval_s = pending_interval_s
         self._acknowledged_at: float | None = None
         self._hang_ups = 0
+        self._is_copy = False
 
     async def run(self) -> NoReturn:
         """Live until cancelled.
@@ -216,9 +222,21 @@ class Lifecycle:
         if self._identity is None or self._leaf_is_doubtful(self._identity):
             self._hang_ups = 0
             self._watcher.enrolling(self._route)
-            self._identity = await self._enrolment().enrol(self._route)
+            self._identity = await self._get_identity(self._route)
             self._keep_route()
         return self._route, self._identity
+
+    async def _get_identity(self, route: Route) -> Identity:
+        enrolment = self._enrolment()
+        if not self._is_copy:
+            return await enrolment.enrol(route)
+        try:
+            identity = await enrolment.separate(route)
+        except ApprovalPendingError:
+            self._is_copy = False  # the key is its own; what is left is an operator's approval
+            raise
+        self._is_copy = False
+        return identity
 
     def _leaf_is_doubtful(self, identity: Identity) -> bool:
         expired = 0 < identity.leaf_not_after_unix < self._clock.wall()
@@ -237,6 +255,9 @@ class Lifecycle:
             case ApprovalPendingError():
                 self._keep_route()
                 return self._pending_interval_s
+            case EnrolmentRefusedError() if failure.refusal.reason == SPLIT_OFF and not self._is_copy:
+                self._identity, self._is_copy = None, True
+                return self._reconnect.next_delay(at_least=failure.refusal.retry_after.total_seconds())
             case EnrolmentRefusedError():
                 self._forget_learnt_route()
                 return self._refused.next_delay(at_least=failure.refusal.retry_after.total_seconds())

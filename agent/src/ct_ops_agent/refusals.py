@@ -24,8 +24,9 @@ _SENTENCES = {
     "pending": "this agent still waits for approval; an operator has to approve it on the server",
     "rejected": "an operator rejected this agent; ask for a new decision on the server",
     "revoked": "this agent was revoked on the server; only an operator can let it in again",
-    "quarantined": "this agent is quarantined, probably because its data directory was copied to another host; "
-    "give every host a data directory of its own and release it on the server",
+    "quarantined": "this agent is quarantined: another host speaks as it too, so its data directory or its machine was "
+    "copied; nothing is lost, an operator decides on the server (ct-ops-server clones list)",
+    "split_off": "this host is a copy of another one, which kept the agent; it makes a key of its own and enrols anew",
     "token_missing": f"the server wants an enrolment token to let this agent in; {_NEW_TOKEN}",
     "token_unknown": f"the server does not know this enrolment token; {_NEW_TOKEN}",
     "token_expired": f"the enrolment token has expired; {_NEW_TOKEN}",
@@ -60,7 +61,12 @@ _REGISTER_AGAIN_REASONS = frozenset(
         "key_mismatch",
     }
 )
-_STAY_QUIET_REASONS = frozenset({"revoked", "rejected", "quarantined", "clock_skew", "key_replaced"})
+SPLIT_OFF = "split_off"
+"""This host's key is another host's: it shall have one of its own."""
+
+_STAY_QUIET_REASONS = frozenset(
+    {"revoked", "rejected", "quarantined", "clock_skew", "key_replaced", SPLIT_OFF}
+)
 _LATER_REASONS = frozenset({"limit"})
 
 _REGISTER_AGAIN_STATUSES = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED", "NOT_FOUND"})

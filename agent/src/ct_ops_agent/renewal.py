@@ -177,6 +177,16 @@ class Renewal:
         self._credentials.note_attempt()
         return _make_csr(identity.keys)
 
+    def request_rotation(self) -> None:
+        """Have the key rotated on the server's wish: a copy of this host holds it.
+
+        Raises:
+            DataDirectoryError: the request cannot be written down.
+        """
+        if not self._rotation.is_requested:
+            _log.warning("the server wants another key: a copy of this host holds this one")
+            self._rotation.request()
+
     def take(self, identity: Identity, renewed: Renewed) -> Identity:
         """Keep what was renewed and return the identity as it is now.
 

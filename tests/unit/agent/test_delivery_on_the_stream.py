@@ -102,6 +102,9 @@ class Quiet:
     def csr_if_leaf_is_due(self, _identity: Identity) -> bytes | None:
         return None
 
+    def request_rotation(self) -> None:
+        raise AssertionError("the server wants no other key")
+
     def keep(self, _pem: str) -> None:
         raise AssertionError("nothing is pinned")
 

@@ -63,6 +63,9 @@ class Renewals:
     def hurry(self) -> None:
         self.hurried += 1
 
+    def request_rotation(self) -> None:
+        raise AssertionError("the server wants no other key")
+
     def take(self, identity: Identity, renewed: Renewed) -> Identity:
         if self.unusable:
             raise UnusableRenewalError("not ours")

@@ -84,6 +84,14 @@ class Stage:
         assert isinstance(line, AgentError)
         raise line
 
+    async def separate(self, route: Route) -> Identity:
+        self.played.append("separate")
+        self.played, before = [], self.played
+        try:
+            return await self.enrol(route)
+        finally:
+            self.played = before
+
     async def run(self, _route: Route, identity: Identity, events: StreamEvents) -> None:
         self.played.append(
             "stream" if identity.leaf_pem == IDENTITY.leaf_pem else f"stream with {identity.leaf_pem}"

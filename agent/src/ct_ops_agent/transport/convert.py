@@ -137,6 +137,7 @@ def from_heartbeat_response(
         welcome=from_welcome(message),
         batch_ack=from_batch_ack(message),
         renew_leaf=message.renew_leaf,
+        rotate_key=message.rotate_key,
         anchors=tuple(message.anchors.certificates[:_MOST_ANCHORS]) if message.HasField("anchors") else None,
     )
 

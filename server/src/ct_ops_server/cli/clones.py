@@ -51,7 +51,7 @@ def _clone(clone: Mapping[str, Any], now: datetime) -> str:
 def _sides_table(sides: Sequence[Mapping[str, Any]], now: datetime) -> str:
     rows = [
         (
-            "original?" if side["likely_original"] else "copy?",
+            "original?" if side["likely_original"] else "copy?" if side["alive"] else "before",
             side["address"],
             side["hostname"] or "-",
             _short(side["boot_id"]),

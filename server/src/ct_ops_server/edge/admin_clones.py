@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ct_ops_server.edge.admin_views import agent_view, rfc3339
 from ct_ops_server.fleet.clones import Clone, CloneDesk
-from ct_ops_server.fleet.sides import SENTENCES, Proof, Side, SideLog, Sighting, likely_original
+from ct_ops_server.fleet.sides import SENTENCES, Proof, Side, SideLog, Sighting, is_alive, likely_original
 
 
 class _Body(BaseModel):
@@ -74,12 +74,16 @@ def clone_view(clone: Clone) -> dict[str, Any]:
 def sides_view(log: SideLog) -> list[dict[str, Any]]:
     """Return the sides of an agent, in the order in which they were first seen."""
     original = likely_original(log)
-    return [_side_view(each, is_original=place == original) for place, each in enumerate(log.seen)]
+    return [
+        _side_view(each, is_original=place == original, alive=is_alive(log, each))
+        for place, each in enumerate(log.seen)
+    ]
 
 
-def _side_view(sighting: Sighting, *, is_original: bool) -> dict[str, Any]:
+def _side_view(sighting: Sighting, *, is_original: bool, alive: bool) -> dict[str, Any]:
     return {
         "likely_original": is_original,
+        "alive": alive,
         **side_view(sighting.side),
         "first_seen_at": _moment(sighting.first_ms),
         "last_seen_at": _moment(sighting.last_ms),

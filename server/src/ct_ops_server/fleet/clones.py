@@ -22,7 +22,7 @@ from typing import Protocol
 from ct_ops_server.fleet.agents import AgentDesk, AgentError
 from ct_ops_server.fleet.endings import TOPIC
 from ct_ops_server.fleet.model import Agent, AgentStatus
-from ct_ops_server.fleet.sides import Side, SideLog, is_same_machine, likely_original
+from ct_ops_server.fleet.sides import Side, SideLog, is_alive, is_same_machine, likely_original, rivals_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +145,7 @@ class CloneDesk:
         if outcome is not Outcome.DONE:
             raise NotQuarantinedError(after)
         self._hint(TOPIC)
-        others = tuple(each.side for number, each in enumerate(log.seen) if number != place)
-        return Split(after, log.seen[place].side, others)
+        return Split(after, log.seen[place].side, rivals_of(log, place))
 
     async def merge(self, kept: str, other: str, *, actor: str, reason: str) -> Agent:
         """Record that two agents are one host; return the one that is kept.
@@ -192,16 +191,20 @@ def side_to_keep(log: SideLog, keep: str) -> int:
     Raises:
         SideUnclearError: it is none, or several that are not one machine.
     """
-    found = [place for place, each in enumerate(log.seen) if _is_meant(each.side, keep)]
     original = likely_original(log)
     if not keep and original is not None:
         return original
-    sides = [log.seen[place].side for place in found]
-    if not sides or not keep or any(is_same_machine(sides[0], other) is False for other in sides[1:]):
-        raise SideUnclearError(keep, [each.side for each in log.seen])
-    if len(found) > 1 and not all(side.boot_id == sides[0].boot_id for side in sides):
+    meant = [place for place, each in enumerate(log.seen) if keep and _is_meant(each.side, keep)]
+    # Of one host there may be earlier processes: who is alive is meant.
+    found = [place for place in meant if is_alive(log, log.seen[place])] or meant
+    first = log.seen[found[0]].side if found else None
+    if first is None or not all(_is_one_host(first, log.seen[place].side) for place in found):
         raise SideUnclearError(keep, [each.side for each in log.seen])
     return max(found, key=lambda place: log.seen[place].last_ms)
+
+
+def _is_one_host(one: Side, other: Side) -> bool:
+    return one.boot_id == other.boot_id and is_same_machine(one, other) is not False
 
 
 def _is_meant(side: Side, keep: str) -> bool:

@@ -163,7 +163,7 @@ def judge(log: SideLog, sight: Sight) -> Judged:
     if place is None:
         if _replaced_machine_is_back(log, sight.side) and sight.stored_seq > sight.side.acked_seq + 1:
             proof = Proof.MACHINE_CAME_BACK
-        log = _with_new(log, sight)
+        log = _with_new(log, sight, came_back=proof is not None)
     else:
         log = _came_back(log, place, sight)
     if len(_back_within(log, sight)) > 1:
@@ -179,8 +179,22 @@ def quarantined(log: SideLog, proof: Proof, now_ms: int) -> SideLog:
 def split(log: SideLog, place: int) -> SideLog:
     """Return the log of an agent of which one side goes on alone."""
     kept = log.seen[place]
-    rivals = tuple(each.side for each in _but(log.seen, place))
+    rivals = rivals_of(log, place)
     return SideLog(seen=(kept,), latest=0, kept=kept.side, rivals=rivals, split_keys=log.split_keys)
+
+
+def rivals_of(log: SideLog, place: int) -> tuple[Side, ...]:
+    """Return the sides that are others than this one: alive, or on other machines.
+
+    Earlier processes of the same host are not, nor is one that has started its outbox over a rival of itself.
+    """
+    kept = log.seen[place]
+    others = [
+        each.side
+        for each in _but(log.seen, place)
+        if is_alive(log, each) or is_same_machine(kept.side, each.side) is False
+    ]
+    return tuple(side for side in others if not _is_same_process(kept.side, side)) or tuple(others)
 
 
 def key_followed(log: SideLog, old_key_id: str) -> SideLog:
@@ -201,25 +215,44 @@ def is_served(log: SideLog, side: Side | None) -> bool:
         return True
     if side is None:
         return False
-    if _is_same_boot(kept, side):
-        return True
-    if is_same_machine(kept, side) is False or any(_is_same_boot(rival, side) for rival in log.rivals):
+    if any(is_same_side(rival, side) for rival in log.rivals):
         return False
-    rivals_look_alike = any(is_same_machine(kept, rival) is not False for rival in log.rivals)
-    return kept.address == side.address if rivals_look_alike else is_same_machine(kept, side) is True
-
-
-def _is_same_boot(one: Side, other: Side) -> bool:
-    if is_same_side(one, other):
+    is_alone = not any(_is_same_process(kept, rival) for rival in log.rivals)
+    if is_same_side(kept, side) or (is_alone and _is_same_process(kept, side)):
         return True
-    return one.boot_id == other.boot_id != "" and is_same_machine(one, other) is not False
+    return _is_kept(kept, log.rivals, side)
+
+
+def _is_same_process(one: Side, other: Side) -> bool:
+    return one.process_id == other.process_id != ""
+
+
+def _is_kept(kept: Side, rivals: tuple[Side, ...], side: Side) -> bool:
+    """Tell by the first sign that tells the kept side from all its rivals whether another process is of its host."""
+    boots, machine = {rival.boot_id for rival in rivals}, is_same_machine(kept, side)
+    if machine is False or (side.boot_id and side.boot_id in boots):
+        return False
+    if kept.boot_id and kept.boot_id == side.boot_id:
+        return True
+    if all(is_same_machine(kept, rival) is False for rival in rivals):
+        return machine is True
+    return kept.address == side.address and kept.address not in {rival.address for rival in rivals}
 
 
 def likely_original(log: SideLog) -> int | None:
-    """Return which side is probably the original: the one that was there before all others."""
-    if not log.seen:
-        return None
-    return min(range(len(log.seen)), key=lambda place: log.seen[place].first_ms)
+    """Return which of the sides that are alive is probably the original: the one whose host was there first."""
+    places = [place for place, each in enumerate(log.seen) if is_alive(log, each)] or range(len(log.seen))
+    return min(places, key=lambda place: _seniority(log, log.seen[place]), default=None)
+
+
+def is_alive(log: SideLog, sighting: Sighting) -> bool:
+    """Tell whether a side of a clone has shown itself after another one had; else it may be a process of before."""
+    return bool(sighting.came_back_ms) or sighting.last_ms >= log.since_ms
+
+
+def _seniority(log: SideLog, sighting: Sighting) -> tuple[int, int]:
+    of_its_host = [each for each in log.seen if is_same_machine(each.side, sighting.side)]
+    return min(each.first_ms for each in (*of_its_host, sighting)), sighting.first_ms
 
 
 def _find(log: SideLog, side: Side) -> int | None:
@@ -253,11 +286,11 @@ def _with(log: SideLog, place: int, sighting: Sighting) -> SideLog:
     return replace(log, seen=(*log.seen[:place], sighting, *log.seen[place + 1 :]))
 
 
-def _with_new(log: SideLog, sight: Sight) -> SideLog:
+def _with_new(log: SideLog, sight: Sight, *, came_back: bool = False) -> SideLog:
     seen, others = log.seen, log.others
     if len(seen) >= MOST_SIDES:
         seen, others = _without(seen, _to_forget(log, sight)), others + 1
-    new = Sighting(sight.side, sight.now_ms, sight.now_ms)
+    new = Sighting(sight.side, sight.now_ms, sight.now_ms, came_back_ms=sight.now_ms if came_back else 0)
     return replace(log, seen=(*seen, new), others=others, latest=len(seen))
 
 

@@ -6,7 +6,20 @@ import random
 
 from msgspec.structs import replace
 
-from ct_ops_server.fleet.sides import MOST_SIDES, Proof, Side, SideLog, Sight, judge, needs_history
+from ct_ops_server.fleet.sides import (
+    MOST_SIDES,
+    Proof,
+    Side,
+    SideLog,
+    Sight,
+    is_served,
+    judge,
+    likely_original,
+    needs_history,
+    quarantined,
+    rivals_of,
+    split,
+)
 
 MAC_A, MAC_B = "52:54:00:00:00:0a", "52:54:00:00:00:0b"
 ORIGINAL = Side("192.0.2.1", "p-a", "o-1", "boot-a", "machine-a", "web-1", (MAC_A,), 1_700_000_000, "1.0", 5)
@@ -95,6 +108,7 @@ def test_a_stolen_data_directory_that_is_used_while_the_host_sleeps_is_noticed_w
     woken = replace(ORIGINAL, process_id="p-later", boot_id="boot-later")
 
     proofs = tell(ORIGINAL, COPY, woken, every_s=86_400, took_over=False, stored=40)
+
     assert [None, None, Proof.MACHINE_CAME_BACK] == proofs
 
 
@@ -168,3 +182,64 @@ def test_history_is_asked_for_only_when_a_replaced_machine_is_back() -> None:
     assert needs_history(log, replace(ORIGINAL, process_id="p-later"))
     assert not needs_history(log, replace(COPY, process_id="p-later"))
     assert not needs_history(SideLog(), ORIGINAL)
+
+
+def log_of(*sides: Side) -> SideLog:
+    """Return the log of an agent whose streams these sides opened."""
+    log = SideLog()
+    for number, side in enumerate(sides):
+        log = judge(log, Sight(side, 1_000_000 + number * SECOND_MS)).log
+    return quarantined(log, Proof.TWO_CAME_BACK, 1_000_000)
+
+
+def test_after_a_split_the_kept_host_is_known_by_the_first_sign_that_tells_it_from_its_copies() -> None:
+    """Its boot, then its machine, then its address; the copy by none of them."""
+    log = split(log_of(ORIGINAL, COPY), 0)
+    restarted = replace(ORIGINAL, process_id="p-c")
+    rebooted = replace(restarted, boot_id="boot-c", address="203.0.113.1")
+    copy_rebooted = replace(COPY, process_id="p-d", boot_id="boot-d", address=ORIGINAL.address)
+
+    assert [True, True, True] == [is_served(log, side) for side in (ORIGINAL, restarted, rebooted)]
+    assert [False, False, False] == [is_served(log, side) for side in (COPY, copy_rebooted, None)]
+
+
+def test_after_a_split_of_hosts_that_look_alike_the_address_decides() -> None:
+    """A machine that was copied with its interfaces; from a third address nobody can tell, so it is not served."""
+    alike = replace(COPY, macs=ORIGINAL.macs)
+    log = split(log_of(ORIGINAL, alike), 0)
+    rebooted = replace(ORIGINAL, process_id="p-c", boot_id="boot-c")
+    elsewhere = replace(rebooted, address="203.0.113.1")
+
+    assert [True, False] == [is_served(log, side) for side in (rebooted, elsewhere)]
+    assert not is_served(log, replace(rebooted, address=alike.address))
+
+
+def test_a_kept_process_that_starts_its_outbox_over_is_no_rival_of_itself() -> None:
+    """Where histories fork, one process has two outboxes, one after the other."""
+    started_over = replace(ORIGINAL, outbox_id="o-2")
+    log = split(log_of(ORIGINAL, COPY, started_over), 0)
+
+    assert all(is_served(log, side) for side in (ORIGINAL, started_over, replace(ORIGINAL, outbox_id="o-3")))
+    assert not is_served(log, COPY)
+
+
+def test_of_a_process_that_was_forked_with_its_memory_the_outbox_tells_who_is_kept() -> None:
+    """Everything else is the same on both."""
+    fork = replace(ORIGINAL, outbox_id="o-2")
+    log = split(log_of(ORIGINAL, fork), 0)
+
+    assert [True, False] == [is_served(log, side) for side in (ORIGINAL, fork)]
+
+
+def test_the_original_is_the_living_side_whose_host_was_there_first() -> None:
+    """Not a process of last week, which could never be served again; nor the copy that came back first."""
+    last_week = replace(ORIGINAL, process_id="p-0", boot_id="boot-0")
+    log = SideLog()
+    for number, side in enumerate((last_week, COPY, ORIGINAL, COPY, ORIGINAL)):
+        judged = judge(log, Sight(side, 1_000_000 + number * SECOND_MS))
+        log = judged.log if judged.proof is None else quarantined(judged.log, judged.proof, 1_004_000)
+    place = likely_original(log)
+
+    assert place is not None
+    assert ORIGINAL == log.seen[place].side
+    assert (COPY,) == rivals_of(log, place)
