@@ -161,7 +161,7 @@ class MemoryStore(MemoryTokens):
         if row.status is not AgentStatus.ACTIVE or key_replaced:
             return StreamRefused(row.status, key_replaced=key_replaced)
         if self._sight(row, opening):
-            return StreamRefused(AgentStatus.QUARANTINED)
+            return StreamRefused(AgentStatus.QUARANTINED, clone_found=True)
         row.generation += 1
         row.online, row.worker_id, row.last_seen_at = True, opening.worker_id, self._now()
         must_rotate = row.sides.kept is not None and opening.side is not None

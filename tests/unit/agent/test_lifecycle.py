@@ -31,6 +31,7 @@ LEARNT = replace(ROUTE, learnt=True)
 NO = Refusal("PERMISSION_DENIED", "", "no")
 UNREACHABLE = UnreachableError("away")
 HANG_UP = UnreachableError("hung up", cut_off_in_handshake=True)
+SPLIT_OFF = EnrolmentRefusedError("split off", replace(NO, reason="split_off"))
 REJECTED = CredentialRejectedError("again", NO)
 REFUSED = EnrolmentRefusedError("no", NO)
 PENDING = ApprovalPendingError("wait", "agent-1")
@@ -85,12 +86,9 @@ class Stage:
         raise line
 
     async def separate(self, route: Route) -> Identity:
-        self.played.append("separate")
-        self.played, before = [], self.played
-        try:
-            return await self.enrol(route)
-        finally:
-            self.played = before
+        identity = await self.enrol(route)
+        self.played[-1] = "separate"
+        return identity
 
     async def run(self, _route: Route, identity: Identity, events: StreamEvents) -> None:
         self.played.append(
@@ -193,6 +191,29 @@ async def test_a_refused_agent_waits_from_a_minute_to_a_quarter_of_an_hour(tmp_p
 
     assert [60, 120, 240, 480, 900, 900] == on_register.waits == on_stream.waits
     assert "enrol" not in on_stream.played
+
+
+async def test_a_copy_that_was_split_off_gets_an_identity_of_its_own(tmp_path: Path) -> None:
+    """It makes a key of its own soon, not after the long wait of an agent that is refused."""
+    stage = await Stage(tmp_path, [SPLIT_OFF, IDENTITY, UNREACHABLE]).play()
+
+    assert ["route", "stream", "separate", "stream"] == stage.played[:4]
+    assert 1 == stage.waits[0]
+
+
+async def test_a_copy_whose_new_key_waits_for_approval_registers_with_that_key(tmp_path: Path) -> None:
+    """It is a copy no more: only one key is made."""
+    stage = await Stage(tmp_path, [SPLIT_OFF, PENDING, PENDING, IDENTITY, UNREACHABLE]).play()
+
+    assert ["route", "stream", "enrol", "enrol", "enrol", "stream"] == stage.played[:6]
+
+
+async def test_a_copy_that_is_refused_stays_one_and_waits(tmp_path: Path) -> None:
+    """It asks ever more slowly, as every agent that is refused."""
+    stage = await Stage(tmp_path, [SPLIT_OFF, REFUSED, REFUSED, IDENTITY, UNREACHABLE]).play()
+
+    assert [1, 60, 120] == stage.waits[:3]
+    assert "separate" in stage.played
 
 
 @pytest.mark.parametrize(("lasted_s", "expected"), [(10.0, [1, 2, 1]), (9.0, [1, 2, 4])])

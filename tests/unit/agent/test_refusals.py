@@ -27,6 +27,7 @@ from ct_ops_agent.refusals import explain, refused_registration, refused_stream
         ("UNIMPLEMENTED", "", UnreachableError),
         ("PERMISSION_DENIED", "revoked", EnrolmentRefusedError),
         ("PERMISSION_DENIED", "quarantined", EnrolmentRefusedError),
+        ("FAILED_PRECONDITION", "split_off", EnrolmentRefusedError),
         ("PERMISSION_DENIED", "pending", CredentialRejectedError),
         ("UNAUTHENTICATED", "clock_skew", EnrolmentRefusedError),
         ("UNAVAILABLE", "leaf_expired", CredentialRejectedError),

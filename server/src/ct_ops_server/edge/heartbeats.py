@@ -21,6 +21,7 @@ from ct_ops_server.edge.anchors import FEATURE as ANCHORS
 from ct_ops_server.edge.anchors import Announcements
 from ct_ops_server.edge.callers import Caller
 from ct_ops_server.edge.deliveries import StreamDeliveries, is_batch_only
+from ct_ops_server.edge.openings import Openings
 from ct_ops_server.edge.outgoing import Outgoing
 from ct_ops_server.edge.pace import FramePace, allowed_silence_s, patience_s
 from ct_ops_server.edge.patience import Patience
@@ -31,7 +32,7 @@ from ct_ops_server.edge.work_messages import DEFINITIONS, push_message
 from ct_ops_server.fleet.dispatch import LiveStream
 from ct_ops_server.fleet.hurry import FEATURE as HURRY
 from ct_ops_server.fleet.ports import StoreError
-from ct_ops_server.fleet.sessions import Greeting, Session, SessionRefusedError
+from ct_ops_server.fleet.sessions import CloneFoundError, Greeting, Session, SessionRefusedError
 from ct_ops_server.fleet.tasks import ATTEMPTS
 from ct_ops_server.fleet.work import Work
 
@@ -48,6 +49,7 @@ class HeartbeatRpc:
         self._ground = ground
         self._parts = ground.parts
         self._endings: set[asyncio.Task[None]] = set()
+        self._openings = Openings()
 
     async def serve(self, _requests: object, context: Context) -> None:
         """Serve one stream from its first frame to its end."""
@@ -82,9 +84,15 @@ class HeartbeatRpc:
 
     async def _open(self, greeting: Greeting) -> Session:
         """Open a session; one whose RPC is cancelled meanwhile is closed again."""
+        if not self._openings.enter(greeting.agent_id):
+            raise refuse("take_overs")
         opening = asyncio.create_task(self._parts.sessions.open(greeting))
+        opening.add_done_callback(lambda _: self._openings.leave(greeting.agent_id))
         try:
             return await asyncio.shield(opening)
+        except CloneFoundError:
+            self._parts.metrics.clones.inc()
+            raise
         except asyncio.CancelledError:
             self._beside(_close_once_open(opening, greeting.agent_id))
             raise

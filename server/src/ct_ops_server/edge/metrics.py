@@ -69,6 +69,9 @@ class EdgeMetrics:
         self.streams_opened = Counter(
             "ct_ops_heartbeat_streams_opened", "Heartbeat streams that were let in", registry=registry
         )
+        self.clones = Counter(
+            "ct_ops_clones", "Agents that were quarantined because two hosts spoke as them", registry=registry
+        )
         self.heartbeats = Counter("ct_ops_heartbeats", "Heartbeat frames committed", registry=registry)
         self.heartbeat_seconds = Histogram(
             "ct_ops_heartbeat_commit_seconds",
@@ -94,7 +97,7 @@ class EdgeMetrics:
         )
         self.agents = Gauge(
             "ct_ops_agents",
-            "Agents by what was decided about them: pending, active, revoked; in the database, each 30 s",
+            "Agents by what was decided about them: pending, active, revoked, quarantined; in the database, each 30 s",
             ["status"],
             registry=registry,
             multiprocess_mode=LATEST,

@@ -132,6 +132,10 @@ _TABLE: dict[str, tuple[grpc.StatusCode, str]] = {
         grpc.StatusCode.FAILED_PRECONDITION,
         "this agent has another key by now; if this host is a copy, remove its data directory",
     ),
+    "take_overs": (
+        grpc.StatusCode.UNAVAILABLE,
+        "too many streams of this agent open at once; is it running on several hosts?",
+    ),
     "superseded": (grpc.StatusCode.ABORTED, "another stream of this agent has taken over"),
     # -- form
     "message_too_large": (

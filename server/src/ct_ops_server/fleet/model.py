@@ -6,7 +6,7 @@ a database would choke on (rule 15), so a flow never needs to doubt a string or 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -185,6 +185,8 @@ class StreamRefused:
     """The agent has another key by now."""
     split_off: bool = False
     """An operator has split the agent, and this is not the side that was kept."""
+    clone_found: bool = field(default=False, compare=False)
+    """It is quarantined because of this very opening."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ A frame is acknowledged after the transaction that holds it was committed, never
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -32,6 +33,8 @@ from ct_ops_server.fleet.model import (
 from ct_ops_server.fleet.ports import StreamStore
 from ct_ops_server.fleet.sides import Side
 
+_log = logging.getLogger("ct_ops_server.clones")
+
 
 class SessionRefusedError(Exception):
     """The stream may not be opened, or not go on. ``reason`` is a key of ``edge.refusals``."""
@@ -39,6 +42,13 @@ class SessionRefusedError(Exception):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
+
+
+class CloneFoundError(SessionRefusedError):
+    """This very opening has proven that two hosts speak as the agent, which is quarantined now."""
+
+    def __init__(self) -> None:
+        super().__init__("quarantined")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +90,9 @@ class Sessions:
                 greeting.agent_id, greeting.key_id, self._worker_id, greeting.interval, greeting.side
             )
         )
+        if isinstance(answer, StreamRefused) and answer.clone_found:
+            _log.warning("two hosts speak as agent %s: it is quarantined", greeting.agent_id)
+            raise CloneFoundError
         if isinstance(answer, StreamRefused):
             raise SessionRefusedError(opening_refusal(answer))
         return Session(self._store, greeting.agent_id, answer.generation, must_rotate=answer.must_rotate)

@@ -125,7 +125,7 @@ class OpenStreams:
         }
         clones = await sides.note(connection, _to_note(served, opened, found), found)
         return [
-            StreamRefused(AgentStatus.QUARANTINED)
+            StreamRefused(AgentStatus.QUARANTINED, clone_found=True)
             if opening.agent_id in clones
             else StreamOpened(
                 opened[opening.agent_id], must_rotate=found[opening.agent_id].must_rotate(opening)
