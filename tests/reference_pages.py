@@ -11,6 +11,7 @@ from ct_ops_agent.cli.root import main as agent
 from ct_ops_loadtest.cli import main as load_tool
 from ct_ops_server.cli.root import main as server
 from ct_ops_server.edge.audit_metrics import AuditMetrics
+from ct_ops_server.edge.authority_metrics import AuthorityMetrics
 from ct_ops_server.edge.metrics import EdgeMetrics, StoreMetrics
 from ct_ops_server.edge.process_metrics import ProcessMetrics
 from ct_ops_server.edge.server_ca_metrics import ServerCaMetrics
@@ -70,7 +71,14 @@ def metrics_markdown() -> str:
 def registry_of_a_server() -> CollectorRegistry:
     """Return a registry with every metric that a server has."""
     registry = CollectorRegistry()
-    for metrics in (AuditMetrics, EdgeMetrics, StoreMetrics, ProcessMetrics, ServerCaMetrics):
+    for metrics in (
+        AuditMetrics,
+        EdgeMetrics,
+        StoreMetrics,
+        ProcessMetrics,
+        ServerCaMetrics,
+        AuthorityMetrics,
+    ):
         metrics(registry)
     return registry
 

@@ -28,6 +28,7 @@ from ct_ops_server.authority.trust import Trust
 from ct_ops_server.background import (
     anchors_recorded,
     audit_followed,
+    authority_watched,
     beside,
     figures_kept,
     presence_kept,
@@ -38,6 +39,7 @@ from ct_ops_server.background import (
 from ct_ops_server.config.schema import Settings
 from ct_ops_server.core import Core, open_core, utc_now
 from ct_ops_server.edge.audit_metrics import AuditMetrics
+from ct_ops_server.edge.authority_metrics import AuthorityMetrics
 from ct_ops_server.edge.budget import Budget
 from ct_ops_server.edge.callers import Caller, Callers
 from ct_ops_server.edge.certificates import CertificateFollower
@@ -121,6 +123,7 @@ async def running_server(
         callers = Callers(end_grace_s=limits.end_grace_s)
         worker_id = secrets.token_hex(8)
         refusals = await stack.enter_async_context(refusals_recorded(core, metrics))
+        await stack.enter_async_context(authority_watched(core, AuthorityMetrics(registry)))
         ca_metrics = ServerCaMetrics(registry)
         anchors = await stack.enter_async_context(anchors_recorded(core, ca_metrics))
         bus = Bus()

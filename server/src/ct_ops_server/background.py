@@ -19,6 +19,7 @@ from ct_ops_server.authority.public_key import parse_spki
 from ct_ops_server.authority.trust_watch import CATCH_UP_EVERY, TrustWatch
 from ct_ops_server.core import Core, keeping_of
 from ct_ops_server.edge.audit_metrics import AuditMetrics
+from ct_ops_server.edge.authority_metrics import AuthorityMetrics
 from ct_ops_server.edge.delivery_metrics import DeliveryMetrics
 from ct_ops_server.edge.metrics import EdgeMetrics, StoreMetrics
 from ct_ops_server.edge.process_metrics import LOOK_EVERY_S, ProcessMetrics, resident_bytes
@@ -28,6 +29,7 @@ from ct_ops_server.enrolment.refusal_log import RefusalLog
 from ct_ops_server.fleet import check_retention, endings
 from ct_ops_server.fleet.agent_census import AgentCensus
 from ct_ops_server.fleet.anchor_log import AnchorLog
+from ct_ops_server.fleet.authority_watch import AuthorityWatch
 from ct_ops_server.fleet.bus import Bus
 from ct_ops_server.fleet.check_delivery import CheckProvider
 from ct_ops_server.fleet.check_retention import ResultPruning
@@ -141,6 +143,15 @@ async def anchors_recorded(core: Core, metrics: ServerCaMetrics) -> AsyncIterato
             yield log
     finally:
         await log.flush()
+
+
+@asynccontextmanager
+async def authority_watched(core: Core, metrics: AuthorityMetrics) -> AsyncIterator[None]:
+    """Show how long the agent CA lasts and how far a rotation is, and warn in time."""
+    desk = core.authority_desk(hint=lambda _: None)
+    watch = AuthorityWatch(desk.overview, observe=metrics.looked, now=core.now)
+    async with beside(watch.run):
+        yield
 
 
 @asynccontextmanager

@@ -153,6 +153,10 @@ class Core:
         """Return the public keys of agent tokens that may be good."""
         return self.trust.jwks(self.now())
 
+    def authority_desk(self, *, hint: Callable[[str], None]) -> AuthorityDesk:
+        """Return what operators ask of the authority; ``hint`` tells the push bus of this process."""
+        return AuthorityDesk(self.store.trust, self.trust, self.keys.secret, hint=hint, now=self.now)
+
     def admin_app(self, *, hint: Callable[[str], None]) -> FastAPI:
         """Return the admin API; ``hint`` tells the push bus of this process what was decided."""
         tls = self.keys.tls
@@ -205,7 +209,7 @@ class Core:
             install_offer=lambda token: install_offer(
                 self.whereabouts.install_source(), self.shelf.everything(), token
             ),
-            authority=AuthorityDesk(self.store.trust, self.trust, self.keys.secret, hint=hint, now=self.now),
+            authority=self.authority_desk(hint=hint),
             hurries=self.store.hurries,
             hint=hint,
             server_ca=ServerCaDesk(
