@@ -124,6 +124,21 @@ def test_a_due_token_is_asked_for_alone_and_a_due_leaf_brings_one_along(desk: De
     assert third.proof is None
 
 
+def test_a_leaf_is_asked_for_when_the_server_hurries_and_then_no_more(desk: Desk) -> None:
+    """However long it lasts; the new one ends the hurry."""
+    desk.renewal.hurry()
+    desk.renewal.hurry()
+    ask = desk.ask()
+    assert ask is not None
+    assert ask.csr_der
+    now = desk.renewal.take(IDENTITY, Renewed(token(START, START + DAY), leaf_for(KEYS), 0, "CA"))
+    desk.clock[0] += 3600
+    assert (
+        desk.ask(replace(now, leaf_not_before_unix=int(START), leaf_not_after_unix=int(START + 90 * DAY)))
+        is None
+    )
+
+
 def asked_at(desk: Desk, *, hours: float) -> list[int]:
     """Let a heartbeat be due every 30 seconds and nothing be answered; return when something was asked for."""
     begin, seconds = desk.clock[0], list[int]()

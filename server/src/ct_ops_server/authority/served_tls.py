@@ -13,7 +13,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from ct_ops_server.authority.server_certificate import LIFETIME, ServerTls
+from ct_ops_server.authority.server_certificate import ServerTls
 from ct_ops_server.authority.watched_files import WatchedFiles
 
 _RENEWAL_RETRY = timedelta(hours=1)
@@ -72,7 +72,8 @@ class ServedTls:
     def _renewal_is_due(self, now: datetime) -> bool:
         again_at = self._current.look_again_at
         time_has_come = again_at is not None and now >= again_at
-        is_within_its_life = self._begins_at <= now <= self._current.not_after - LIFETIME / 3
+        end = self._current.not_after  # of the last one of a server CA sooner than its lifetime says
+        is_within_its_life = self._begins_at <= now <= end - (end - self._begins_at) / 3
         if not self._is_our_own or (is_within_its_life and not time_has_come):
             return False
         # The latest try may be one of a time when this host's clock was ahead.

@@ -15,6 +15,7 @@ from cryptography.x509.verification import PolicyBuilder, Store
 from ct_ops_server.authority.errors import AuthorityError
 from ct_ops_server.authority.root import RootName, load_or_create_root
 from ct_ops_server.authority.sealing import SealingSecret
+from ct_ops_server.authority.served_tls import ServedTls
 from ct_ops_server.authority.server_ca import (
     ACTIVATE_BELOW,
     PREPARE_BELOW,
@@ -211,3 +212,26 @@ def test_the_cross_certificate_ends_with_the_ca_that_vouches(data_dir: Path, sec
     assert cross.issuer == old.signs.certificate.subject
     der = serialization.Encoding.DER
     assert cross.public_bytes(der) != old.signs.der
+
+
+def test_in_the_last_months_of_a_ca_the_certificate_is_not_looked_at_without_end(
+    data_dir: Path, secret: SealingSecret, serve: Callable[[datetime], ServerTls]
+) -> None:
+    """Its life is cut short by the CA's end, so less than a third of a usual one is left all the time."""
+    first = serve(START)
+    now = end_of(first) - 100 * DAY
+    served = ServedTls(serve(now - 30 * DAY), load=serve, ca_file=None, is_our_own=True)
+    assert served.current.ca_der == first.ca_der
+
+    changes = 0
+    for second in range(100):
+        found = served.candidate(now + timedelta(seconds=second))
+        if found is not None:
+            served.accept(found)
+            changes += 1
+    assert changes <= 1
+    assert served.current.anchors[0] == first.ca_der
+
+    switched = served.candidate(end_of(first) - ACTIVATE_BELOW)
+    assert switched is not None
+    assert switched.ca_der != first.ca_der, "and it switches when the time has come, without a restart"
