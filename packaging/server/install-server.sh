@@ -271,7 +271,7 @@ purge_data() {
 			for file in $1; do
 				if [ -f "$file" ] || [ -L "$file" ] || [ -S "$file" ]; then rm -f -- "$file"; fi
 			done
-			for folder in backups replaced-* .backup-*; do
+			for folder in audit backups replaced-* .backup-*; do
 				if [ -d "$folder" ]; then rmdir --ignore-fail-on-non-empty "$folder"; fi
 			done
 		)
