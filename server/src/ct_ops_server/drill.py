@@ -172,9 +172,13 @@ async def _of_server(running: Running, scratch: Settings) -> list[str]:
         answer = await client.get(f"http://{_LOOPBACK}:{running.http_port}/readyz")
     if answer.status_code != httpx.codes.OK:
         raise BackupError(f"a server with this backup is not ready: {answer.text}")
-    believed = scratch.tls_ca or scratch.tls_cert or scratch.data_dir / "server-ca.crt"
-    context = ssl.create_default_context(cafile=str(believed))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False  # it is asked by another name than agents use
+    named = scratch.tls_ca or scratch.tls_cert
+    for believed in (
+        [named] if named else scratch.data_dir.glob("server-ca*.crt")
+    ):  # several during a rotation
+        context.load_verify_locations(str(believed))
     try:
         _, writer = await asyncio.open_connection(_LOOPBACK, running.grpc_port, ssl=context)
     except ssl.SSLError as error:
