@@ -14,6 +14,7 @@ from ct_ops_server.store.opening import Store, open_store
 from ct_ops_server.store.replaying import Event, replay
 from ct_ops_server.store.schema import workers
 from fakes import memory_replay
+from fakes.memory_anchors import MemoryAnchors
 from fakes.memory_checks import MemoryChecks
 from fakes.memory_deliveries import MemoryDeliveries
 from fakes.memory_store import MemoryStore
@@ -54,6 +55,7 @@ async def store(store_url: str | None) -> AsyncIterator[StoreUnderTest]:
             deliveries=deliveries,
             samples=deliveries,
             trust=MemoryTrust(memory),
+            anchors=MemoryAnchors(memory),
             replay=replay_in_memory,
             age_lease=memory.age_lease,
         )
@@ -95,6 +97,7 @@ def _under_test(store: Store) -> StoreUnderTest:
         deliver_check_results=deliver_check_results,
         samples=store.samples,
         trust=store.trust,
+        anchors=store.anchors,
         replay=replay_in_database,
         age_lease=age_lease,
     )

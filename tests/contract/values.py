@@ -12,6 +12,7 @@ from ct_ops_server.enrolment.carried_ports import CarriedStore
 from ct_ops_server.enrolment.model import Application, LeafRecord, NewAgent, TokenTerms
 from ct_ops_server.enrolment.ports import EnrolmentStore
 from ct_ops_server.enrolment.token_ports import RefusalStore, TokenStore
+from ct_ops_server.fleet.anchor_log import AnchorStore
 from ct_ops_server.fleet.check_ports import CheckStore
 from ct_ops_server.fleet.clones import CloneStore, SuccessionStore
 from ct_ops_server.fleet.delivery import DeliveryStore
@@ -86,6 +87,7 @@ class StoreUnderTest:
     """The item writer of check results, in a transaction of its own."""
     samples: SampleStore
     trust: TrustStore
+    anchors: AnchorStore
     replay: Callable[[Sequence[Event]], Awaitable[object]]
     """What a restored store is told again, in a transaction of its own."""
     age_lease: Callable[[str, timedelta], Awaitable[None]]

@@ -15,6 +15,7 @@ from datetime import timedelta
 from ct_ops_agent.identity.rotation import KeyRotation
 from ct_ops_server.authority.life_cycle import Kind
 from ct_ops_server.enrolment.model import TokenTerms
+from ct_ops_server.fleet.server_ca_desk import Step as ServerCaStep
 from simulation.fleet_host import DAY_S, Host
 from simulation.fleet_intruders import new_intruder, replay_registers, steal_directory, steal_token
 from simulation.fleet_world import Size, World
@@ -189,6 +190,11 @@ async def rotate_authority(world: World, dice: random.Random) -> None:
     world.rotating[dice.choice((Kind.CA, Kind.CA, Kind.JWT))] = dice.random() < 0.3
 
 
+async def change_server_ca(world: World, _dice: random.Random) -> None:
+    """Operators begin to change the CA that agents believe the server by."""
+    world.server_ca_steps = world.server_ca_steps or list(ServerCaStep)
+
+
 KINDS: dict[str, tuple[int, Deed]] = {
     "restart": (6, restart),
     "switch off": (5, switch_off),
@@ -207,6 +213,7 @@ KINDS: dict[str, tuple[int, Deed]] = {
     "revoke token": (2, revoke_token),
     "clone": (3, clone),
     "rotate authority": (3, rotate_authority),
+    "change server CA": (2, change_server_ca),
     "steal token": (4, steal_token),
     "steal directory": (3, steal_directory),
     "replay registers": (4, replay_registers),

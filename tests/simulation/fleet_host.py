@@ -294,7 +294,7 @@ class _FirstContact:
         serving = self._network.serving
         if serving is None or self._place.is_cut_off:
             raise UnreachableError(f"cannot reach {address}")
-        return serving.served_tls.current.ca_pem
+        return serving.served_tls.current.published_pem
 
     async def fetch_presented_certificate(self, address: str) -> PresentedCertificate:
         raise UnreachableError(address)
@@ -323,6 +323,8 @@ def complaint_of(failure: AgentError) -> str:
     """Return the reason in a word, as the wire has it where it has one."""
     if isinstance(failure, EnrolmentRefusedError | CredentialRejectedError):
         return failure.refusal.reason or failure.refusal.status
+    if "not signed by an authority" in str(failure):
+        return "untrusted_server"
     return type(failure).__name__
 
 

@@ -110,17 +110,15 @@ class Network:
             raise unavailable("Deadline Exceeded")
         if serving is None:
             raise unavailable("Connection refused")
-        certificate = _certificate(serving.parts.served_tls.current.chain_pem)
-        _must_be_believed(certificate, route.roots_pem, datetime.fromtimestamp(place.wall(), UTC))
+        _must_be_believed(
+            serving.parts.served_tls.current.chain_pem,
+            route.roots_pem,
+            datetime.fromtimestamp(place.wall(), UTC),
+        )
         leaf_der = _shown(identity)
         if leaf_der is not None and not serving.completes_handshake(leaf_der):
             raise unavailable("Socket closed")
         return Connection(self, serving, place, leaf_der)
-
-
-@lru_cache(maxsize=100)
-def _certificate(chain_pem: str) -> x509.Certificate:
-    return x509.load_pem_x509_certificates(chain_pem.encode())[0]
 
 
 def _shown(identity: Identity | None) -> bytes | None:
@@ -132,21 +130,27 @@ def _shown(identity: Identity | None) -> bytes | None:
     return next(der for label, der in parse_pem(identity.leaf_pem) if label == "CERTIFICATE")
 
 
-def _must_be_believed(certificate: x509.Certificate, roots_pem: str, now: datetime) -> None:
-    root = _root_of(certificate, roots_pem)
-    if root is None:
+def _must_be_believed(chain_pem: str, roots_pem: str, now: datetime) -> None:
+    """Believe what is served as a TLS library does: by any way that leads to a root, all of it inside its dates."""
+    ways = _ways(chain_pem, roots_pem)
+    if not ways:
         raise unavailable("CERTIFICATE_VERIFY_FAILED")
-    for each in (certificate, root):
-        if now > each.not_valid_after_utc:
-            raise unavailable("certificate has expired")
-        if now < each.not_valid_before_utc:
-            raise unavailable("certificate is not yet valid")
+    for way in ways:
+        if all(each.not_valid_before_utc <= now <= each.not_valid_after_utc for each in way):
+            return
+    is_over = any(now > each.not_valid_after_utc for each in ways[0])
+    raise unavailable("certificate has expired" if is_over else "certificate is not yet valid")
 
 
 @lru_cache(maxsize=1_000)
-def _root_of(certificate: x509.Certificate, roots_pem: str) -> x509.Certificate | None:
-    roots = x509.load_pem_x509_certificates(roots_pem.encode()) if roots_pem else ()
-    return next((root for root in roots if is_signed_by(certificate, root)), None)
+def _ways(chain_pem: str, roots_pem: str) -> tuple[tuple[x509.Certificate, ...], ...]:
+    leaf, *others = x509.load_pem_x509_certificates(chain_pem.encode())
+    roots = x509.load_pem_x509_certificates(roots_pem.encode()) if roots_pem else []
+    ways: list[tuple[x509.Certificate, ...]]
+    ways = [(leaf, root) for root in roots if is_signed_by(leaf, root)]
+    between = [other for other in others if is_signed_by(leaf, other)]
+    ways += [(leaf, other, root) for other in between for root in roots if is_signed_by(other, root)]
+    return tuple(ways)
 
 
 def is_signed_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:

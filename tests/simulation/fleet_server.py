@@ -10,7 +10,8 @@ import asyncio
 import random
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -56,10 +57,11 @@ from ct_ops_server.fleet.anchor_log import AnchorLog
 from ct_ops_server.fleet.clones import CloneDesk
 from ct_ops_server.fleet.dispatch import Dispatch
 from ct_ops_server.fleet.endings import EndingWatch
-from ct_ops_server.fleet.following import Believed, Following
 from ct_ops_server.fleet.presence import Presence, PresencePolicy
+from ct_ops_server.fleet.server_ca_desk import ServerCaDesk
 from ct_ops_server.fleet.sessions import Sessions
 from ct_ops_server.keyring import Keyring
+from fakes.memory_anchors import MemoryAnchors, Reports
 from fakes.memory_deliveries import MemoryState
 from fakes.memory_replay import replay
 from fakes.memory_store import MemoryStore, StoreState
@@ -110,6 +112,7 @@ class Backup:
     store: StoreState
     deliveries: MemoryState
     trust: TrustRows
+    anchors: Reports
     head: Link
     """How far the audit log was."""
     folder: Path
@@ -132,6 +135,7 @@ class Installation:
         self.store = WatchedStore(ledger, self.now, self.chain)
         self.deliveries = WatchedDeliveries(ledger, self.store.is_current, now=self.now)
         self.trust = MemoryTrust(self.store, self.now)
+        self.anchors = MemoryAnchors(self.store, self.chain.note)
         self.backups: list[Backup] = []
         self.restores = 0
         self._processes = 0
@@ -170,6 +174,7 @@ class Installation:
                 self.store.snapshot(),
                 self.deliveries.snapshot(),
                 self.trust.snapshot(),
+                self.anchors.snapshot(),
                 self.chain.head,
                 folder,
             )
@@ -184,19 +189,9 @@ class Installation:
         replay(self.store, since.events)
         self.deliveries.restore(backup.deliveries)
         self.trust.restore(backup.trust)
+        self.anchors.restore(backup.anchors)
         shutil.rmtree(self.folder)
         shutil.copytree(backup.folder, self.folder)
-
-
-class _NoAnchors:
-    """Keeps nothing of what agents believe: these histories are too short for the end of a server CA."""
-
-    async def record(self, reports: Mapping[str, Believed]) -> None:
-        """Forget it."""
-
-    async def following(self, _sha256: bytes, /) -> Following:
-        """Know of nobody."""
-        return Following(0, 0, 0, 0, ())
 
 
 class Serving:
@@ -234,6 +229,14 @@ class Serving:
         )
         self.authority = AuthorityDesk(
             installation.trust, trust, installation.keys.secret, hint=self._hint, now=now
+        )
+        self.server_ca = ServerCaDesk(
+            installation.anchors,
+            self.served_tls,
+            installation.keys.secret,
+            data_dir=installation.folder,
+            alone=lambda _folder: nullcontext(),
+            now=now,
         )
         self.agents = AgentDesk(store, hint=self._hint)
         self.clones = CloneDesk(store, store, self.agents, hint=self._hint)
@@ -279,7 +282,7 @@ class Serving:
             challenges=Challenges(random_bytes=self._installation.dice.randbytes, monotonic_s=self.loop_time),
             departures=Departures(store, store, hint=self._hint),
             served_tls=self.served_tls,
-            anchor_log=AnchorLog(_NoAnchors()),
+            anchor_log=AnchorLog(self._installation.anchors),
             web_certificate=WebCertificateFile(None),
             sessions=Sessions(
                 store,
@@ -323,6 +326,7 @@ class Serving:
         await self.trust_watch.catch_up()
         await self.presence.tick()
         await self.parts.refusal_log.flush()
+        await self.parts.anchor_log.flush()
 
     async def stop(self) -> None:
         """Stop in order: streams hear that the server stops."""

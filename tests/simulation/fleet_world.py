@@ -19,8 +19,11 @@ from ct_ops_proto.enrolment_token import parse_token, secret_digest
 from ct_ops_server.authority.leaf_identity import LeafOfAgent
 from ct_ops_server.authority.life_cycle import Kind, Step
 from ct_ops_server.authority.rotation import StepRefusedError
+from ct_ops_server.authority.server_ca import StepError
 from ct_ops_server.enrolment.model import TokenTerms
 from ct_ops_server.fleet.model import AgentStatus
+from ct_ops_server.fleet.server_ca_desk import Step as ServerCaStep
+from ct_ops_server.fleet.server_ca_desk import TooFewFollowError
 from simulation.fleet_host import DAY_S, Directory, Host
 from simulation.fleet_ledger import OPERATOR, Ledger, TokenTruth, thing_of
 from simulation.fleet_network import Network
@@ -38,6 +41,7 @@ _NEEDS_TOKEN = frozenset(
         "token_revoked",
         "token_network",
         "token_hostname",
+        "pin_mismatch",
     }
 )
 """Complaints that an operator answers with another enrolment token."""
@@ -84,6 +88,8 @@ class World:
     """When things were measured, by the clock of their host."""
     rotating: dict[Kind, bool] = field(default_factory=dict)
     """What is being rotated, and whether the old one is retired whoever still needs it."""
+    server_ca_steps: list[ServerCaStep] = field(default_factory=list)
+    """What is still to be done about the server's CA."""
     uninvited: set[str] = field(default_factory=set)
     """Hosts that were to get a token while the server was down."""
     is_calm: bool = False
@@ -219,6 +225,7 @@ class World:
             return
         await serving.look_after()
         await self._go_on_rotating()
+        await self._go_on_changing_server_ca()
         await self._decide()
         await self._let_copies_speak()
         await self._decide_about_copies()
@@ -243,6 +250,21 @@ class World:
                 await serving.trust_watch.catch_up()
                 if step is Step.RETIRE:
                     del self.rotating[kind]
+
+    async def _go_on_changing_server_ca(self) -> None:
+        """Take the next step of a change of the server's CA, unless too few agents could follow."""
+        serving = self.network.serving
+        assert serving is not None
+        if not self.server_ca_steps:
+            return
+        step = self.server_ca_steps[0]
+        with suppress(TooFewFollowError, StepError):
+            await serving.server_ca.take(step, force=False, actor=OPERATOR)
+            self.server_ca_steps.pop(0)
+            serving.follower.look()
+            if step is ServerCaStep.RETIRE:
+                # To agents a server that goes back to before this is another server: operators keep no such backup.
+                self.installation.backups.clear()
 
     async def _decide(self) -> None:
         """Approve those whose key an operator finds on a host of ours, reject the others."""
@@ -298,7 +320,9 @@ class World:
         elif host.complaint in _NEEDS_TOKEN:
             self.excuses[host.name] += await self._is_a_stranger(host)
             await self.invite(host)
-        elif host.complaint in _NEEDS_ANOTHER_KEY:
+        elif host.complaint in _NEEDS_ANOTHER_KEY or (
+            host.complaint == "untrusted_server" and host.name in self.went_back
+        ):
             await self.reinstall(host)
 
     async def _is_a_stranger(self, host: Host) -> bool:
