@@ -16,6 +16,7 @@ import pytest
 from ct_ops_agent.delivery.outbox import Outbox
 from ct_ops_server.enrolment import admission
 from ct_ops_server.fleet.model import AgentStatus, HeartbeatWrite
+from ct_ops_server.fleet.sides import Judged, SideLog, Sight
 from fakes.memory_store import MemoryStore
 from fakes.memory_tokens import MemoryTokens
 from simulation.fleet_events import plan
@@ -85,7 +86,24 @@ def a_forgotten_agent_is_a_stranger() -> AbstractContextManager[object]:
     return mock.patch.object(admission, "RULES", rules)
 
 
+def copies_are_not_noticed() -> AbstractContextManager[object]:
+    """Two hosts speak as one agent, and nothing is made of it (rule 19)."""
+
+    def judge(log: SideLog, _sight: Sight) -> Judged:
+        return Judged(log, is_news=False)
+
+    return mock.patch("fakes.memory_store.judge", judge)
+
+
+def a_retired_server_ca_is_retired_too_early() -> AbstractContextManager[object]:
+    """The server's CA is changed whoever believes the next one (rule 22)."""
+    return mock.patch("ct_ops_server.fleet.server_ca_desk.objections", return_value=())
+
+
 _KINDS: dict[Planted, tuple[str, ...]] = {
+    copies_are_not_noticed: ("clone", "restart", "rotate key", "revoke token", "stop server"),
+    a_retired_server_ca_is_retired_too_early: ("change server CA", "switch off", "lose network"),
+    a_forgotten_agent_is_a_stranger: ("back up", "restore"),
     what_is_gone_is_not_said: ("back up", "restore", "restart"),
 }
 """What has to happen for it; where nothing is said, whatever the dice choose."""
@@ -102,6 +120,8 @@ _KINDS: dict[Planted, tuple[str, ...]] = {
         tombstones_are_forgotten,
         dates_of_leaves_are_not_looked_at,
         a_forgotten_agent_is_a_stranger,
+        copies_are_not_noticed,
+        a_retired_server_ca_is_retired_too_early,
     ],
 )
 def test_a_planted_defect_is_found(plant: Planted) -> None:
