@@ -96,6 +96,7 @@ async def stop_server(world: World, dice: random.Random) -> None:
 async def set_clock(world: World, dice: random.Random) -> None:
     """A host's clock jumps, and is set right after a while."""
     if host := one_of(world, dice):
+        world.jumped.add(host.name)
         host.clock_is_off_s = days(dice, -400, 400) * dice.choice((1.0, 0.01))
         await asyncio.sleep(days(dice, 0.1, 60))
         host.clock_is_off_s = 0.0

@@ -94,6 +94,8 @@ class World:
     """Hosts that were to get a token while the server was down."""
     is_calm: bool = False
     """Nothing happens any more."""
+    jumped: set[str] = field(default_factory=set)
+    """Hosts whose clock was wrong, by name."""
     went_back: set[str] = field(default_factory=set)
     """Hosts whose disks were restored, by name."""
     has_gone_back: bool = False
@@ -421,7 +423,8 @@ class World:
             silent = [
                 thing
                 for thing in lost
-                if not any(gap.from_ms <= self.things[thing] <= gap.to_ms for gap in said)
+                if host.name not in self.jumped  # a gap of times that cannot be is bent to those that can
+                and not any(gap.from_ms <= self.things[thing] <= gap.to_ms for gap in said)
             ]
             if len(silent) > refused or len(lost) > refused + sum(gap.count for gap in said):
                 some = ", ".join(sorted(silent or lost)[:5])
