@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pytest
 
 from agent_world import eventually, live, living
 from carried_files import edited
+from ct_ops_agent import assembly
 from ct_ops_agent.cli.enrol import install_reply, write_request
 from ct_ops_agent.config.schema import AgentConfig
 from ct_ops_agent.errors import DirectoryInUseError, EnrolmentRefusedError
@@ -288,6 +289,23 @@ async def test_attack_an_enrolled_host_is_not_moved_to_another_server_without_a_
 
     assert "reply_of_another_server" == island.refusal()
     assert answer["agent_id"] == island.install(answer["ca_sha256"])
+
+
+async def test_the_authority_that_an_installer_brought_is_a_beginning_that_a_pin_goes_beyond(
+    sqlite_server: RealServer, island: Island, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its server has another CA by now: the reply is refused without a pin, and connects the host with one."""
+    installed = tmp_path / "agent-server-ca.crt"
+    async with rogue_server(tmp_path) as earlier:
+        installed.write_text(earlier.wire.ca_pem)
+    monkeypatch.setattr(assembly, "AUTHORITY", installed)
+    island.config = replace(island.config, ca_cert_file=installed)
+    answer = await island.signed_by(sqlite_server)
+
+    assert "reply_of_another_server" == island.refusal()
+    agent_id = island.install(answer["ca_sha256"])
+    await live(island.config, until=1)
+    assert (await shown(sqlite_server, agent_id))["vitals"]
 
 
 async def test_an_agent_that_runs_and_waits_takes_the_reply_without_a_restart(

@@ -37,7 +37,7 @@ from ct_ops_agent.identity.rotation import KeyRotation
 from ct_ops_agent.lifecycle import Enrols, Lifecycle
 from ct_ops_agent.link import NothingToDeliver, WorkUndone
 from ct_ops_agent.renewal import FEATURE, HURRY, Renewal
-from ct_ops_agent.route import FirstContact, RouteFinder, RouteWishes
+from ct_ops_agent.route import FirstContact, RouteFinder, RouteWishes, digest_of_beginning
 from ct_ops_agent.secret import Secret
 from ct_ops_agent.server_pin import ServerPin
 from ct_ops_agent.service.layout import AUTHORITY
@@ -238,7 +238,14 @@ def take_carried(config: AgentConfig, store: CredentialStore, clock: Clock) -> I
         return None
     from ct_ops_agent.carried import install_left  # noqa: PLC0415 - loads cryptography, and is rarely there
 
-    return install_left(config.data_dir, store, text, now_unix=clock.wall())
+    beginning = beginning_of(config)
+    return install_left(config.data_dir, store, text, now_unix=clock.wall(), began_with=beginning)
+
+
+def beginning_of(config: AgentConfig) -> str:
+    """Return how the authority that the installer brought is remembered beside what is learnt; empty: it brought none."""
+    wishes = read_wishes(config, enrolled=True)
+    return digest_of_beginning(wishes.ca_pem) if wishes.ca_is_installed else ""
 
 
 def build_board(

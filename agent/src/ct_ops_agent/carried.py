@@ -63,10 +63,10 @@ class Vouchers:
     """SHA-256 of the CA that the enrolment token names."""
 
     configured_pem: str = ""
-    """``ingest.ca_cert_file``."""
+    """``ingest.ca_cert_file``, when an operator wrote it: it is all that the agent believes."""
 
     known_pem: str = ""
-    """The trust bundle of an earlier enrolment."""
+    """The trust bundle of an earlier enrolment, else the authority that the installer brought."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,13 @@ def make_request(
 
 
 def judge_reply(
-    reply: CarriedReply, keys: KeyPair | None, waiting: OpenRequests, vouchers: Vouchers, *, now_unix: float
+    reply: CarriedReply,
+    keys: KeyPair | None,
+    waiting: OpenRequests,
+    vouchers: Vouchers,
+    *,
+    now_unix: float,
+    began_with: str = "",
 ) -> CarriedAdmission:
     """Decide what a reply means.
 
@@ -128,6 +134,7 @@ def judge_reply(
         waiting: the requests that wait for a reply.
         vouchers: what is known of the server.
         now_unix: this host's clock.
+        began_with: of the authority that the installer brought; empty: it brought none.
 
     Raises:
         EnrolmentRefusedError: it is not for this host, or not now, or not of the server that is known.
@@ -152,7 +159,7 @@ def judge_reply(
         leaf_not_after_unix=life.not_after_unix,
         leaf_not_before_unix=life.not_before_unix,
     )
-    return CarriedAdmission(identity, StoredRoute(reply.addresses, "", roots), is_vouched_for)
+    return CarriedAdmission(identity, StoredRoute(reply.addresses, "", roots, began_with), is_vouched_for)
 
 
 def install(directory: Path, store: CredentialStore, admission: CarriedAdmission) -> None:
@@ -165,7 +172,9 @@ def install(directory: Path, store: CredentialStore, admission: CarriedAdmission
     forget_open_requests(directory)
 
 
-def install_left(directory: Path, store: CredentialStore, text: str, *, now_unix: float) -> Identity | None:
+def install_left(
+    directory: Path, store: CredentialStore, text: str, *, now_unix: float, began_with: str = ""
+) -> Identity | None:
     """Install the reply that a command left for this agent; ``None``: it cannot be, and is removed.
 
     Raises:
@@ -174,7 +183,9 @@ def install_left(directory: Path, store: CredentialStore, text: str, *, now_unix
     keys = load_key_pair(directory)
     waiting = load_open_requests(directory)
     try:
-        admission = judge_reply(parse_reply(text.encode()), keys, waiting, Vouchers(), now_unix=now_unix)
+        admission = judge_reply(
+            parse_reply(text.encode()), keys, waiting, Vouchers(), now_unix=now_unix, began_with=began_with
+        )
     except (CarriedFormError, EnrolmentRefusedError) as error:
         _log.warning("the carried reply that was left here cannot be installed: %s", error)
         remove_left_reply(directory)

@@ -120,9 +120,14 @@ def plan_route(
     return Route(addresses, read_system_roots())
 
 
+def digest_of_beginning(ca_pem: str) -> str:
+    """Return how the content of an installed ``ca_cert_file`` is remembered."""
+    return hashlib.sha256(ca_pem.encode()).hexdigest()
+
+
 def _installed_route(addresses: tuple[str, ...], ca_pem: str, stored: StoredRoute) -> Route:
     """Return the route of a host whose installer brought the authority along."""
-    began_with = hashlib.sha256(ca_pem.encode()).hexdigest()
+    began_with = digest_of_beginning(ca_pem)
     source, bundle = AnchorSource.LEARNT, stored.trust_bundle_pem
     if bundle and stored.began_with == began_with:
         return Route(addresses, bundle, source=source, began_with=began_with)

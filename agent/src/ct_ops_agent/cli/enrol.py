@@ -160,19 +160,20 @@ def install_reply(config: AgentConfig, file: Path, pin: str) -> Installed:
 
 
 def _judged(config: AgentConfig, store: CredentialStore, reply: CarriedReply, pin: str) -> CarriedAdmission:
+    from ct_ops_agent.assembly import beginning_of, read_wishes  # noqa: PLC0415 - loads gRPC
     from ct_ops_agent.carried import Vouchers, judge_reply  # noqa: PLC0415 - loads cryptography
 
     directory = config.data_dir
-    hint = config.enrolment_token.hint if config.enrolment_token else None
-    configured = None if config.tls_skip_verify else config.ca_cert_file
+    wishes = read_wishes(config, enrolled=False)
+    wished_pem = "" if wishes.tls_skip_verify else wishes.ca_pem
     vouchers = Vouchers(
         pin=pin,
-        hint=hint.ca_sha256 if hint else b"",
-        configured_pem=configured.read_text(encoding="utf-8") if configured else "",
-        known_pem=store.load(None).route.trust_bundle_pem,
+        hint=wishes.hint.ca_sha256 if wishes.hint else b"",
+        configured_pem="" if wishes.ca_is_installed else wished_pem,
+        known_pem=store.load(None).route.trust_bundle_pem or wished_pem,
     )
     keys, waiting = load_key_pair(directory), load_open_requests(directory)
-    return judge_reply(reply, keys, waiting, vouchers, now_unix=time.time())
+    return judge_reply(reply, keys, waiting, vouchers, now_unix=time.time(), began_with=beginning_of(config))
 
 
 def _read_reply(file: Path) -> CarriedReply:
