@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ct_ops_server.audit.decisions import Action, Decision
 from ct_ops_server.fleet.clones import Outcome
+from ct_ops_server.fleet.decisions import status_changed
 from ct_ops_server.fleet.model import AgentStatus
 from ct_ops_server.fleet.sides import SideLog, split
 from ct_ops_server.store.agents import append_history, bury, set_status
@@ -34,6 +35,7 @@ class _Locked:
     id: str
     status: AgentStatus
     key_id: str
+    hostname: str
 
 
 class SqlSuccessionStore:
@@ -57,7 +59,12 @@ class SqlSuccessionStore:
             kept = log.seen[place].side
             said = _said(f"split: the side at {kept.address} keeps the agent", reason)
             await append_history(connection, agent_id, status=AgentStatus.ACTIVE, actor=actor, reason=said)
-            details = {"kept_address": kept.address, "kept_boot_id": kept.boot_id, "reason": reason}
+            details = {
+                "key_id": locked[agent_id].key_id,
+                "kept_address": kept.address,
+                "kept_boot_id": kept.boot_id,
+                "reason": reason,
+            }
             await append(connection, [Decision(Action.AGENT_SPLIT, actor, agent=agent_id, details=details)])
             return Outcome.DONE
 
@@ -82,11 +89,10 @@ class SqlSuccessionStore:
                 said = _said(text, reason)
                 await append_history(connection, agent_id, status=status, actor=actor, reason=said)
             await append_ending(connection, other, "revoked")
-            revoked = {"key_id": locked[other].key_id, "reason": f"merged into agent {kept}"}
             decisions = [
                 Decision(Action.AGENT_MERGED, actor, agent=kept, subject=other, details={"reason": reason}),
                 # Said as what it is for whoever restores a backup from before: its key must not come back.
-                Decision(Action.AGENT_REVOKED, actor, agent=other, details=revoked),
+                _revoked(locked[other], f"merged into agent {kept}", actor),
             ]
             await append(connection, decisions)
             return Outcome.DONE
@@ -109,6 +115,7 @@ class SqlSuccessionStore:
                 "key_id": locked[new].key_id,
                 "old_key_id": locked[old].key_id,
                 "public_key": base64.b64encode(key_der).decode(),  # for a restore, which must know it
+                "hostname": locked[old].hostname,
                 "reason": reason,
             }
             replaced = Decision(Action.AGENT_REPLACED, actor, agent=old, subject=new, details=details)
@@ -147,9 +154,22 @@ async def _forget_hardware(connection: AsyncConnection, agent_id: str) -> None:
 
 
 async def _lock(connection: AsyncConnection, *agent_ids: str) -> dict[str, _Locked]:
-    wanted = sa.select(agents.c.id, agents.c.status, agents.c.key_id).where(agents.c.id.in_(agent_ids))
+    columns = (agents.c.id, agents.c.status, agents.c.key_id, agents.c.hostname)
+    wanted = sa.select(*columns).where(agents.c.id.in_(agent_ids))
     rows = (await connection.execute(wanted.order_by(agents.c.id).with_for_update())).all()
-    return {row.id: _Locked(row.id, AgentStatus(row.status), row.key_id) for row in rows}
+    return {row.id: _Locked(row.id, AgentStatus(row.status), row.key_id, row.hostname) for row in rows}
+
+
+def _revoked(agent: _Locked, reason: str, actor: str) -> Decision:
+    return status_changed(
+        agent.id,
+        key_id=agent.key_id,
+        hostname=agent.hostname,
+        found=AgentStatus.ACTIVE,  # of a pending one it would be called a rejection
+        to=AgentStatus.REVOKED,
+        actor=actor,
+        reason=reason,
+    )
 
 
 def _said(text: str, reason: str) -> str:
