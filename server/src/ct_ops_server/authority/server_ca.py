@@ -65,6 +65,8 @@ class ServerCas:
     crosses: tuple[x509.Certificate, ...] = ()
     """The key that signs, vouched for by the one before: the chain above the server's certificate."""
     made: tuple[str, ...] = ()
+    steps: tuple[tuple[str, bytes], ...] = ()
+    """What time did just now: ``prepare`` or ``activate``, and the certificate (DER) that it was done to."""
     state: _State = field(default=_State(), repr=False)
 
     @property
@@ -91,15 +93,18 @@ def open_server_cas(data_dir: Path, secret: SealingSecret, *, now: datetime) -> 
     """
     found = _read(data_dir, secret, now)
     end, made = found.signs.certificate.not_valid_after_utc, found.made
+    steps = list[tuple[str, bytes]]()
     # After its end nothing is prepared any more: rather the clock is wrong, and agents would be lost for it.
     if found.following is None and timedelta(0) < end - now < PREPARE_BELOW:
         found = prepare(data_dir, secret, now=now)
         made = (*made, *found.made)
+        steps += [] if found.following is None else [("prepare", found.following.der)]
     if found.following is not None and now >= activated_at(found.signs.certificate):
         found = activate(data_dir, secret, now=now)
         made = (*made, f"{found.signs.file}: it signs the server's certificate from now on.")
+        steps.append(("activate", found.signs.der))
     found.signs.check_dates(now)
-    return replace(found, made=made)
+    return replace(found, made=made, steps=tuple(steps))
 
 
 def activated_at(signs: x509.Certificate) -> datetime:

@@ -66,6 +66,8 @@ class ServerTls:
     """When time changes something about our own server CAs."""
     made: tuple[str, ...] = ()
     """One sentence for each thing created or issued again just now."""
+    steps: tuple[tuple[str, bytes], ...] = ()
+    """Of ``made``, what time did to server CAs: for the audit log."""
 
     @property
     def not_before(self) -> datetime:
@@ -174,6 +176,7 @@ def load_or_create_tls(
         state_file=data_dir / STATE_FILE,
         look_again_at=cas.look_again_at(),
         made=(*cas.made, *made),
+        steps=cas.steps,
     )
 
 

@@ -151,13 +151,10 @@ class ServerCaDesk:
         against = await self.objections(step)
         if against and not force:
             raise TooFewFollowError("; ".join((*against, "or --force it")))
-        action, do = _ACTIONS[step]
+        _action, do = _ACTIONS[step]
         cas = await asyncio.to_thread(self._do, do)
         newest = cas.following or cas.signs
-        subject = hashlib.sha256(newest.der).hexdigest()
-        await self._store.note_decision(
-            Decision(action, actor, subject=subject, details={"forced": bool(against)})
-        )
+        await self._store.note_decision(decision_of(step, newest.der, actor=actor, forced=bool(against)))
         return await self.overview()
 
     @property
@@ -180,6 +177,12 @@ class ServerCaDesk:
             not_after=certificate.not_valid_after_utc,
             following=await self._store.following(digest),
         )
+
+
+def decision_of(step: Step, der: bytes, *, actor: str, forced: bool) -> Decision:
+    """Return a step of a server CA (DER) for the audit log."""
+    action, _do = _ACTIONS[step]
+    return Decision(action, actor, subject=hashlib.sha256(der).hexdigest(), details={"forced": forced})
 
 
 def _role(certificate: x509.Certificate, number: int, cas: ServerCas | None) -> str:

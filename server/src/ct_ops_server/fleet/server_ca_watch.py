@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from ct_ops_server.audit.decisions import SERVER
 from ct_ops_server.authority import files
 from ct_ops_server.authority.errors import AuthorityError
 from ct_ops_server.authority.served_tls import ServedTls
-from ct_ops_server.fleet.anchor_log import AnchorStore
 from ct_ops_server.fleet.following import Following, alarm_due, alarm_sentence
 from ct_ops_server.fleet.ports import StoreError
+from ct_ops_server.fleet.server_ca_desk import DeskStore, Step, decision_of
 
 MEMORY_FILE = "server-ca-alarm.json"
 _LOOK_EVERY_S = 600.0
@@ -76,7 +77,7 @@ class ServerCaWatch:
 
     def __init__(
         self,
-        store: AnchorStore,
+        store: DeskStore,
         served: ServedTls,
         memory: AlarmMemory,
         *,
@@ -102,13 +103,24 @@ class ServerCaWatch:
             await asyncio.sleep(self._every_s)
 
     async def look(self) -> Outlook:
-        """Look once, and warn when a threshold is crossed. Raises ``StoreError`` and ``AuthorityError``."""
+        """Look once, record what time did, and warn when a threshold is crossed.
+
+        Raises:
+            StoreError: the store did not answer.
+            AuthorityError: what was warned of cannot be remembered.
+        """
         tls, now = self._served.current, self._now()
         newest = tls.newest_anchor or tls.certificate_der
         following = await self._store.following(hashlib.sha256(newest).digest())
         outlook = Outlook(tls.existing_end, following)
         self._observe(outlook, now)
+        await self._record_steps()
         if following.existing and self._memory.take(outlook.end, now) is not None:
             existing = following.names[: following.existing]
             _log.error("%s", alarm_sentence(outlook.end, existing, following.existing, now=now))
         return outlook
+
+    async def _record_steps(self) -> None:
+        for step in self._served.steps:
+            await self._store.note_decision(decision_of(Step(step[0]), step[1], actor=SERVER, forced=False))
+            self._served.recorded(step)
