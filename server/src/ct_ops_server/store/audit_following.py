@@ -17,7 +17,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import ParamSpec, Protocol, TypeVar
 
 from ct_ops_server.audit.entries import Link
 from ct_ops_server.audit.ports import AuditStore, Reach
@@ -27,6 +27,9 @@ from ct_ops_server.audit.writing import ChainFiles, FileLimits, Signer, only_wri
 from ct_ops_server.fleet.ports import StoreError
 
 _log = logging.getLogger("ct_ops_server.audit")
+P = ParamSpec("P")
+R = TypeVar("R")
+
 _BATCH = 500
 _SIGNED_EVERY_MS = 60_000
 _SAID_EVERY_MS = 3_600_000
@@ -119,10 +122,10 @@ class Follower:
     async def make_pass(self, *, is_last: bool = False) -> None:
         """Bring the files up to the database, if this process is the one that writes them."""
         try:
-            if self._files is None and not await asyncio.to_thread(self._open):
+            if self._files is None and not await _to_its_end(self._open):
                 return
             await self._follow()
-            self._sign(at_once=is_last)
+            await self._sign(at_once=is_last)
         except StoreError as error:
             _log.debug("the audit files wait for the database: %s", error)
         except OSError as error:
@@ -155,7 +158,7 @@ class Follower:
             if breaks(entries[:1], after=self._files.reached):
                 await self._branch(self._files, await self._source.reach())
                 continue
-            await asyncio.to_thread(self._files.append, entries, now_ms=self._now_ms())
+            await _to_its_end(self._files.append, entries, now_ms=self._now_ms())
             self._watcher.written(len(entries))
             self._watcher.lag(max(0, reach.head.seq - entries[-1].seq))
         self._watcher.lag(0)
@@ -205,14 +208,14 @@ class Follower:
         return common
 
     async def _begin(self, files: ChainFiles, anchor: Link) -> None:
-        await asyncio.to_thread(files.begin, anchor, now_ms=self._now_ms())
+        await _to_its_end(files.begin, anchor, now_ms=self._now_ms())
 
-    def _sign(self, *, at_once: bool) -> None:
+    async def _sign(self, *, at_once: bool) -> None:
         assert self._files is not None
         now_ms = self._now_ms()
         if not at_once and now_ms - self._signed_ms < _SIGNED_EVERY_MS:
             return
-        signed = self._files.sign(now_ms=now_ms)
+        signed = await _to_its_end(self._files.sign, now_ms=now_ms)
         if signed is None:
             return
         self._signed_ms = now_ms
@@ -237,3 +240,13 @@ class Follower:
                 self._place.directory,
                 error.strerror or error,
             )
+
+
+async def _to_its_end(work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    """Run it in a thread, and wait for it also when cancelled: nobody else may touch the files before it is done."""
+    under_way = asyncio.create_task(asyncio.to_thread(work, *args, **kwargs))
+    try:
+        return await asyncio.shield(under_way)
+    except asyncio.CancelledError:
+        await asyncio.wait([under_way])
+        raise

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import AsyncIterator, Callable
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ct_ops_server.audit.entries import Entry
 from ct_ops_server.audit.ports import Reach
 from ct_ops_server.audit.reading import read_entries
 from ct_ops_server.audit.writing import ChainFiles, FileLimits
@@ -159,6 +161,32 @@ async def test_many_followers_of_one_directory_write_each_entry_once(store: Stor
         await asyncio.gather(*(each.close() for each in followers))
 
     assert [f"agent-{number}" for number in range(1, 9)] == agents_in(world)
+    assert [] == world.findings()
+
+
+async def test_a_server_that_stops_while_a_write_is_under_way_repeats_nothing(
+    store: Store, world: AuditWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last pass begins when that write has ended, and goes on behind it."""
+    begun, may_end = threading.Event(), threading.Event()
+    append_now = ChainFiles.append
+
+    def slow(files: ChainFiles, entries: Sequence[Entry], *, now_ms: int) -> None:
+        begun.set()
+        assert may_end.wait(30)
+        append_now(files, entries, now_ms=now_ms)
+
+    monkeypatch.setattr(ChainFiles, "append", slow)
+    follower = follower_of(store, world, Seen())
+    await decide(store, 1, 2)
+    run = asyncio.create_task(follower.run())
+    await asyncio.to_thread(begun.wait, 30)
+    run.cancel()
+    asyncio.get_running_loop().call_later(0.05, may_end.set)
+    await asyncio.gather(run, return_exceptions=True)
+    await follower.close()
+
+    assert ["agent-1", "agent-2"] == agents_in(world)
     assert [] == world.findings()
 
 
