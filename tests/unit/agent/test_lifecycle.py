@@ -363,3 +363,25 @@ async def test_advice_is_given_once_and_only_where_it_holds(
     await Stage(tmp_path, script, features=features, advice="remove the token").play()
 
     assert times == caplog.text.count("remove the token")
+
+
+@pytest.mark.parametrize("learnt", [False, True])
+async def test_server_cas_that_were_learnt_are_on_the_disk_and_used_from_the_next_connection_on(
+    tmp_path: Path, *, learnt: bool
+) -> None:
+    """Also those that came with the very first reply: then the way to the server is written down with them."""
+    believed: list[str] = []
+
+    class Learning(Stage):
+        async def run(self, route: Route, identity: Identity, events: StreamEvents) -> None:
+            believed.append(route.roots_pem)
+            events.trusts("old and new")
+            await super().run(route, identity, events)
+
+    stage = Learning(tmp_path, [UNREACHABLE], route=replace(ROUTE, learnt=learnt))
+    await stage.play()
+
+    stored = CredentialStore(tmp_path).load(None).route
+    assert ["roots", "old and new"] == believed
+    assert "old and new" == stored.trust_bundle_pem
+    assert (ROUTE.addresses if learnt else ()) == stored.addresses
