@@ -178,15 +178,17 @@ async def test_without_an_audit_log_it_takes_a_word_and_no_token_stays_usable(si
     assert (spent, kept) == ("token_revoked", "ok")
 
 
-async def test_nothing_is_restored_under_a_server_that_runs(site: Site) -> None:
-    """Of another node, for one of this host holds the data directory."""
+async def test_nothing_is_restored_under_a_server_that_runs(
+    postgres_url: str, postgres: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of another node: its lease in the database says so. One of this host holds the data directory."""
+    monkeypatch.setenv("PATH", f"{postgres.tools}:/usr/bin:/bin")
+    site = new_site(tmp_path, postgres_url)
+    elsewhere = replace(site.settings, data_dir=tmp_path / "elsewhere", secret_file=tmp_path / "secret")
     async with site.serving():
         await site.back_up()
-        if site.settings.database_url.startswith("sqlite"):
-            return
-        elsewhere = replace(site.settings, data_dir=site.folder / "elsewhere", secret_file=site.folder / "s")
         with pytest.raises(OccupiedError, match="a server is running"):
-            await Site(site.folder, elsewhere).restore(Choices(forget_revocations=True, replace=True))
+            await Site(tmp_path, elsewhere).restore(Choices(forget_revocations=True, replace=True))
 
 
 async def test_what_is_replaced_is_kept_whole(site: Site) -> None:
