@@ -1,0 +1,109 @@
+"""``ct-ops-server ca …`` as operators see it: what is said, what is asked, what is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from ct_ops_server.cli.root import main
+from own_authority import make_ca
+from real_server import RealServer
+
+
+@pytest.fixture
+def environ(sqlite_server: RealServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have commands of this process ask that server."""
+    monkeypatch.setenv("INGEST_DATA_DIR", str(sqlite_server.settings.data_dir))
+    monkeypatch.setenv("DATABASE_URL", "")
+
+
+async def ctl(*arguments: str, answers: str = "") -> Result:
+    """Run a command in a thread, as the server runs on this loop."""
+    return await asyncio.to_thread(CliRunner().invoke, main, arguments, input=answers)
+
+
+async def shown() -> Any:
+    return json.loads((await ctl("ca", "status", "--json")).stdout)
+
+
+async def until_nobody_is_behind() -> None:
+    async with asyncio.timeout(30):
+        while (await shown())["workers_behind"]:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+async def test_a_rotation_is_one_command_that_says_what_it_does(
+    sqlite_server: RealServer, environ: None
+) -> None:
+    """It asks, and no is no; retiring names the hosts that still need the one before."""
+    await sqlite_server.enrolled("web-1")
+    no = await ctl("ca", "rotate", answers="n\n")
+    states = [each["state"] for each in (await shown())["authorities"]]
+    prepared = await ctl("ca", "rotate", answers="y\n")
+    await until_nobody_is_behind()
+    activated = await ctl("ca", "rotate", "--step", "activate", "--yes")
+    await until_nobody_is_behind()
+    unexpected = await ctl("ca", "rotate", "--step", "prepare", "--yes")
+    refused = await ctl("ca", "rotate", "--yes")
+    table = await ctl("ca", "status")
+    forced = await ctl("ca", "rotate", "--yes", "--force")
+
+    assert (1, ["active"]) == (no.exit_code, states)
+    assert "prepare (agent CA): make the next one" in no.stderr
+    assert [0, 0, 0] == [each.exit_code for each in (prepared, activated, forced)]
+    assert (1, 1) == (unexpected.exit_code, refused.exit_code)
+    assert "is to retire, not to prepare" in unexpected.stderr
+    assert "1 active agent holds a good leaf of it: web-1" in refused.stderr
+    assert "or --force it" in refused.stderr
+    for word in ("outgoing", "active", "1 (100%)", "TOKEN KEY"):
+        assert word in table.stdout
+
+
+async def test_the_latest_step_is_undone_and_then_there_is_nothing_to_undo(
+    sqlite_server: RealServer, environ: None
+) -> None:
+    """For the token key as for the agent CA."""
+    await ctl("ca", "rotate", "--jwt", "--yes")
+    undone = await ctl("ca", "rotate", "--jwt", "--back", "--yes")
+    nothing = await ctl("ca", "rotate", "--jwt", "--back", "--yes")
+
+    assert (0, 1) == (undone.exit_code, nothing.exit_code)
+    assert "nothing to undo" in nothing.stderr
+    assert ["active", "retired"] == [each["state"] for each in (await shown())["signing_keys"]]
+
+
+async def test_an_own_ca_is_named_in_the_command(
+    sqlite_server: RealServer, environ: None, tmp_path: Path
+) -> None:
+    """Certificate and key belong together; the key is nowhere in what is printed."""
+    own = make_ca("Own Agents", above=make_ca("Own Root"))
+    said = own.write(tmp_path / "pki")
+    cert, key = said["INGEST_AGENT_CA_CERT"], said["INGEST_AGENT_CA_KEY"]
+    half = await ctl("ca", "rotate", "--cert", cert, "--yes")
+    done = await ctl("ca", "rotate", "--cert", cert, "--key", key, "--yes", "--json")
+
+    assert (2, 0) == (half.exit_code, done.exit_code)
+    assert "belong together" in half.stderr
+    assert ["CN=CT-Ops Agent CA", "CN=Own Agents"] == [
+        each["subject"] for each in (await shown())["authorities"]
+    ]
+    assert "PRIVATE" not in done.output
+
+
+async def test_a_foreign_authority_is_recognised_once(
+    sqlite_server: RealServer, environ: None, tmp_path: Path
+) -> None:
+    """By its certificate; what is no CA is refused."""
+    file, leaf = tmp_path / "agent_ca.pem", tmp_path / "leaf.pem"
+    file.write_text(make_ca("Foreign").pem)
+    leaf.write_text(make_ca("No CA", is_ca=False).pem)
+    once, twice, never = [await ctl("ca", "recognise", str(each)) for each in (file, file, leaf)]
+
+    assert "is recognised" in once.stdout
+    assert "known already" in twice.stdout
+    assert (1, True) == (never.exit_code, "is no CA's certificate" in never.stderr)
