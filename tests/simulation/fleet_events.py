@@ -16,6 +16,7 @@ from ct_ops_agent.identity.rotation import KeyRotation
 from ct_ops_server.authority.life_cycle import Kind
 from ct_ops_server.enrolment.model import TokenTerms
 from ct_ops_server.fleet.server_ca_desk import Step as ServerCaStep
+from simulation.fleet_carrying import carry
 from simulation.fleet_host import DAY_S, Host
 from simulation.fleet_intruders import new_intruder, replay_registers, steal_directory, steal_token
 from simulation.fleet_world import Size, World
@@ -215,6 +216,7 @@ KINDS: dict[str, tuple[int, Deed]] = {
     "clone": (3, clone),
     "rotate authority": (3, rotate_authority),
     "change server CA": (2, change_server_ca),
+    "carry": (2, carry),
     "steal token": (4, steal_token),
     "steal directory": (3, steal_directory),
     "replay registers": (4, replay_registers),

@@ -211,6 +211,12 @@ class Agent:
             await self.courier.put_samples([TimedSample(thing, at_ms, 1.0, "s")])
 
 
+def facts_of(host: Host) -> HostFacts:
+    """Return what a host says it is."""
+    boot_id = f"{host.name} boot {host.restarts}"
+    return HostFacts(host.hostname, "linux", "amd64", "Debian", boot_id, host.machine_id)
+
+
 async def patient_sleep(seconds: float) -> None:
     """Wait, and where it is long, longer."""
     await asyncio.sleep(seconds if seconds <= _SHORT_S else min(seconds * _STRETCH, _LONGEST_S))
@@ -231,9 +237,7 @@ def build_lifecycle(host: Host, clock: Clock, due: asyncio.Event, courier: Couri
     store = CredentialStore(folder)
     stored = store.load(load_key_pair(folder))
     known = store.complete(stored.identity) if stored.identity else None
-    facts = HostFacts(
-        host.hostname, "linux", "amd64", "Debian", f"{host.name} boot {host.restarts}", host.machine_id
-    )
+    facts = facts_of(host)
     connect = network.connector(host.place)
     rotation = KeyRotation(folder)
     hint = host.token.hint if host.token and known is None else None

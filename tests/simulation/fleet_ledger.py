@@ -47,12 +47,14 @@ class TokenTruth:
     """What was said about an enrolment token, and how often it was used."""
 
     terms: TokenTerms
+    digest: bytes = b""
+    """Of its secret."""
     uses: int = 0
     is_revoked: bool = False
 
     def why_not(self, new: NewAgent, now: datetime) -> str | None:
         """Return why it admits nobody like that now; None when it does."""
-        terms, source = self.terms, ipaddress.ip_address(new.application.observed_address)
+        terms, source = self.terms, ipaddress.ip_address(new.application.observed_address or "0.0.0.0")
         name, pattern = new.application.hostname.lower(), terms.hostname_pattern.lower()
         is_near = any(source in ipaddress.ip_network(each) for each in terms.networks)
         reasons = {
@@ -84,7 +86,8 @@ class Ledger:
     """By who it really was: as which agent, and when, its last heartbeat was accepted."""
     writes: Counter[tuple[str, str]] = field(default_factory=Counter)
     """How often an item of an agent was in a batch that was stored."""
-    tokens: dict[bytes, TokenTruth] = field(default_factory=dict)
+    tokens: dict[str, TokenTruth] = field(default_factory=dict)
+    """By id."""
     names: defaultdict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     """By who it really was: as which agents it was heard, one after the other."""
     stored_as: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
@@ -124,8 +127,8 @@ class Ledger:
         self.keys.setdefault(new.id, set()).add(new.application.key_id)
 
     def _redeemed(self, who: str, new: NewAgent, now: datetime) -> None:
-        token = self.tokens.get(secret_digest(new.application.token))
-        if token is None:
+        token, shown = self.tokens.get(new.token_id or ""), new.application.token
+        if token is None or (shown and token.digest not in {b"", secret_digest(shown)}):
             self.violated(f"{who} was admitted with a token that nobody made")
             return
         if why := token.why_not(new, now):
@@ -248,6 +251,8 @@ class WatchedStore(MemoryStore):
             token_id, digest, terms, actor=actor, uses=uses, is_imported=is_imported
         )
         self._chain.note([decisions.token_made(token_id, terms, actor=actor)] if made else [])
+        if made:
+            self._ledger.tokens[token_id] = TokenTruth(terms, digest)
         return made
 
     async def revoke_token(self, token_id: str, *, actor: str, reason: str) -> bool:

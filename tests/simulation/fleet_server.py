@@ -47,6 +47,7 @@ from ct_ops_server.edge.refusals import STOPPING
 from ct_ops_server.edge.registration import RegistrationRpcs
 from ct_ops_server.edge.registration_limits import RegistrationLimits
 from ct_ops_server.edge.rpc import RpcGround, ServiceParts
+from ct_ops_server.enrolment.carried import CarriedDesk, Meeting
 from ct_ops_server.enrolment.challenges import Challenges
 from ct_ops_server.enrolment.departure import Departures
 from ct_ops_server.enrolment.refusal_log import RefusalLog
@@ -247,9 +248,22 @@ class Serving:
             random_bytes=installation.dice.randbytes,
             now=now,
         )
+        self.carried = CarriedDesk(
+            self.parts.enrolment,
+            self.tokens,
+            store,
+            store,
+            meeting=self._meeting,
+            installation_id=INSTALLATION,
+            now=now,
+        )
         self.follower = CertificateFollower(
             self.served_tls, self.parts.web_certificate, present=lambda _tls: None, now=now
         )
+
+    def _meeting(self) -> Meeting:
+        tls = self.served_tls.current
+        return Meeting((ADDRESS,), tls.ca_pem, tls.pin)
 
     def _follow_trust(self) -> None:
         """Sign with what is active; let nobody stay by a leaf of an agent CA that is retired."""

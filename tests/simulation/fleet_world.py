@@ -25,7 +25,7 @@ from ct_ops_server.fleet.model import AgentStatus
 from ct_ops_server.fleet.server_ca_desk import Step as ServerCaStep
 from ct_ops_server.fleet.server_ca_desk import TooFewFollowError
 from simulation.fleet_host import DAY_S, Directory, Host
-from simulation.fleet_ledger import OPERATOR, Ledger, TokenTruth, thing_of
+from simulation.fleet_ledger import OPERATOR, Ledger, thing_of
 from simulation.fleet_network import Network
 from simulation.fleet_server import START, Installation
 
@@ -146,7 +146,6 @@ class World:
             return None
         made = await serving.tokens.create(terms, actor=OPERATOR)
         digest = secret_digest(parse_token(made.token).secret)
-        self.ledger.tokens[digest] = TokenTruth(made.record.terms)
         token = Token(made.record.id, made.token, digest)
         self.tokens.append(token)
         return token
@@ -187,7 +186,7 @@ class World:
         if await self.installation.store.find_token(token.digest) is None:
             return  # a server that was restored has never heard of it
         await serving.tokens.revoke(token.id, actor=OPERATOR, reason="simulated")
-        self.ledger.tokens[token.digest].is_revoked = True
+        self.ledger.tokens[token.id].is_revoked = True
 
     async def active_id(self, host: Host) -> str | None:
         """Return which active agent a host is now, as operators see it."""
