@@ -2,8 +2,8 @@
 
 A *side* is one process on one host, as far as that can be told from a stream's first frame. Our agents say
 it themselves: a process id that is new with every start, and the id of their outbox, which a copy gives up
-for one of its own when the two histories fork. Existing agents say neither: their interfaces and the moment
-their host booted tell them apart, their address where there is nothing better.
+for one of its own when the two histories fork. Existing agents say neither: their interfaces tell them
+apart, and without those nothing does.
 
 A host that was restarted, moved, or rolled back to a snapshot has a new side, and never goes back to the
 one it left. So a side that opens a stream after another one did has *come back*, and
@@ -36,7 +36,6 @@ _MOST_SPLIT_KEYS = 8
 _PINNED = MOST_SIDES // 2
 _SHORTEST_WINDOW_MS = 300_000
 _INTERVALS_OF_A_WINDOW = 4
-_SAME_BOOT_S = 300
 _WORTH_STORING_MS = 60_000
 
 
@@ -129,9 +128,8 @@ def is_same_side(one: Side, other: Side) -> bool:
     """Tell whether two streams were opened by the same process of the same host."""
     if one.process_id or other.process_id:
         return (one.process_id, one.outbox_id) == (other.process_id, other.outbox_id)
-    if one.macs and other.macs:
-        return bool(set(one.macs) & set(other.macs)) and _booted_together(one, other)
-    return one.address == other.address
+    # Nothing less will do: one host has several uplinks, and the clocks of two nodes see it boot at two moments.
+    return not (one.macs and other.macs) or bool(set(one.macs) & set(other.macs))
 
 
 def is_same_machine(one: Side, other: Side) -> bool | None:
@@ -328,9 +326,3 @@ def _back_within(log: SideLog, sight: Sight) -> list[Sighting]:
 def window_ms(interval_ms: int | None) -> int:
     """Return within which time both sides must have come back: longer for agents that seldom speak."""
     return max(_SHORTEST_WINDOW_MS, _INTERVALS_OF_A_WINDOW * (interval_ms or 0))
-
-
-def _booted_together(one: Side, other: Side) -> bool:
-    if not (one.booted_at_s and other.booted_at_s):
-        return True
-    return abs(one.booted_at_s - other.booted_at_s) <= _SAME_BOOT_S

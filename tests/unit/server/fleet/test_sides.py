@@ -81,6 +81,20 @@ def test_a_flapping_network_whose_old_streams_are_not_noticed_dead_is_no_clone()
     assert {None} == set(tell(*[EXISTING, elsewhere] * 10, every_s=5))
 
 
+def test_an_existing_host_with_two_uplinks_and_no_word_of_its_interfaces_is_no_clone() -> None:
+    """An address alone proves nothing against anybody."""
+    nameless = replace(EXISTING, macs=())
+
+    assert {None} == set(tell(*[nameless, replace(nameless, address="203.0.113.9")] * 10, every_s=60))
+
+
+def test_an_existing_host_that_two_nodes_see_boot_at_two_moments_is_no_clone() -> None:
+    """Their clocks differ, not the host."""
+    by_the_other = replace(EXISTING, booted_at_s=EXISTING.booted_at_s + 400)
+
+    assert {None} == set(tell(*[EXISTING, by_the_other] * 10, every_s=60))
+
+
 def test_a_vm_that_was_rolled_back_to_a_snapshot_of_its_disk_is_no_clone() -> None:
     """It boots again, with an outbox that is behind what the server has stored."""
     rolled_back = replace(ORIGINAL, process_id="p-later", boot_id="boot-later", acked_seq=2)
@@ -138,13 +152,6 @@ def test_existing_agents_that_alternate_slowly_or_in_peace_are_no_clone() -> Non
     in_peace = tell(*[EXISTING, EXISTING_COPY] * 4, every_s=30, took_over=False)
 
     assert {None} == {*slowly, *in_peace}
-
-
-def test_existing_agents_without_interfaces_are_told_apart_by_address() -> None:
-    """A frame without interfaces leaves nothing else."""
-    here, there = Side("192.0.2.1"), Side("192.0.2.2")
-
-    assert Proof.TWO_CAME_BACK == tell(here, there, here, there)[-1]
 
 
 def test_agents_that_seldom_speak_have_longer() -> None:
