@@ -19,6 +19,9 @@ from ct_ops_server.audit.lines import Anchor, LineError, Record, parse_line
 DIRECTORY = "audit"
 """In the data directory."""
 
+HEAD_FILE = "head.json"
+"""The latest signed head, by itself: to be copied elsewhere."""
+
 LONGEST_LINE = 512 * 1024
 _NAME = re.compile(r"audit-(\d{8})\.jsonl")
 _TAIL_BYTES = 64 * 1024

@@ -3,6 +3,7 @@
 * ``departures``    who was revoked, rejected or deleted since: must not come back to life
 * ``continuation``  the entries that follow the restored database's head, to be put back into its chain
 * ``entries_after`` every entry behind a number, of every branch
+* ``furthest_head`` how far the files once reached, as their own heads say
 
 Nothing is verified here but that a continuation is one chain; ``verify`` judges files.
 """
@@ -13,11 +14,13 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import chain
 from pathlib import Path
 
 from ct_ops_server.audit.decisions import Action
 from ct_ops_server.audit.entries import Entry, Link, hash_after
-from ct_ops_server.audit.reading import audit_files, read_entries
+from ct_ops_server.audit.heads import SignedHead
+from ct_ops_server.audit.reading import HEAD_FILE, audit_files, parse_text, read_all, read_entries
 
 
 class Departed(StrEnum):
@@ -83,6 +86,18 @@ def entries_after(directory: Path, seq: int) -> Iterator[Entry]:
         OSError: a file cannot be read.
     """
     return (entry for entry in read_entries(audit_files(directory)) if entry.seq > seq)
+
+
+def furthest_head(directory: Path) -> int:
+    """Return the highest number that a head in the files, or the one beside them, says they reach; 0 without one.
+
+    Raises:
+        OSError: a file cannot be read.
+    """
+    beside = directory / HEAD_FILE
+    latest = parse_text(beside.read_bytes(), HEAD_FILE) if beside.is_file() else ()
+    heads = (found.record for found in chain(read_all(audit_files(directory)), latest))
+    return max((record.head.link.seq for record in heads if isinstance(record, SignedHead)), default=0)
 
 
 def continuation(directory: Path, after: Link) -> Sequence[Entry]:

@@ -19,10 +19,7 @@ from pathlib import Path
 from ct_ops_server.audit.entries import Entry, Link
 from ct_ops_server.audit.heads import Head, Sign, SignedHead, sign_head
 from ct_ops_server.audit.lines import Anchor, Record, line_of
-from ct_ops_server.audit.reading import audit_files, begun_at, file_name, last_link, number_of
-
-HEAD_FILE = "head.json"
-"""The latest signed head, by itself: to be copied elsewhere."""
+from ct_ops_server.audit.reading import HEAD_FILE, audit_files, begun_at, file_name, last_link, number_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 from ct_ops_server.audit.decisions import Action
 from ct_ops_server.audit.entries import Entry, Link
 from ct_ops_server.audit.reading import audit_files
-from ct_ops_server.audit.replay import continuation, entries_after
+from ct_ops_server.audit.replay import continuation, entries_after, furthest_head
 from ct_ops_server.backup.errors import BackupError
 from ct_ops_server.enrolment.carried_ports import AnsweredRequest
 from ct_ops_server.fleet.model import AgentStatus
@@ -59,18 +59,33 @@ class AuditGapError(BackupError):
         )
 
 
+class AuditTailError(BackupError):
+    """The files end before what they say of themselves."""
+
+    def __init__(self, directory: Path, last: int, signed: int) -> None:
+        super().__init__(
+            f"{directory} ends with entry {last}, and a signed head there says that there were {signed}: what was revoked "
+            "at the end is missing. Put the missing audit files there too, or restore with --forget-revocations"
+        )
+
+
 def read_since(directory: Path, end: Link) -> Since | None:
     """Return what the files in a directory tell; None when they hold nothing newer than ``end``.
 
     Raises:
         AuditGapError: they do not go back far enough.
+        AuditTailError: they once went on further.
         BackupError: they cannot be read.
     """
     try:
         later = list(entries_after(directory, end.seq))
         chain = continuation(directory, end)
+        signed = furthest_head(directory)
     except OSError as error:
         raise BackupError(f"{directory} cannot be read: {error.strerror or error}") from error
+    last = max((entry.seq for entry in later), default=end.seq)
+    if signed > last:
+        raise AuditTailError(directory, last, signed)
     if not later:
         return None
     first = min(entry.seq for entry in later)

@@ -202,8 +202,7 @@ def _key(named: Path | None, folder: Path | None) -> Ed25519PublicKey | None:
 
 def _heads(named: Sequence[Path], folder: Path | None) -> list[SignedHead]:
     from ct_ops_server.audit.heads import SignedHead  # noqa: PLC0415  keeps --help light
-    from ct_ops_server.audit.reading import read_lines  # noqa: PLC0415
-    from ct_ops_server.audit.writing import HEAD_FILE  # noqa: PLC0415
+    from ct_ops_server.audit.reading import HEAD_FILE, read_lines  # noqa: PLC0415
 
     latest = None if folder is None else folder / HEAD_FILE
     paths = [*named, *([latest] if latest is not None and latest.exists() else [])]

@@ -11,8 +11,9 @@ import pytest
 from contract.values import leaf
 from ct_ops_server.audit.decisions import Action, Decision
 from ct_ops_server.audit.entries import START, Entry, Link, chained
+from ct_ops_server.audit.heads import Head, sign_head
 from ct_ops_server.audit.lines import line_of
-from ct_ops_server.backup.since import AuditGapError, event_of, read_since
+from ct_ops_server.backup.since import AuditGapError, AuditTailError, event_of, read_since
 from ct_ops_server.enrolment.decisions import key_replaced
 from ct_ops_server.enrolment.model import NewKey
 from ct_ops_server.fleet.model import AgentStatus
@@ -104,6 +105,17 @@ def test_files_that_begin_after_the_backup_are_no_answer(tmp_path: Path) -> None
     """What was revoked between is in none of them."""
     with pytest.raises(AuditGapError, match="entry 2"):
         read_since(written(tmp_path, ENTRIES[1:]), START)
+
+
+def test_attack_files_whose_end_was_cut_off_are_no_answer(tmp_path: Path) -> None:
+    """Else whoever was revoked last would come back; their own head tells, also the one beside them."""
+    cut = written(tmp_path, ENTRIES[:1])
+    head = Head(ENTRIES[1].link, 5, "installation", "key")
+    (tmp_path / "head.json").write_bytes(line_of(sign_head(head, lambda _: b"s" * 64)))
+
+    for end in (START, ENTRIES[0].link):
+        with pytest.raises(AuditTailError, match=r"ends with entry 1, .* there were 2"):
+            read_since(cut, end)
 
 
 def test_of_another_branch_revocations_are_believed_and_approvals_are_not(tmp_path: Path) -> None:
