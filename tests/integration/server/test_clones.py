@@ -83,7 +83,10 @@ async def test_a_copied_data_directory_is_quarantined_and_split(server: RealServ
     copied = replace(config, data_dir=tmp_path / "copy", hostname="the-copy")
     shutil.copytree(config.data_dir, copied.data_dir, ignore=shutil.ignore_patterns("*.lock", "*.sock"))
     (agent,) = await server.ask("GET", "/v1/agents")
-    async with running(config), running(copied):
+    async with AsyncExitStack() as both:
+        await both.enter_async_context(running(config))
+        await eventually(lambda: _are_online(server, 1))  # the original is the one that was there first
+        await both.enter_async_context(running(copied))
         clone = await eventually(lambda: quarantined(server))
         await eventually(lambda: _says_quarantined(config))
         await eventually(lambda: _says_quarantined(copied))
