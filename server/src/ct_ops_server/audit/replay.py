@@ -1,82 +1,23 @@
 """What the files know and a database that was restored does not: for ``db restore`` (rule 25).
 
-* ``departures``    who was revoked, rejected or deleted since: must not come back to life
 * ``continuation``  the entries that follow the restored database's head, to be put back into its chain
 * ``entries_after`` every entry behind a number, of every branch
 * ``furthest_head`` how far the files once reached, as their own heads say
 
-Nothing is verified here but that a continuation is one chain; ``verify`` judges files.
+Nothing is verified here but that a continuation is one chain; ``verify`` judges files. What an entry means to
+a restored database is ``backup.since``'s.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
 from itertools import chain
 from pathlib import Path
 
-from ct_ops_server.audit.decisions import Action
 from ct_ops_server.audit.entries import Entry, Link, hash_after
 from ct_ops_server.audit.heads import SignedHead
 from ct_ops_server.audit.reading import HEAD_FILE, audit_files, parse_text, read_all, read_entries
-
-
-class Departed(StrEnum):
-    """What became of an agent."""
-
-    REVOKED = "revoked"
-    REJECTED = "rejected"
-    DELETED = "deleted"
-
-
-_DEPARTURES = {
-    Action.AGENT_REVOKED.value: Departed.REVOKED,
-    Action.AGENT_DEREGISTERED.value: Departed.REVOKED,
-    Action.AGENT_REJECTED.value: Departed.REJECTED,
-    Action.AGENT_DELETED.value: Departed.DELETED,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Departure:
-    """An agent that must not come back by itself."""
-
-    kind: Departed
-    agent: str
-    key_id: str
-    """Of its key; empty when it was not recorded."""
-    hostname: str
-    status: str
-    """That it had before."""
-    actor: str
-    reason: str
-    seq: int
-    at_ms: int
-
-
-def departures(directory: Path, *, after: int) -> Sequence[Departure]:
-    """Return the departures behind entry ``after``, oldest first, of every branch of the files.
-
-    Raises:
-        OSError: a file cannot be read.
-    """
-    return [
-        Departure(
-            kind=kind,
-            agent=entry.agent,
-            key_id=_text(entry, "key_id"),
-            hostname=_text(entry, "hostname"),
-            status=_text(entry, "status"),
-            actor=entry.actor,
-            reason=_text(entry, "reason"),
-            seq=entry.seq,
-            at_ms=entry.at_ms,
-        )
-        for entry in entries_after(directory, after)
-        if (kind := _DEPARTURES.get(entry.action)) is not None
-    ]
 
 
 def entries_after(directory: Path, seq: int) -> Iterator[Entry]:
@@ -126,8 +67,3 @@ def _way_back(steps: Mapping[bytes, tuple[bytes, Entry]], tip: bytes) -> Sequenc
         tip, entry = steps[tip]
         found.append(entry)
     return found[::-1]
-
-
-def _text(entry: Entry, name: str) -> str:
-    value = entry.details.get(name, "")
-    return value if isinstance(value, str) else ""

@@ -5,41 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ct_ops_server.audit.decisions import Action, Decision
 from ct_ops_server.audit.entries import START, Link, chained
-from ct_ops_server.audit.replay import Departed, continuation, departures
+from ct_ops_server.audit.replay import continuation, entries_after, furthest_head
 from unit.server.audit.audit_world import NOW_MS, AuditWorld, entries, revocation
 
 
-def test_revocations_and_deletions_behind_a_number_are_found(world: AuditWorld) -> None:
-    """And nothing else."""
-    decisions = [
-        revocation(1),
-        Decision(Action.AGENT_APPROVED, "ada", agent="agent-2"),
-        revocation(3),
-        Decision(
-            Action.AGENT_DELETED,
-            "bob",
-            agent="agent-4",
-            details={"key_id": "k4", "hostname": "h4", "status": "revoked"},
-        ),
-        Decision(Action.AGENT_DEREGISTERED, "agent:agent-5", agent="agent-5", details={"key_id": "k5"}),
-    ]
-    world.write(list(chained(decisions, START, at_ms=NOW_MS)))
-
-    found = departures(world.directory, after=1)
-
-    assert [
-        (Departed.REVOKED, "agent-3", "key-3"),
-        (Departed.DELETED, "agent-4", "k4"),
-        (Departed.REVOKED, "agent-5", "k5"),
-    ] == [(each.kind, each.agent, each.key_id) for each in found]
-    assert ("bob", "revoked", "h4", 4) == (found[1].actor, found[1].status, found[1].hostname, found[1].seq)
-
-
-def test_no_files_know_of_no_departures(tmp_path: Path) -> None:
+def test_no_files_know_of_nothing(tmp_path: Path) -> None:
     """An empty machine."""
-    assert [] == departures(tmp_path / "audit", after=0)
+    assert [] == list(entries_after(tmp_path / "audit", 0))
+    assert 0 == furthest_head(tmp_path / "audit")
     assert [] == continuation(tmp_path / "audit", START)
 
 
@@ -71,4 +45,4 @@ def test_of_two_branches_the_one_that_went_on_last_is_taken(world: AuditWorld) -
 
     assert branch == continuation(world.directory, chain[1].link)
     assert chain[3:] == continuation(world.directory, chain[2].link)
-    assert 7 == len(departures(world.directory, after=0))
+    assert 7 == len(list(entries_after(world.directory, 0)))
