@@ -130,7 +130,7 @@ async def test_an_enrolled_agent_says_all_that_an_operator_asks(host: AgentHost,
 
     identity = json.loads(shown)
     assert {"renewal", "delivery"} <= set(answer["features"])
-    assert abs(answer["clock_skew_s"]) < 5
+    assert abs(answer["clock_skew_s"]) < 60
     for name, known in (("agent_id", "agent_id"), ("key_id", "key_id"), ("leaf_not_after", "leaf_not_after")):
         assert identity[known] == answer[name]
     assert identity["agent_token_expires_at"] == answer["agent_token_expires_at"]

@@ -98,7 +98,7 @@ def _speaks_http(port: int) -> bool:
     import httpx  # noqa: PLC0415
 
     try:
-        return httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=2).text == "ok"
+        return httpx.get(f"http://127.0.0.1:{port}/healthz", timeout=20).text == "ok"
     except httpx.HTTPError:
         return False
 

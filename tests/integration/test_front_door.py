@@ -21,7 +21,7 @@ from real_server import RealServer, real_server, settings_for, tighter
 from wire_client import Host, insecure_context, next_reply, reason_of
 
 
-async def ends(reader: asyncio.StreamReader, within_s: float = 5) -> bool:
+async def ends(reader: asyncio.StreamReader, within_s: float = 30) -> bool:
     """Whether the server closes the connection in time."""
     try:
         async with asyncio.timeout(within_s):
@@ -68,17 +68,20 @@ async def test_attack_garbage_instead_of_a_hello_is_closed_logged_and_counted(
     assert await metric(sqlite_server, "ct_ops_connections_refused_total") == 3
 
 
-async def test_attack_a_handshake_that_never_ends_is_closed_at_its_limit(sqlite_server: RealServer) -> None:
-    """Silence is not waited for beyond the handshake's limit (a second in this test)."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", sqlite_server.wire.port)
+async def test_attack_a_handshake_that_never_ends_is_closed_at_its_limit(tmp_path: Path) -> None:
+    """Silence is not waited for beyond the handshake's limit (half a second in this test)."""
+    limits = tighter(handshake_timeout_s=0.5)
+    async with real_server(settings_for(tmp_path / "server"), limits) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.wire.port)
+        is_closed = await ends(reader)
+        writer.close()
 
-    assert await ends(reader)
-    writer.close()
+    assert is_closed
 
 
 async def test_attack_a_flood_of_silent_connections_is_refused_and_agents_are_served(tmp_path: Path) -> None:
     """Beyond the limit of an address connections are closed at once; those with an identity stay."""
-    limits = tighter(handshakes_per_address=10, handshake_timeout_s=5.0)
+    limits = tighter(handshakes_per_address=10)
     async with real_server(settings_for(tmp_path / "server"), limits) as server:
         host = await server.enrolled("calm")
         async with server.wire.connect(host) as stub:
@@ -86,7 +89,7 @@ async def test_attack_a_flood_of_silent_connections_is_refused_and_agents_are_se
             await stream.write(host.first_frame())
             await stream.read()
             flood = [await asyncio.open_connection("127.0.0.1", server.wire.port) for _ in range(20)]
-            closed = await asyncio.gather(*(ends(reader, 1) for reader, _ in flood))
+            closed = await asyncio.gather(*(ends(reader, 3) for reader, _ in flood))
             await stream.write(wire.HeartbeatRequest(agent_id=host.agent_id))
             reply = await next_reply(stream)
             for _, writer in flood:
@@ -190,9 +193,9 @@ async def test_a_leaf_of_an_unknown_authority_does_not_keep_a_host_from_register
     host.leaf_pem = foreign_leaf(host)
     with pytest.raises(grpc.aio.AioRpcError):
         async with sqlite_server.wire.connect(host) as stub:
-            await stub.Register(host.request(token), timeout=5, wait_for_ready=False)
+            await stub.Register(host.request(token), timeout=30, wait_for_ready=False)
     async with sqlite_server.wire.connect(host) as stub:
-        registered = await stub.Register(host.request(token), timeout=5)
+        registered = await stub.Register(host.request(token), timeout=30)
         stream = stub.Heartbeat()
         await stream.write(wire.HeartbeatRequest(agent_id=registered.jwt_token))
         with pytest.raises(grpc.aio.AioRpcError) as refusal:

@@ -101,7 +101,7 @@ async def test_a_query_that_nobody_answers_expires(server: RealServer) -> None:
     """And says so to whoever waits."""
     host = await server.enrolled("host-1")
     async with connected(server.wire, host) as agent:
-        asked = await ask(server, host, expires_in_s=1)
+        asked = await ask(server, host, expires_in_s=3)
         await agent.query()
         while (found := await answer_to(server, asked))["state"] == "waiting":
             pass

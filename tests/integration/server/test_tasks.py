@@ -430,7 +430,7 @@ async def test_attack_two_uploads_of_one_agent_at_the_same_time(
 
 async def test_an_upload_that_stalls_is_ended(tmp_path: Path) -> None:
     """It would hold its memory for as long as it likes."""
-    async with real_server(settings_for(tmp_path / "server"), limits=tighter(first_frame_s=0.3)) as server:
+    async with real_server(settings_for(tmp_path / "server"), limits=tighter(first_frame_s=2.0)) as server:
         host = await server.enrolled("host-1")
         async with connected(server.wire, host) as agent:
             await give(server, host)

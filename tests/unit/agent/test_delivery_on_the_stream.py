@@ -60,7 +60,7 @@ class Deliveries:
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def wait_until_heard(self, count: int) -> None:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while len(self.heard) < count:
                 self.news.clear()
                 await self.news.wait()
@@ -130,7 +130,7 @@ class Stream:
             self.sent.notify_all()
 
     async def wait_for_frames(self, count: int) -> None:
-        async with asyncio.timeout(5), self.sent:
+        async with asyncio.timeout(30), self.sent:
             await self.sent.wait_for(lambda: len(self.frames) >= count)
 
     def kinds(self) -> list[str]:
@@ -305,6 +305,6 @@ async def test_a_batch_that_is_never_answered_ends_the_stream(play: Play) -> Non
     play.say(FIRST)
     play.delivery.batches.put_nowait(BATCH)
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         with pytest.raises(UnreachableError, match="did not answer a batch"):
             await play.running

@@ -15,7 +15,7 @@ from ct_ops_proto.service_manager import ServiceManager, find_service_manager, w
 def listener(tmp_path: Path) -> Iterator[socket.socket]:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind(str(tmp_path / "notify"))
-        listening.settimeout(5)
+        listening.settimeout(30)
         yield listening
 
 
@@ -44,7 +44,7 @@ def test_an_abstract_socket_is_reached() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
         listening.bind("")  # the kernel picks an abstract name
         name = listening.getsockname().decode()
-        listening.settimeout(5)
+        listening.settimeout(30)
         ServiceManager("@" + name[1:]).alive()
 
         assert ["WATCHDOG=1"] == heard(listening)

@@ -62,7 +62,7 @@ class Host:
         self.courier.begin(welcome, "agent-1")
 
     async def batch(self) -> Batch:
-        batch = await asyncio.wait_for(self.courier.next_batch(), 5)
+        batch = await asyncio.wait_for(self.courier.next_batch(), 30)
         assert batch is not None
         return batch
 
@@ -112,7 +112,7 @@ async def test_a_result_goes_at_once(host: Host) -> None:
     waiting = asyncio.ensure_future(host.courier.next_batch())
     await host.courier.put(check())
 
-    batch = await asyncio.wait_for(waiting, 5)
+    batch = await asyncio.wait_for(waiting, 30)
     assert batch is not None
     assert (1, 1) == (batch.seq, len(body_of(batch).results))
 
@@ -294,7 +294,7 @@ async def test_a_slow_disk_stops_nothing_but_the_outbox(host: Host) -> None:
 
     syncing = asyncio.ensure_future(host.vault.run(slow))
     putting = asyncio.ensure_future(host.courier.put(check()))
-    await asyncio.wait_for(begun.wait(), 5)
+    await asyncio.wait_for(begun.wait(), 30)
     assert not putting.done()
 
     go_on.set()

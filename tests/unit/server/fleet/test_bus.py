@@ -42,7 +42,7 @@ class Work:
             self.running -= 1
 
     async def next_run(self) -> int:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             return await self.begun.get()
 
 

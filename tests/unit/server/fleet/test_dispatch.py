@@ -51,7 +51,7 @@ class Agent:
         self.got.put_nowait(work)
 
     async def next(self) -> Work:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             return await self.got.get()
 
 

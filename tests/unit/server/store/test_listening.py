@@ -119,7 +119,7 @@ async def test_with_sqlite_there_is_nothing_to_listen_to(sqlite_url: str) -> Non
     """One process: its commands hint by themselves."""
     async with open_store(sqlite_url) as store:
         ear = Ear()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await Listener(store.database, on_hint=ear.hint, on_missed=ear.missed).run()
         await hint(store, "endings")
 
