@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from contract.values import StoreUnderTest, create_token, enrol, new_agent
+from msgspec.structs import replace as replace_side
+
+from contract.test_clone_store import COPY, ORIGINAL, open_as, split_clone
+from contract.values import APPLICATION, StoreUnderTest, create_token, enrol, new_agent
 from ct_ops_server.enrolment.carried_ports import AnsweredRequest
-from ct_ops_server.fleet.model import AgentStatus
+from ct_ops_server.fleet.model import AgentStatus, StreamOpened, StreamOpening, StreamRefused
+from ct_ops_server.fleet.sides import Side
 from ct_ops_server.store.replaying import (
     AgentApproved,
     AgentDeleted,
     AgentRevoked,
     Event,
     KeyReplaced,
+    KeyShared,
+    PlaceTaken,
     RequestAnswered,
     Said,
     Subject,
@@ -92,3 +98,88 @@ async def test_attack_a_carried_request_that_was_answered_since_is_no_use_again(
 
     assert answered == await store.carried.find_answered("0" * 32)
     assert not await store.carried.record_answered(replace(answered, leaf_sha256=b"m" * 32))
+
+
+NEW_HARDWARE = Side("192.0.2.9", "p-new", "o-new", "boot-new", "machine-new", "web-1")
+
+
+def place_taken(old: str, new: str, key_der: bytes = b"of the new one") -> PlaceTaken:
+    """Return the record that the host of ``new`` took the place of ``old``."""
+    return PlaceTaken(Subject(old, f"key-{new}", f"host-{old}"), new, f"key-{old}", key_der, SAID)
+
+
+async def test_attack_a_key_that_copies_share_makes_no_agent_again(store: StoreUnderTest) -> None:
+    """Of a split since: whoever applies with that key, or is known by it, was a copy of the agent."""
+    await enrol(store, "a")
+    await store.replay([KeyShared("a"), KeyReplaced("a", "key-new", b"new", SAID)] * 2)
+    shared = replace(APPLICATION, key_id="key-a")
+    own = replace(APPLICATION, key_id="key-own", presented_key_id="key-a")
+
+    assert ["a", "a"] == [(await store.enrolment.look_up(each)).split_from for each in (shared, own)]
+    assert "key-new" == (await store.agent("a")).key_id
+
+
+async def test_a_split_of_an_agent_that_the_copy_never_knew_changes_nothing(store: StoreUnderTest) -> None:
+    """Its key is not known here either."""
+    await store.replay([KeyShared("nobody")])
+
+    assert (await store.enrolment.look_up(replace(APPLICATION, key_id="key-nobody"))).split_from is None
+
+
+async def test_when_the_key_of_a_split_agent_was_followed_since_it_is_not_asked_for_another(
+    store: StoreUnderTest,
+) -> None:
+    """The copy is known by the old key, and the agent speaks from wherever it is by now."""
+    await split_clone(store)
+    await store.replay([KeyReplaced("a", "key-new", b"new", SAID)])
+    moved = replace_side(ORIGINAL, address="192.0.2.77", process_id="p-later", boot_id="boot-later", macs=())
+    opened = await store.streams.open_stream(StreamOpening("a", "key-new", "worker-1", None, moved))
+    copy = await open_as(store, COPY)
+
+    assert isinstance(opened, StreamOpened)
+    assert not opened.must_rotate
+    assert isinstance(copy, StreamRefused)
+    assert copy.split_off
+
+
+async def test_new_hardware_has_its_place_again_and_the_old_key_stays_barred(store: StoreUnderTest) -> None:
+    """The copy knows both agents as they were; the leaf of the old hardware is the agent's no more."""
+    await enrol(store, "a")
+    await enrol(store, "b", status=AgentStatus.PENDING)
+    await store.replay([place_taken("a", "b")] * 2)
+    found = await store.enrolment.find_agent("key-b")
+    old_key = await store.enrolment.look_up(replace(APPLICATION, key_id="key-a"))
+
+    assert found is not None
+    assert ("a", AgentStatus.ACTIVE, b"of the new one") == (found.id, found.status, found.public_key_der)
+    assert old_key.key_is_barred
+    assert await taken(store, "b")
+
+
+async def test_new_hardware_is_not_taken_for_a_copy_of_the_old_one(store: StoreUnderTest) -> None:
+    """Of a split before it, the copy remembers which side was kept: that one is gone."""
+    await split_clone(store)
+    await enrol(store, "b")
+    await store.replay([place_taken("a", "b")])
+    opening = StreamOpening("a", "key-b", "worker-1", None, NEW_HARDWARE)
+    opened = await store.streams.open_stream(opening)
+
+    assert isinstance(opened, StreamOpened)
+    assert not opened.must_rotate
+
+
+async def test_a_place_that_was_taken_with_a_key_that_nobody_told_is_nobodys(store: StoreUnderTest) -> None:
+    """The old hardware still holds a leaf of the agent."""
+    await enrol(store, "a")
+    await store.replay([place_taken("a", "b", b"")] * 2)
+
+    assert AgentStatus.REVOKED is (await store.agent("a")).status
+
+
+async def test_what_was_revoked_stays_so_whoever_took_its_place(store: StoreUnderTest) -> None:
+    """A revocation is never undone."""
+    await enrol(store, "a", "b")
+    await store.replay([AgentRevoked(subject("a"), SAID), place_taken("a", "b")])
+    agent = await store.agent("a")
+
+    assert (AgentStatus.REVOKED, "key-a") == (agent.status, agent.key_id)

@@ -7,12 +7,15 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from ct_ops_server.fleet.model import AgentStatus, DeletedAgent, StatusChange
+from ct_ops_server.fleet.sides import SideLog, key_followed
 from ct_ops_server.store.replaying import (
     AgentApproved,
     AgentDeleted,
     AgentRevoked,
     Event,
     KeyReplaced,
+    KeyShared,
+    PlaceTaken,
     RequestAnswered,
     Said,
     Subject,
@@ -31,16 +34,13 @@ def replay(store: MemoryStore, events: Iterable[Event]) -> None:
 def _do_again(store: MemoryStore, event: Event) -> None:
     match event:
         case AgentRevoked(agent, said):
-            _set_status(store, agent.agent_id, set(AgentStatus), AgentStatus.REVOKED, said)
-            if not store.knows(agent.agent_id):
-                _bury(store, agent, AgentStatus.REVOKED, said, ())
+            _revoke(store, agent, said)
         case AgentDeleted(agent, status, said):
-            row = store._rows.pop(agent.agent_id, None)
-            _bury(store, agent, status, said, () if row is None else tuple(row.history))
+            _delete(store, agent, status, said)
         case AgentApproved(agent_id, said):
             _set_status(store, agent_id, {AgentStatus.PENDING}, AgentStatus.ACTIVE, said)
-        case KeyReplaced():
-            _replace_key(store, event)
+        case KeyReplaced() | KeyShared() | PlaceTaken():
+            _change_keys(store, event)
         case TokenSpent(token_id):
             if (token := store._tokens.get(token_id)) is not None:
                 store._tokens[token_id] = replace(token, uses=token.uses + 1)
@@ -48,6 +48,45 @@ def _do_again(store: MemoryStore, event: Event) -> None:
             _revoke_token(store, token_id, said)
         case RequestAnswered(answered):
             store._answered.setdefault(answered.request_id, answered)
+
+
+def _change_keys(store: MemoryStore, event: KeyReplaced | KeyShared | PlaceTaken) -> None:
+    match event:
+        case KeyReplaced():
+            _replace_key(store, event)
+        case KeyShared(agent_id):
+            if (row := store._rows.get(agent_id)) is not None:
+                store._split_keys[row.application.key_id] = agent_id
+        case PlaceTaken():
+            _take_place(store, event)
+
+
+def _take_place(store: MemoryStore, event: PlaceTaken) -> None:
+    agent, said = event.agent, event.said
+    store._replaced_keys.add(event.old_key_id)
+    if not event.public_key_der:
+        _revoke(store, agent, said)
+        return
+    _delete(store, Subject(event.other_id, agent.key_id, agent.hostname), AgentStatus.ACTIVE, said)
+    row = store._rows.get(agent.agent_id)
+    if row is None:
+        return
+    row.leaves, row.sides = [], SideLog()
+    if row.status is not AgentStatus.REVOKED:
+        row.application = replace(row.application, key_id=agent.key_id, public_key_der=event.public_key_der)
+    waiting = set(AgentStatus) - {AgentStatus.REVOKED}
+    _set_status(store, agent.agent_id, waiting, AgentStatus.ACTIVE, said)
+
+
+def _revoke(store: MemoryStore, agent: Subject, said: Said) -> None:
+    _set_status(store, agent.agent_id, set(AgentStatus), AgentStatus.REVOKED, said)
+    if not store.knows(agent.agent_id):
+        _bury(store, agent, AgentStatus.REVOKED, said, ())
+
+
+def _delete(store: MemoryStore, agent: Subject, status: AgentStatus, said: Said) -> None:
+    row = store._rows.pop(agent.agent_id, None)
+    _bury(store, agent, status, said, () if row is None else tuple(row.history))
 
 
 def _set_status(
@@ -73,6 +112,7 @@ def _replace_key(store: MemoryStore, event: KeyReplaced) -> None:
     row = store._rows.get(event.agent_id)
     is_free = all(each.application.key_id != event.key_id for each in store._rows.values())
     if row is not None and is_free:
+        row.sides = key_followed(row.sides, row.application.key_id)
         row.application = replace(row.application, key_id=event.key_id, public_key_der=event.public_key_der)
 
 

@@ -164,7 +164,8 @@ class MemoryStore(MemoryTokens):
             return StreamRefused(AgentStatus.QUARANTINED, clone_found=True)
         row.generation += 1
         row.online, row.worker_id, row.last_seen_at = True, opening.worker_id, self._now()
-        must_rotate = row.sides.kept is not None and opening.side is not None
+        can_rotate = opening.side is not None and bool(opening.side.process_id)
+        must_rotate = row.sides.kept is not None and can_rotate
         return StreamOpened(row.generation, must_rotate=must_rotate)
 
     def _serves(self, row: _Row, opening: StreamOpening) -> bool:

@@ -8,7 +8,7 @@ is written, as a tombstone, so that the leaf it still holds brings nobody back.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 
 import sqlalchemy as sa
@@ -20,7 +20,8 @@ from ct_ops_server.store.agents import read_history
 from ct_ops_server.store.carried_tables import carried_requests
 from ct_ops_server.store.key_bars import REPLACED, SPLIT, bar_key
 from ct_ops_server.store.schema import agents, leaves, status_history, tokens, tombstones
-from ct_ops_server.store.side_tables import barred_keys
+from ct_ops_server.store.side_tables import agent_sides, barred_keys
+from ct_ops_server.store.sides import note_key_followed
 from ct_ops_server.store.upsert import insert_if_absent
 from ct_ops_server.store.values import encode_history
 
@@ -161,12 +162,12 @@ async def replay(connection: AsyncConnection, events: Iterable[Event]) -> Mappin
     for event in events:
         needed = _NEEDED.get(type(event))
         if needed is None or needed.name in there:
-            await _do_again(connection, event)
+            await _do_again(connection, event, there)
             done[NAMES[type(event)]] += 1
     return dict(done)
 
 
-async def _do_again(connection: AsyncConnection, event: Event) -> None:
+async def _do_again(connection: AsyncConnection, event: Event, there: Collection[str]) -> None:
     match event:
         case AgentRevoked(agent, said):
             await _revoke(connection, agent, said)
@@ -176,20 +177,19 @@ async def _do_again(connection: AsyncConnection, event: Event) -> None:
             pending = agents.c.status == AgentStatus.PENDING.value
             await _set_status(connection, agent_id, pending, AgentStatus.ACTIVE, said)
         case KeyReplaced() | KeyShared() | PlaceTaken():
-            await _change_keys(connection, event)
+            await _change_keys(connection, event, has_sides=agent_sides.name in there)
         case TokenSpent() | TokenRevoked() | RequestAnswered():
             await _spend(connection, event)
 
 
-async def _change_keys(connection: AsyncConnection, event: KeyReplaced | KeyShared | PlaceTaken) -> None:
+async def _change_keys(
+    connection: AsyncConnection, event: KeyReplaced | KeyShared | PlaceTaken, *, has_sides: bool
+) -> None:
     match event:
-        case KeyReplaced(agent_id, key_id, public_key_der):
-            free = sa.not_(sa.exists().where(_other.c.key_id == key_id))
-            of_agent = agents.update().where(agents.c.id == agent_id, free)
-            await connection.execute(of_agent.values(key_id=key_id, public_key_der=public_key_der))
+        case KeyReplaced():
+            await _replace_key(connection, event, has_sides=has_sides)
         case KeyShared(agent_id):
-            shared = await connection.scalar(sa.select(agents.c.key_id).where(agents.c.id == agent_id))
-            if shared is not None:
+            if (shared := await _key_of(connection, agent_id)) is not None:
                 await bar_key(connection, shared, agent_id, SPLIT)
         case PlaceTaken():
             await _take_place(connection, event)
@@ -223,6 +223,21 @@ async def _revoke(connection: AsyncConnection, agent: Subject, said: Said) -> No
         await _write_tombstone(connection, agent, AgentStatus.REVOKED, said, history="[]")
 
 
+async def _replace_key(connection: AsyncConnection, event: KeyReplaced, *, has_sides: bool) -> None:
+    before = await _key_of(connection, event.agent_id)
+    free = sa.not_(sa.exists().where(_other.c.key_id == event.key_id))
+    key = {"key_id": event.key_id, "public_key_der": event.public_key_der}
+    changed = await connection.execute(agents.update().where(agents.c.id == event.agent_id, free).values(key))
+    if changed.rowcount and before is not None and has_sides:
+        # Of an agent that the copy knows as split: who speaks with the new key is it, wherever that is by now.
+        await note_key_followed(connection, event.agent_id, before)
+
+
+async def _key_of(connection: AsyncConnection, agent_id: str) -> str | None:
+    key_id: str | None = await connection.scalar(sa.select(agents.c.key_id).where(agents.c.id == agent_id))
+    return key_id
+
+
 async def _take_place(connection: AsyncConnection, event: PlaceTaken) -> None:
     agent, said = event.agent, event.said
     await bar_key(connection, event.old_key_id, agent.agent_id, REPLACED)
@@ -231,7 +246,8 @@ async def _take_place(connection: AsyncConnection, event: PlaceTaken) -> None:
         return
     other = Subject(event.other_id, agent.key_id, agent.hostname)
     await _delete(connection, other, AgentStatus.ACTIVE, said)
-    await connection.execute(leaves.delete().where(leaves.c.agent_id == agent.agent_id))
+    for table in (leaves, agent_sides):  # they are about the old hardware
+        await connection.execute(table.delete().where(table.c.agent_id == agent.agent_id))
     served = agents.c.status != AgentStatus.REVOKED.value
     key = {"key_id": agent.key_id, "public_key_der": event.public_key_der}
     await connection.execute(agents.update().where(agents.c.id == agent.agent_id, served).values(key))
