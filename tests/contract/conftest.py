@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from contract.in_memory import InMemory
+from contract.timelines import DatabaseTimeline, MemoryTimeline, Timeline, path_with
 from contract.values import StoreUnderTest
 from contract.work_values import WorkUnderTest, work_in_database, work_in_memory
 from ct_ops_server.fleet.items import Owned
@@ -13,12 +17,7 @@ from ct_ops_server.store.check_results import CheckResults
 from ct_ops_server.store.opening import Store, open_store
 from ct_ops_server.store.replaying import Event, replay
 from ct_ops_server.store.schema import workers
-from fakes import memory_replay
-from fakes.memory_anchors import MemoryAnchors
-from fakes.memory_checks import MemoryChecks
-from fakes.memory_deliveries import MemoryDeliveries
-from fakes.memory_store import MemoryStore
-from fakes.memory_trust import MemoryTrust
+from databases import PostgresServer
 
 
 @pytest.fixture(params=["memory", "sqlite_url", "postgres_url"])
@@ -32,35 +31,16 @@ def store_url(request: pytest.FixtureRequest) -> str | None:
 async def store(store_url: str | None) -> AsyncIterator[StoreUnderTest]:
     """A new store of each sort."""
     if store_url is None:
-        memory = MemoryStore()
-
-        async def replay_in_memory(events: Sequence[Event]) -> None:
-            memory_replay.replay(memory, events)
-
-        checks = MemoryChecks(memory)
-        deliveries = MemoryDeliveries(memory.is_current)
-        yield StoreUnderTest(
-            streams=memory,
-            presence=memory,
-            agents=memory,
-            clones=memory,
-            successions=memory,
-            enrolment=memory,
-            tokens=memory,
-            refusals=memory,
-            carried=memory,
-            endings=memory,
-            checks=checks,
-            deliver_check_results=checks.deliver,
-            deliveries=deliveries,
-            samples=deliveries,
-            trust=MemoryTrust(memory),
-            anchors=MemoryAnchors(memory),
-            replay=replay_in_memory,
-            age_lease=memory.age_lease,
-        )
+        yield InMemory().under_test()
         return
-    async with open_store(store_url) as opened:
+    async with _opened(store_url) as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def _opened(url: str) -> AsyncIterator[StoreUnderTest]:
+    async with open_store(url) as opened:
+        await opened.installation.open()  # what has none is not backed up
         yield _under_test(opened)
 
 
@@ -108,3 +88,15 @@ async def work(store_url: str | None) -> AsyncIterator[WorkUnderTest]:
     """A new store of queries, tasks and inventories of each sort."""
     async with work_in_memory() if store_url is None else work_in_database(store_url) as opened:
         yield opened
+
+
+@pytest.fixture(params=["memory", "sqlite_url", "postgres_url"])
+def timeline(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Timeline:
+    """A store of each sort that can be taken back in time."""
+    if request.param == "memory":
+        return MemoryTimeline()
+    url: str = request.getfixturevalue(request.param)
+    if request.param == "postgres_url":
+        server: PostgresServer = request.getfixturevalue("postgres")
+        monkeypatch.setenv("PATH", path_with(server.tools))
+    return DatabaseTimeline(url, tmp_path / "copy", _opened)

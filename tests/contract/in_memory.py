@@ -1,0 +1,52 @@
+"""The stores in memory, put together as one store under test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from contract.values import StoreUnderTest
+from ct_ops_server.store.replaying import Event
+from fakes import memory_replay
+from fakes.memory_anchors import MemoryAnchors
+from fakes.memory_checks import MemoryChecks
+from fakes.memory_deliveries import MemoryDeliveries
+from fakes.memory_store import MemoryStore
+from fakes.memory_trust import MemoryTrust
+
+
+class InMemory:
+    """All of them, beside one store that knows agents."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore()
+        self.deliveries = MemoryDeliveries(self.store.is_current)
+        self.trust = MemoryTrust(self.store)
+        self.anchors = MemoryAnchors(self.store)
+        self._checks = MemoryChecks(self.store)
+
+    def under_test(self) -> StoreUnderTest:
+        """Return what the contract suites ask."""
+        memory = self.store
+        return StoreUnderTest(
+            streams=memory,
+            presence=memory,
+            agents=memory,
+            clones=memory,
+            successions=memory,
+            enrolment=memory,
+            tokens=memory,
+            refusals=memory,
+            carried=memory,
+            endings=memory,
+            checks=self._checks,
+            deliver_check_results=self._checks.deliver,
+            deliveries=self.deliveries,
+            samples=self.deliveries,
+            trust=self.trust,
+            anchors=self.anchors,
+            replay=self._replay,
+            age_lease=memory.age_lease,
+        )
+
+    async def _replay(self, events: Sequence[Event]) -> None:
+        memory_replay.replay(self.store, events)
