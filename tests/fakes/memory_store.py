@@ -60,7 +60,7 @@ MOST_PENDING = 1_000
 
 
 @dataclass
-class _Row:
+class Row:
     """One agent."""
 
     id: str
@@ -111,7 +111,7 @@ class MemoryStore(MemoryTokens):
 
     def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         super().__init__(now)
-        self._rows: dict[str, _Row] = {}
+        self._rows: dict[str, Row] = {}
         self._leases: dict[str, datetime] = {}
         self._deleted: list[tuple[str, DeletedAgent]] = []
         self._endings: list[tuple[int, str, str, datetime]] = []
@@ -168,12 +168,12 @@ class MemoryStore(MemoryTokens):
         must_rotate = row.sides.kept is not None and can_rotate
         return StreamOpened(row.generation, must_rotate=must_rotate)
 
-    def _serves(self, row: _Row, opening: StreamOpening) -> bool:
+    def _serves(self, row: Row, opening: StreamOpening) -> bool:
         if row.application.key_id != opening.key_id:
             return opening.key_id not in row.sides.split_keys
         return is_served(row.sides, opening.side)
 
-    def _sight(self, row: _Row, opening: StreamOpening) -> bool:
+    def _sight(self, row: Row, opening: StreamOpening) -> bool:
         """Write down who opens a stream; True: a clone, which is quarantined now."""
         if opening.side is None:
             return False
@@ -317,9 +317,13 @@ class MemoryStore(MemoryTokens):
         return found
 
     async def delete_agent(self, agent_id: str, *, actor: str, reason: str) -> bool:
-        row = self._rows.pop(agent_id, None)
-        if row is None:
+        if agent_id not in self._rows:
             return False
+        self._bury(agent_id, actor, reason)
+        return True
+
+    def _bury(self, agent_id: str, actor: str, reason: str) -> None:
+        row = self._rows.pop(agent_id)
         left = DeletedAgent(
             id=row.id,
             hostname=row.application.hostname,
@@ -331,7 +335,6 @@ class MemoryStore(MemoryTokens):
         )
         self._deleted.append((row.application.key_id, left))
         self._end(agent_id, "unknown_agent")
-        return True
 
     async def deleted_agents(self) -> Sequence[DeletedAgent]:
         return [left for _, left in reversed(self._deleted)]
@@ -376,7 +379,7 @@ class MemoryStore(MemoryTokens):
         states = {first.status, second.status}
         if AgentStatus.REVOKED in states or second.status is AgentStatus.QUARANTINED:
             return Outcome.CHANGED
-        await self.delete_agent(new, actor=actor, reason=reason)
+        self._bury(new, actor, reason)
         self._replaced_keys.add(first.application.key_id)
         self._set_status(first, AgentStatus.PENDING)
         first.application = replace(second.application, hostname=first.application.hostname)
@@ -437,7 +440,7 @@ class MemoryStore(MemoryTokens):
                 self.check(new.token_id)
                 raise TooManyPendingError
             self.redeem(new.token_id)
-        row = _Row(new.id, new.application, new.status, self._now(), _one_a_key(new.tags), new.evidence)
+        row = Row(new.id, new.application, new.status, self._now(), _one_a_key(new.tags), new.evidence)
         row.token_id = new.token_id
         reason = new.evidence or f"enrolment token {new.token_id}"
         row.history.append(StatusChange(self._now(), new.status, "enrolment", reason))
@@ -471,7 +474,7 @@ class MemoryStore(MemoryTokens):
             key, der = row.application.key_id, row.application.public_key_der
             row.application = replace(application, key_id=key, public_key_der=der)
 
-    def _agent(self, row: _Row) -> Agent:
+    def _agent(self, row: Row) -> Agent:
         leaf = row.youngest_leaf()
         return Agent(
             id=row.id,
@@ -528,11 +531,11 @@ class MemoryStore(MemoryTokens):
     def _end(self, agent_id: str, reason: str) -> None:
         self._endings.append((len(self._endings) + 1, agent_id, reason, self._now()))
 
-    def _is_online(self, row: _Row) -> bool:
+    def _is_online(self, row: Row) -> bool:
         oldest = self._now() - LEASE_LIFETIME
         return row.online and any(lease > oldest for lease in self._leases.values())
 
-    def _set_status(self, row: _Row, to: AgentStatus) -> None:
+    def _set_status(self, row: Row, to: AgentStatus) -> None:
         if row.status is AgentStatus.ACTIVE and to is not AgentStatus.ACTIVE:
             row.generation += 1
             row.online, row.worker_id = False, None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from ct_ops_server.audit.decisions import Decision
 from ct_ops_server.authority.life_cycle import Holders, Kind, Straggler, TrustState
 from ct_ops_server.authority.ports import (
     Change,
@@ -32,9 +33,15 @@ class TrustRows:
 class MemoryTrust:
     """``authority.ports.TrustStore`` in dictionaries, beside the store that knows agents and leases."""
 
-    def __init__(self, store: MemoryStore, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self,
+        store: MemoryStore,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        note: Callable[[Sequence[Decision]], None] = lambda _decisions: None,
+    ) -> None:
         self._store = store
         self._now = now
+        self._note = note
         self._rows = TrustRows()
         self._reported: dict[str, tuple[str, int]] = {}
 
@@ -69,6 +76,7 @@ class MemoryTrust:
             keys[change.new.name] = self._new(change.new)
         for name, sealed_key in change.sealed_keys.items():
             keys[name] = replace(keys[name], sealed_key=sealed_key)
+        self._note(change.decisions)
         return self._rows.version
 
     async def report(self, worker_id: str, node: str, version: int) -> None:

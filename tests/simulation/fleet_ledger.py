@@ -23,7 +23,8 @@ from ct_ops_server.authority.public_key import canonical_public_key
 from ct_ops_server.enrolment import decisions
 from ct_ops_server.enrolment.model import LeafRecord, NewAgent, NewKey, TokenRecord, TokenTerms
 from ct_ops_server.fleet import items as stored
-from ct_ops_server.fleet.decisions import deleted, status_changed
+from ct_ops_server.fleet.clones import Outcome
+from ct_ops_server.fleet.decisions import deleted, merged, place_taken, quarantined, status_changed, was_split
 from ct_ops_server.fleet.delivery import Delivered, Delivery, Verdict
 from ct_ops_server.fleet.model import (
     AgentStatus,
@@ -32,8 +33,9 @@ from ct_ops_server.fleet.model import (
     StreamOpening,
     StreamRefused,
 )
+from ct_ops_server.fleet.sides import Proof, SideLog
 from fakes.memory_deliveries import MemoryDeliveries
-from fakes.memory_store import MemoryStore
+from fakes.memory_store import MemoryStore, Row
 from simulation.fleet_audit import Chain
 from simulation.fleet_network import LEAF, SPEAKER
 
@@ -285,6 +287,45 @@ class WatchedStore(MemoryStore):
             )
             self._chain.note([said])
         return is_deleted
+
+    def _sight(self, row: Row, opening: StreamOpening) -> bool:
+        is_clone = super()._sight(row, opening)
+        if is_clone:
+            self._chain.note([quarantined(row.id, row.sides, Proof(row.sides.why))])
+        return is_clone
+
+    async def split(self, agent_id: str, log: SideLog, place: int, *, actor: str, reason: str) -> Outcome:
+        key_id, _ = self._named(agent_id)
+        outcome = await super().split(agent_id, log, place, actor=actor, reason=reason)
+        if outcome is Outcome.DONE:
+            self._chain.note([was_split(agent_id, key_id, log.seen[place].side, actor=actor, reason=reason)])
+        return outcome
+
+    async def merge(self, kept: str, other: str, *, actor: str, reason: str) -> Outcome:
+        key_id, hostname = self._named(other)
+        outcome = await super().merge(kept, other, actor=actor, reason=reason)
+        if outcome is Outcome.DONE:
+            said = merged(kept, other, key_id=key_id, hostname=hostname, actor=actor, reason=reason)
+            self._chain.note(said)
+        return outcome
+
+    async def replace(self, old: str, new: str, *, actor: str, reason: str) -> Outcome:
+        old_key_id, hostname = self._named(old)
+        outcome = await super().replace(old, new, actor=actor, reason=reason)
+        if outcome is Outcome.DONE:
+            application = self._rows[old].application
+            said = place_taken(
+                old,
+                new,
+                key=(application.key_id, application.public_key_der),
+                old_key_id=old_key_id,
+                hostname=hostname,
+                actor=actor,
+                reason=reason,
+            )
+            self._chain.note([said])
+            self._ledger.keys.setdefault(old, set()).add(application.key_id)
+        return outcome
 
     def _named(self, agent_id: str) -> tuple[str, str]:
         row = self._rows.get(agent_id)

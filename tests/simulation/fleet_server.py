@@ -135,7 +135,7 @@ class Installation:
         self.chain = Chain(folder, INSTALLATION, self.now)
         self.store = WatchedStore(ledger, self.now, self.chain)
         self.deliveries = WatchedDeliveries(ledger, self.store.is_current, now=self.now)
-        self.trust = MemoryTrust(self.store, self.now)
+        self.trust = MemoryTrust(self.store, self.now, self.chain.note)
         self.anchors = MemoryAnchors(self.store, self.chain.note)
         self.backups: list[Backup] = []
         self.restores = 0

@@ -15,7 +15,7 @@ import msgspec
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ct_ops_server.audit.decisions import SERVER, Action, Decision
+from ct_ops_server.fleet import decisions
 from ct_ops_server.fleet.model import AgentStatus, StreamOpening
 from ct_ops_server.fleet.sides import (
     SENTENCES,
@@ -194,19 +194,5 @@ async def _quarantine(connection: AsyncConnection, agent_id: str, verdict: Judge
         reason=SENTENCES[verdict.proof],
     )
     await append_ending(connection, agent_id, "quarantined")
-    await append(connection, [_decision(agent_id, verdict)])
+    await append(connection, [decisions.quarantined(agent_id, verdict.log, verdict.proof)])
     return quarantined(verdict.log, verdict.proof, now_ms)
-
-
-def _decision(agent_id: str, verdict: Judged) -> Decision:
-    assert verdict.proof is not None
-    sides = [each.side for each in verdict.log.seen]
-    details = {
-        "proof": verdict.proof.value,
-        "addresses": tuple(side.address for side in sides),
-        "boot_ids": tuple(side.boot_id for side in sides),
-        "machine_ids": tuple(side.machine_id for side in sides),
-        "process_ids": tuple(side.process_id for side in sides),
-        "hostnames": tuple(side.hostname for side in sides),
-    }
-    return Decision(Action.AGENT_QUARANTINED, SERVER, agent=agent_id, details=details)

@@ -6,15 +6,13 @@ order of their ids, so that two decisions cannot wait for each other.
 
 from __future__ import annotations
 
-import base64
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ct_ops_server.audit.decisions import Action, Decision
+from ct_ops_server.fleet import decisions
 from ct_ops_server.fleet.clones import Outcome
-from ct_ops_server.fleet.decisions import status_changed
 from ct_ops_server.fleet.model import AgentStatus
 from ct_ops_server.fleet.sides import SideLog, split
 from ct_ops_server.store.agents import append_history, bury, set_status
@@ -59,13 +57,9 @@ class SqlSuccessionStore:
             kept = log.seen[place].side
             said = _said(f"split: the side at {kept.address} keeps the agent", reason)
             await append_history(connection, agent_id, status=AgentStatus.ACTIVE, actor=actor, reason=said)
-            details = {
-                "key_id": locked[agent_id].key_id,
-                "kept_address": kept.address,
-                "kept_boot_id": kept.boot_id,
-                "reason": reason,
-            }
-            await append(connection, [Decision(Action.AGENT_SPLIT, actor, agent=agent_id, details=details)])
+            key_id = locked[agent_id].key_id
+            said_so = decisions.was_split(agent_id, key_id, kept, actor=actor, reason=reason)
+            await append(connection, [said_so])
             return Outcome.DONE
 
         return await self._writer.run(decide)
@@ -89,12 +83,11 @@ class SqlSuccessionStore:
                 said = _said(text, reason)
                 await append_history(connection, agent_id, status=status, actor=actor, reason=said)
             await append_ending(connection, other, "revoked")
-            decisions = [
-                Decision(Action.AGENT_MERGED, actor, agent=kept, subject=other, details={"reason": reason}),
-                # Said as what it is for whoever restores a backup from before: its key must not come back.
-                _revoked(locked[other], f"merged into agent {kept}", actor),
-            ]
-            await append(connection, decisions)
+            gone = locked[other]
+            said_so = decisions.merged(
+                kept, other, key_id=gone.key_id, hostname=gone.hostname, actor=actor, reason=reason
+            )
+            await append(connection, said_so)
             return Outcome.DONE
 
         return await self._writer.run(decide)
@@ -111,15 +104,16 @@ class SqlSuccessionStore:
             if locked[new].status is AgentStatus.QUARANTINED:
                 return Outcome.CHANGED
             key_der = await _take_place(connection, locked[old], locked[new], actor=actor, reason=reason)
-            details = {
-                "key_id": locked[new].key_id,
-                "old_key_id": locked[old].key_id,
-                "public_key": base64.b64encode(key_der).decode(),  # for a restore, which must know it
-                "hostname": locked[old].hostname,
-                "reason": reason,
-            }
-            replaced = Decision(Action.AGENT_REPLACED, actor, agent=old, subject=new, details=details)
-            await append(connection, [replaced])
+            said_so = decisions.place_taken(
+                old,
+                new,
+                key=(locked[new].key_id, key_der),
+                old_key_id=locked[old].key_id,
+                hostname=locked[old].hostname,
+                actor=actor,
+                reason=reason,
+            )
+            await append(connection, [said_so])
             return Outcome.DONE
 
         return await self._writer.run(decide)
@@ -158,18 +152,6 @@ async def _lock(connection: AsyncConnection, *agent_ids: str) -> dict[str, _Lock
     wanted = sa.select(*columns).where(agents.c.id.in_(agent_ids))
     rows = (await connection.execute(wanted.order_by(agents.c.id).with_for_update())).all()
     return {row.id: _Locked(row.id, AgentStatus(row.status), row.key_id, row.hostname) for row in rows}
-
-
-def _revoked(agent: _Locked, reason: str, actor: str) -> Decision:
-    return status_changed(
-        agent.id,
-        key_id=agent.key_id,
-        hostname=agent.hostname,
-        found=AgentStatus.ACTIVE,  # of a pending one it would be called a rejection
-        to=AgentStatus.REVOKED,
-        actor=actor,
-        reason=reason,
-    )
 
 
 def _said(text: str, reason: str) -> str:
