@@ -119,11 +119,14 @@ async def test_attack_a_key_that_copies_share_makes_no_agent_again(store: StoreU
     assert "key-new" == (await store.agent("a")).key_id
 
 
-async def test_a_split_of_an_agent_that_the_copy_never_knew_changes_nothing(store: StoreUnderTest) -> None:
-    """Its key is not known here either."""
-    await store.replay([KeyShared("nobody")])
+async def test_attack_a_copy_of_an_agent_that_was_enrolled_since_is_known_by_its_key(
+    store: StoreUnderTest,
+) -> None:
+    """Its leaf names the agent, which the copy of the database never knew; of a key that nobody told nothing is known."""
+    await store.replay([KeyShared("b", "key-b"), KeyShared("c")])
 
-    assert (await store.enrolment.look_up(replace(APPLICATION, key_id="key-nobody"))).split_from is None
+    found = [await store.enrolment.look_up(replace(APPLICATION, key_id=f"key-{each}")) for each in "bc"]
+    assert ["b", None] == [each.split_from for each in found]
 
 
 async def test_when_the_key_of_a_split_agent_was_followed_since_it_is_not_asked_for_another(

@@ -54,9 +54,10 @@ def _change_keys(store: MemoryStore, event: KeyReplaced | KeyShared | PlaceTaken
     match event:
         case KeyReplaced():
             _replace_key(store, event)
-        case KeyShared(agent_id):
-            if (row := store._rows.get(agent_id)) is not None:
-                store._split_keys[row.application.key_id] = agent_id
+        case KeyShared(agent_id, key_id):
+            row = store._rows.get(agent_id)
+            if shared := key_id or ("" if row is None else row.application.key_id):
+                store._split_keys[shared] = agent_id
         case PlaceTaken():
             _take_place(store, event)
 

@@ -273,6 +273,10 @@ class MemoryStore(MemoryTokens):
         """Return every agent that has a leaf, with its youngest."""
         return [(self._agent(row), leaf) for row in self._rows.values() if (leaf := row.youngest_leaf())]
 
+    def all_agents(self) -> list[Agent]:
+        """Return every agent, for simulations."""
+        return [self._agent(row) for row in self._rows.values()]
+
     async def age_lease(self, worker_id: str, age: timedelta) -> None:
         """Make a lease older, for tests."""
         self._leases[worker_id] -= age

@@ -43,6 +43,7 @@ async def carry(world: World, dice: random.Random) -> None:
     if keys is None or submission_of(request).application.key_id != keys.key_id:
         return  # installed anew meanwhile: the reply answers nothing that waits there
     waiting = load_open_requests(host.folder)
+    await host.stop()  # somebody may have started it meanwhile: without an admission it reaches nobody
     admission = judge_reply(signed.reply, keys, waiting, Vouchers(), now_unix=host.wall())
     install(host.folder, store, admission)
     host.start()

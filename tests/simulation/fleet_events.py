@@ -16,6 +16,7 @@ from ct_ops_agent.identity.rotation import KeyRotation
 from ct_ops_server.authority.life_cycle import Kind
 from ct_ops_server.enrolment.model import TokenTerms
 from ct_ops_server.fleet.server_ca_desk import Step as ServerCaStep
+from simulation import fleet_successions
 from simulation.fleet_carrying import carry
 from simulation.fleet_host import DAY_S, Host
 from simulation.fleet_intruders import new_intruder, replay_registers, steal_directory, steal_token
@@ -39,8 +40,7 @@ Deed = Callable[[World, random.Random], Awaitable[None]]
 
 async def install(world: World, dice: random.Random) -> None:
     """A host is installed with a token of its own, approved at once or by hand."""
-    number = len(world.hosts) + 1
-    host = Host(world, f"host-{number:03d}", number, interval=timedelta(days=world.size.interval_days))
+    host = new_host(world)
     host.place.bad = dice.choice((0.0, 0.02, 0.1))
     world.hosts.append(host)
     terms = TokenTerms(
@@ -147,8 +147,22 @@ async def clone(world: World, dice: random.Random) -> None:
     copy.machine_id = dice.choice((host.machine_id, copy.machine_id))
     world.has_gone_back = True
     world.ledger.copies[copy.name] = host.name
+    world.copied.add(host.name)
     host.copy(copy.folder)
     copy.start()
+
+
+async def merge(world: World, dice: random.Random) -> None:
+    """A host is installed anew, and an operator merges its two agents days later."""
+    if host := one_of(world, dice):
+        await fleet_successions.merge(world, host, dice)
+
+
+async def replace(world: World, dice: random.Random) -> None:
+    """A host, or new hardware for it, is installed, and takes the place of the agent that there was."""
+    if host := one_of(world, dice):
+        successor = host if dice.random() < 0.5 else new_host(world)
+        await fleet_successions.replace(world, host, successor, dice)
 
 
 async def reinstall(world: World, dice: random.Random) -> None:
@@ -214,6 +228,8 @@ KINDS: dict[str, tuple[int, Deed]] = {
     "delete": (1, delete),
     "revoke token": (2, revoke_token),
     "clone": (3, clone),
+    "merge": (2, merge),
+    "replace": (2, replace),
     "rotate authority": (3, rotate_authority),
     "change server CA": (2, change_server_ca),
     "carry": (2, carry),
@@ -243,6 +259,12 @@ async def happen(world: World, event: Event) -> None:
     """Let an event happen, to its end."""
     deed = install if event.kind == INSTALL else KINDS[event.kind][1]
     await deed(world, random.Random(event.dice))
+
+
+def new_host(world: World) -> Host:
+    """Return a host that is not there yet."""
+    number = len(world.hosts) + 1
+    return Host(world, f"host-{number:03d}", number, interval=timedelta(days=world.size.interval_days))
 
 
 def one_of(world: World, dice: random.Random) -> Host | None:

@@ -101,6 +101,11 @@ class Host:
         """Return this host's clock."""
         return self.world.wall() + self.clock_is_off_s
 
+    @property
+    def boot_id(self) -> str:
+        """Return what the kernel of its latest start calls it: a copy has another one."""
+        return f"{self.name} boot {self.restarts}"
+
     def key_id(self) -> str | None:
         """Return the key of its data directory."""
         keys = load_key_pair(self.folder) if self.folder.exists() else None
@@ -213,8 +218,7 @@ class Agent:
 
 def facts_of(host: Host) -> HostFacts:
     """Return what a host says it is."""
-    boot_id = f"{host.name} boot {host.restarts}"
-    return HostFacts(host.hostname, "linux", "amd64", "Debian", boot_id, host.machine_id)
+    return HostFacts(host.hostname, "linux", "amd64", "Debian", host.boot_id, host.machine_id)
 
 
 async def patient_sleep(seconds: float) -> None:

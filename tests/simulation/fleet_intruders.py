@@ -85,8 +85,8 @@ async def replay_registers(world: World, dice: random.Random) -> None:
 
 async def _use(world: World, connection: Connection, reply: wire.RegisterResponse) -> None:
     """Try what was handed out: it must be worthless without the private key."""
-    is_new = world.ledger.owner.get(reply.agent_id) == connection.place.name  # by a token that was still good
-    if reply.jwt_token and _audience(reply.jwt_token) != "ct-ops-bootstrap" and not is_new:
+    by_token = world.ledger.brought_by.get(reply.agent_id) == connection.place.name  # which was still good
+    if reply.jwt_token and _audience(reply.jwt_token) != "ct-ops-bootstrap" and not by_token:
         world.ledger.violated(f"{connection.place.name} got an agent token of {reply.agent_id} by a replay")
     stream = connection.stream()
     with suppress(asyncio.InvalidStateError, grpc.aio.AioRpcError):

@@ -94,7 +94,11 @@ class Ledger:
     """By who it really was: as which agents it was heard, one after the other."""
     stored_as: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """For each item, as whose it was ever stored."""
+    brought_by: dict[str, str] = field(default_factory=dict)
+    """Whose Register made an agent, by its id."""
     heartbeats: int = 0
+    holders: Callable[[str], list[str]] = lambda _key_id: []
+    """Who really has a key, by its id: whoever says a Register again that he has heard has not."""
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     def violated(self, sentence: str) -> None:
@@ -115,9 +119,14 @@ class Ledger:
 
     def admitted(self, new: NewAgent, now: datetime) -> None:
         """An agent was inserted."""
-        who = speaker()
-        if new.token_id is None:
-            if self.owner.get(new.id) != who:
+        self.brought_by[new.id] = speaker()
+        holders, who = self.holders(new.application.key_id), speaker()
+        who = who if who in holders or not holders else holders[0]
+        if new.evidence.startswith("was a copy of agent") and new.token_id is None:
+            if new.status is not AgentStatus.PENDING or new.id in self.owner:
+                self.violated(f"{who}, who was a copy, became {new.id} without an operator's decision")
+        elif new.token_id is None:
+            if self.owner.get(new.id) not in {who, self.copies.get(who, who)}:
                 self.violated(f"{who} came back as {new.id}, who is {self.owner.get(new.id, 'nobody')}")
             if new.status is not AgentStatus.PENDING:
                 self.violated(f"{who} came back as {new.id} without an operator's decision")
@@ -125,7 +134,8 @@ class Ledger:
             self._redeemed(who, new, now)
         if new.id in self.barred:
             self.violated(f"{who} came back as {new.id}, which was {self.barred[new.id]}")
-        self.owner[new.id] = who
+        if self.copies.get(who) is None or new.id not in self.owner:
+            self.owner[new.id] = who
         self.keys.setdefault(new.id, set()).add(new.application.key_id)
 
     def _redeemed(self, who: str, new: NewAgent, now: datetime) -> None:

@@ -9,7 +9,6 @@ import asyncio
 import itertools
 import random
 from collections import Counter
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -24,6 +23,7 @@ from ct_ops_server.enrolment.model import TokenTerms
 from ct_ops_server.fleet.model import AgentStatus
 from ct_ops_server.fleet.server_ca_desk import Step as ServerCaStep
 from ct_ops_server.fleet.server_ca_desk import TooFewFollowError
+from simulation.fleet_clones import Splits, decide_about_copies, let_copies_speak, recall_copies
 from simulation.fleet_host import DAY_S, Directory, Host
 from simulation.fleet_ledger import OPERATOR, Ledger, thing_of
 from simulation.fleet_network import Network
@@ -92,18 +92,22 @@ class World:
     """What is still to be done about the server's CA."""
     uninvited: set[str] = field(default_factory=set)
     """Hosts that were to get a token while the server was down."""
+    splits: Splits = field(default_factory=Splits)
     is_calm: bool = False
     """Nothing happens any more."""
     jumped: set[str] = field(default_factory=set)
     """Hosts whose clock was wrong, by name."""
     went_back: set[str] = field(default_factory=set)
     """Hosts whose disks were restored, by name."""
+    copied: set[str] = field(default_factory=set)
+    """Hosts that were copied, by name: their copies may have told the server that its next CA is believed."""
     has_gone_back: bool = False
     """Somebody's disk was restored: the same may have been stored twice."""
 
     def __post_init__(self) -> None:
         self.dice = random.Random(f"{self.seed} world")
         self._numbers = itertools.count(1)
+        self.ledger.holders = self._holders
         self.installation = Installation(self.folder, self.network, self.ledger, self.seed)
 
     # ---- time
@@ -132,6 +136,9 @@ class World:
         thing = f"{kind}{self.number()}"
         self.things[thing] = at_ms
         return thing
+
+    def _holders(self, key_id: str) -> list[str]:
+        return [host.name for host in (*self.hosts, *self.intruders) if host.key_id() == key_id]
 
     def honest(self) -> list[Host]:
         """Return the hosts that somebody still expects."""
@@ -171,6 +178,12 @@ class World:
         decide = serving.agents.reject if reject else serving.agents.revoke
         await decide(agent_id, actor=OPERATOR, reason="simulated")
         self.ledger.barred[agent_id] = "revoked"
+
+    async def approve(self, agent_id: str, reason: str) -> None:
+        """Serve an agent again."""
+        serving = self.network.serving
+        assert serving is not None
+        await serving.agents.approve(agent_id, actor=OPERATOR, reason=reason)
 
     async def delete(self, agent_id: str) -> None:
         """Forget an agent."""
@@ -217,6 +230,7 @@ class World:
         self.installation.restore(backups[number])
         del backups[number + 1 :]
         self.ledger.went_back()
+        recall_copies(self)
         await self.installation.start()
 
     async def make_rounds(self) -> None:
@@ -228,8 +242,8 @@ class World:
         await self._go_on_rotating()
         await self._go_on_changing_server_ca()
         await self._decide()
-        await self._let_copies_speak()
-        await self._decide_about_copies()
+        await let_copies_speak(self)
+        await decide_about_copies(self)
         for host in self.honest():
             await self._help(host)
         await self.ledger.settle()
@@ -279,39 +293,6 @@ class World:
             else:
                 await self.revoke(agent.id, reject=True)
 
-    async def _let_copies_speak(self) -> None:
-        """Let those who are one agent speak as often as real agents do, for an hour: that is how copies are noticed."""
-        pairs = {host.name for pair in self.ledger.copies.items() for host in self._named(pair)}
-        for _ in range(6 if pairs else 0):
-            for host in self._named(sorted(pairs)):
-                if host.process is not None:
-                    host.process.beat()
-                await asyncio.sleep(300)
-
-    def _named(self, names: Iterable[str]) -> list[Host]:
-        return [host for host in (*self.hosts, *self.intruders) if host.name in names]
-
-    async def _decide_about_copies(self) -> None:
-        """Find out where the copies of an agent in quarantine are, and end them, or the agent."""
-        serving = self.network.serving
-        assert serving is not None
-        for clone in await serving.clones.list():
-            owner = self.ledger.owner[clone.agent.id]
-            copies = [each for each in self.intruders if self.ledger.copies.get(each.name) == owner]
-            if not copies and owner not in self.went_back:
-                self.ledger.violated(f"{clone.agent.id} is in quarantine, and there is no copy of {owner}")
-            victim = self._named([owner])[0]
-            for copy in copies:
-                self.ledger.copies.pop(copy.name)
-            if copies and self.dice.random() < 0.5:  # whoever holds the copy goes on trying
-                self.ledger.barred[clone.agent.id] = "revoked"
-                await serving.agents.revoke(clone.agent.id, actor=OPERATOR, reason="copied")
-                await self.reinstall(victim)
-                continue
-            for copy in copies:
-                await copy.wipe()
-            await serving.agents.approve(clone.agent.id, actor=OPERATOR, reason="the copy is gone")
-
     async def _help(self, host: Host) -> None:
         """Do what the sentence that the agent logs tells an operator to do."""
         if host.name in self.uninvited:
@@ -322,7 +303,7 @@ class World:
             self.excuses[host.name] += await self._is_a_stranger(host)
             await self.invite(host)
         elif host.complaint in _NEEDS_ANOTHER_KEY or (
-            host.complaint == "untrusted_server" and host.name in self.went_back
+            host.complaint == "untrusted_server" and host.name in self.went_back | self.copied
         ):
             await self.reinstall(host)
 
@@ -407,7 +388,8 @@ class World:
 
     def _judge_losses(self, host: Host) -> None:
         ids = [agent_id for agent_id, who in self.ledger.owner.items() if who == host.name]
-        missing = {thing for thing in host.known - self._stored(ids) if self._is_expected(thing, host)}
+        stored = self._stored({*ids, *self.ledger.names[host.name]})
+        missing = {thing for thing in host.known - stored if self._is_expected(thing, host)}
         if not missing:
             return
         gaps = [gap for agent_id in ids for gap in self.installation.deliveries.state.gaps.get(agent_id, {})]
@@ -438,6 +420,6 @@ class World:
         stored_as, names = self.ledger.stored_as[thing], self.ledger.names[host.name]
         return not stored_as or names[-1:] == [] or names[-1] in stored_as
 
-    def _stored(self, ids: list[str]) -> set[str]:
+    def _stored(self, ids: set[str]) -> set[str]:
         deliveries = self.installation.deliveries
         return {thing_of(item) for owner, item in deliveries.state.items.values() if owner in ids}

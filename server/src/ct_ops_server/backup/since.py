@@ -129,7 +129,7 @@ def _key_replaced(entry: Entry) -> Event | None:
 
 
 def _split(entry: Entry) -> Event:
-    return KeyShared(entry.agent)
+    return KeyShared(entry.agent, _text(entry, "key_id"))
 
 
 def _place_taken(entry: Entry) -> Event:

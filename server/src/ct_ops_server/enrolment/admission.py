@@ -216,15 +216,15 @@ RULES: tuple[Rule, ...] = (
         lambda case: case.known_as(AgentStatus.ACTIVE), lambda case: HandOverStored(case.known),
     ),
     Rule(
+        "split off", "introduced", "any", "any", "waits, as pending, until it has a key of its own",
+        lambda case: case.introduced and case.holds_split_key,
+        lambda case: SplitOff(str(case.findings.split_from)),
+    ),
+    Rule(
         "unknown, in our leaf", "yes", "any, also none", "any",
         "pending under its own id: enrolled after the backup",
         lambda case: case.is_forgotten,
         lambda case: Restore(str(case.application.leaf_agent_id), ENROLLED_AFTER_BACKUP),
-    ),
-    Rule(
-        "split off", "introduced", "any", "any", "waits, as pending, until it has a key of its own",
-        lambda case: case.introduced and case.holds_split_key,
-        lambda case: SplitOff(str(case.findings.split_from)),
     ),
     Rule(
         "unknown, beside a key split off", "yes", "none that is good", "any", "pending: was a copy of another host",

@@ -22,7 +22,16 @@ from typing import Protocol
 from ct_ops_server.fleet.agents import AgentDesk, AgentError
 from ct_ops_server.fleet.endings import TOPIC
 from ct_ops_server.fleet.model import Agent, AgentStatus
-from ct_ops_server.fleet.sides import Side, SideLog, is_alive, is_same_machine, likely_original, rivals_of
+from ct_ops_server.fleet.sides import (
+    Side,
+    SideLog,
+    Sighting,
+    is_alive,
+    is_one_host,
+    is_same_machine,
+    likely_original,
+    rivals_of,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,14 +206,15 @@ def side_to_keep(log: SideLog, keep: str) -> int:
     meant = [place for place, each in enumerate(log.seen) if keep and _is_meant(each.side, keep)]
     # Of one host there may be earlier processes: who is alive is meant.
     found = [place for place in meant if is_alive(log, log.seen[place])] or meant
-    first = log.seen[found[0]].side if found else None
-    if first is None or not all(_is_one_host(first, log.seen[place].side) for place in found):
+    first = log.seen[found[0]] if found else None
+    if first is None or not all(_are_meant_as_one(first, log.seen[place]) for place in found):
         raise SideUnclearError(keep, [each.side for each in log.seen])
     return max(found, key=lambda place: log.seen[place].last_ms)
 
 
-def _is_one_host(one: Side, other: Side) -> bool:
-    return one.boot_id == other.boot_id and is_same_machine(one, other) is not False
+def _are_meant_as_one(one: Sighting, other: Sighting) -> bool:
+    is_one_boot = one.side.boot_id == other.side.boot_id
+    return is_one_host(one, other) or (is_one_boot and is_same_machine(one.side, other.side) is not False)
 
 
 def _is_meant(side: Side, keep: str) -> bool:

@@ -184,12 +184,14 @@ def split(log: SideLog, place: int) -> SideLog:
 def rivals_of(log: SideLog, place: int) -> tuple[Side, ...]:
     """Return the sides that are others than this one: alive, or on other machines.
 
-    Earlier processes of the same host are not, nor is one that has started its outbox over a rival of itself.
+    Neither earlier processes of the same host are, nor later ones, nor is one that has started its outbox over a
+    rival of itself.
     """
     kept = log.seen[place]
+    strangers = [each for each in _but(log.seen, place) if not is_one_host(kept, each)]
     others = [
         each.side
-        for each in _but(log.seen, place)
+        for each in strangers or _but(log.seen, place)
         if is_alive(log, each) or is_same_machine(kept.side, each.side) is False
     ]
     return tuple(side for side in others if not _is_same_process(kept.side, side)) or tuple(others)
@@ -237,10 +239,27 @@ def _is_kept(kept: Side, rivals: tuple[Side, ...], side: Side) -> bool:
     return kept.address == side.address and kept.address not in {rival.address for rival in rivals}
 
 
+def is_one_host(one: Sighting, other: Sighting) -> bool:
+    """Tell whether one of two sides is what became of the other: it began when that was over, on the same host.
+
+    Two that were seen by turns are two processes, wherever they say that they run.
+    """
+    earlier, later = sorted((one, other), key=lambda each: each.first_ms)
+    if later.first_ms < earlier.last_ms or is_same_machine(one.side, other.side) is False:
+        return False
+    return one.side.boot_id == other.side.boot_id != "" or one.side.address == other.side.address
+
+
 def likely_original(log: SideLog) -> int | None:
-    """Return which of the sides that are alive is probably the original: the one whose host was there first."""
-    places = [place for place, each in enumerate(log.seen) if is_alive(log, each)] or range(len(log.seen))
-    return min(places, key=lambda place: _seniority(log, log.seen[place]), default=None)
+    """Return which side is probably the original now: of the host that was there first, its latest process."""
+    alive = [place for place, each in enumerate(log.seen) if is_alive(log, each)] or list(
+        range(len(log.seen))
+    )
+    first = min(alive, key=lambda place: _seniority(log, log.seen[place]), default=None)
+    if first is None:
+        return None
+    of_its_host = [each for each in alive if each == first or is_one_host(log.seen[first], log.seen[each])]
+    return max(of_its_host, key=lambda place: log.seen[place].last_ms)
 
 
 def is_alive(log: SideLog, sighting: Sighting) -> bool:

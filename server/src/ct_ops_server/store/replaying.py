@@ -107,6 +107,8 @@ class KeyShared:
     """Copies of an agent hold its key of then: they are to make keys of their own."""
 
     agent_id: str
+    key_id: str = ""
+    """Empty: not told; then it is the one that the agent has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +190,8 @@ async def _change_keys(
     match event:
         case KeyReplaced():
             await _replace_key(connection, event, has_sides=has_sides)
-        case KeyShared(agent_id):
-            if (shared := await _key_of(connection, agent_id)) is not None:
+        case KeyShared(agent_id, key_id):
+            if shared := key_id or await _key_of(connection, agent_id):
                 await bar_key(connection, shared, agent_id, SPLIT)
         case PlaceTaken():
             await _take_place(connection, event)

@@ -62,7 +62,7 @@ ENTRIES = chained([decided(Action.AGENT_ADMITTED), decided(Action.AGENT_REVOKED)
             KeyReplaced("a1", "k1", b"der", SAID),
         ),
         (decided(Action.AGENT_KEY_REPLACED), None),
-        (decided(Action.AGENT_SPLIT), KeyShared("a1")),
+        (decided(Action.AGENT_SPLIT), KeyShared("a1", "k1")),
         (
             decided(Action.AGENT_REPLACED, old_key_id="k0"),
             PlaceTaken(Subject("a1", "k1", "web-1"), "", "k0", b"", SAID),

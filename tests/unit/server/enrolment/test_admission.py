@@ -17,6 +17,7 @@ from ct_ops_server.enrolment.admission import (
     HandOverStored,
     Refuse,
     Restore,
+    SplitOff,
     Verdict,
     Wait,
     Welcome,
@@ -194,6 +195,14 @@ def test_an_agent_that_a_restore_forgot_comes_back_pending_under_its_own_id() ->
     found = verdict(given=False, proven=True, applied=replace(APPLICATION, leaf_agent_id="a9"))
 
     assert Restore("a9", "enrolled after the backup") == found
+
+
+def test_attack_a_copy_does_not_come_back_as_an_agent_that_a_restore_forgot() -> None:
+    """Its leaf names the agent as the original's does: a key that copies share proves nobody."""
+    application = replace(APPLICATION, token="", leaf_agent_id="a9")
+    found = decide(application, Findings(None, None, None, split_from="a9"), now=NOW)
+
+    assert SplitOff("a9") == found
 
 
 def test_a_deleted_agent_does_not_come_back_by_its_leaf() -> None:

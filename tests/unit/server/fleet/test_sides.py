@@ -250,3 +250,32 @@ def test_the_original_is_the_living_side_whose_host_was_there_first() -> None:
     assert place is not None
     assert ORIGINAL == log.seen[place].side
     assert (COPY,) == rivals_of(log, place)
+
+
+def test_a_host_that_was_restarted_while_in_quarantine_is_no_rival_of_itself() -> None:
+    """Neither its agent nor its host: the process that runs now keeps the agent, and so does the next one."""
+    for restarted in (
+        replace(ORIGINAL, process_id="p-now"),
+        replace(ORIGINAL, process_id="p-now", boot_id="boot-now"),
+    ):
+        alike = replace(COPY, macs=())
+        log = log_of(replace(ORIGINAL, macs=()), alike, replace(ORIGINAL, macs=()), alike)
+        now = replace(restarted, macs=())
+        log = judge(log, Sight(now, 2_000_000)).log
+        place = likely_original(log)
+        assert place is not None
+        after = split(log, place)
+        later = replace(now, process_id="p-later", boot_id="boot-later")
+
+        assert now == after.kept
+        assert (alike,) == after.rivals
+        assert [True, True, False] == [is_served(after, side) for side in (now, later, alike)]
+
+
+def test_attack_copies_behind_one_address_are_rivals_all_the_same() -> None:
+    """They are seen by turns, so they are two processes, whatever they say that they run on."""
+    original, copy = replace(ORIGINAL, macs=()), replace(COPY, macs=(), address=ORIGINAL.address)
+    log = split(log_of(original, copy, original, copy), 0)
+
+    assert (copy,) == log.rivals
+    assert [True, False] == [is_served(log, side) for side in (original, copy)]

@@ -1,0 +1,119 @@
+"""Copies of agents in simulated fleets, and what operators decide about them, days after they were noticed.
+
+A copy ends with its host, or the agent is revoked, or the two are split: then the copy is a host of ours, with a key
+and an agent of its own. Operators name the side that they keep by what they can see, or leave it to the server; what
+the server keeps is the truth from then on, and every other side may get another identity.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from ct_ops_server.fleet.clones import Clone, CloneDesk, SideUnclearError
+from simulation.fleet_host import DAY_S, Host
+from simulation.fleet_ledger import OPERATOR
+
+if TYPE_CHECKING:
+    from simulation.fleet_world import World
+
+_BEATS = 6
+_PATIENCE_DAYS = (0.0, 0.0, 4.0, 20.0)
+"""How long operators let a quarantine be."""
+
+
+@dataclass
+class Splits:
+    """What operators know of clones."""
+
+    act_at_s: dict[str, float] = field(default_factory=dict)
+    """When they will decide about an agent in quarantine."""
+    sides: dict[str, set[str]] = field(default_factory=dict)
+    """Hosts that once were one agent, by its id."""
+
+
+async def let_copies_speak(world: World) -> None:
+    """Let those who are one agent speak as often as real agents do, for an hour: that is how copies are noticed."""
+    pairs = {host.name for pair in world.ledger.copies.items() for host in _named(world, pair)}
+    for _ in range(_BEATS if pairs else 0):
+        for host in _named(world, sorted(pairs)):
+            if host.process is not None:
+                host.process.beat()
+            await asyncio.sleep(300)
+
+
+async def decide_about_copies(world: World) -> None:
+    """Decide about every quarantine whose time has come."""
+    serving, known = world.network.serving, world.splits.act_at_s
+    if serving is None:
+        return
+    for clone in await serving.clones.list():
+        patience_s = world.dice.choice(_PATIENCE_DAYS) * DAY_S
+        due_s = known.setdefault(clone.agent.id, world.now_s() + patience_s)
+        if world.is_calm or world.now_s() >= due_s:
+            del known[clone.agent.id]
+            await _decide(world, serving.clones, clone)
+
+
+async def _decide(world: World, desk: CloneDesk, clone: Clone) -> None:
+    """Find out where the copies are, and end them, or the agent, or let them be hosts of their own."""
+    agent_id = clone.agent.id
+    owner = world.ledger.owner[agent_id]
+    copies = [each for each in _everybody(world) if world.ledger.copies.get(each.name) == owner]
+    if not copies and owner not in world.went_back and agent_id not in world.splits.sides:
+        world.ledger.violated(f"{agent_id} is in quarantine, and there is no copy of {owner}")
+    victim, chance = _named(world, [owner])[0], world.dice.random()
+    is_ours = any(copy in world.hosts for copy in copies)
+    if copies and (is_ours or chance < 0.4) and await _split(world, desk, agent_id, victim, copies):
+        return
+    for copy in copies:
+        world.ledger.copies.pop(copy.name)
+    if copies and not is_ours and chance > 0.7:  # whoever holds the copy goes on trying
+        await world.revoke(agent_id)
+        await world.reinstall(victim)
+        return
+    for copy in copies:
+        if is_ours:
+            await world.reinstall(copy)
+        else:
+            await copy.wipe()
+    await world.approve(agent_id, "the copy is gone")
+
+
+async def _split(world: World, desk: CloneDesk, agent_id: str, victim: Host, copies: list[Host]) -> bool:
+    """Let both stay; False when nobody can tell them apart, which then is not done."""
+    keep = world.dice.choice(("", victim.place.address, victim.boot_id))
+    try:
+        done = await desk.split(agent_id, keep=keep, actor=OPERATOR, reason="both shall stay")
+    except SideUnclearError:
+        return False
+    kept = done.kept.boot_id.partition(" boot ")[0]
+    world.ledger.owner[agent_id] = kept
+    world.splits.sides.setdefault(agent_id, set()).update(each.name for each in (victim, *copies))
+    for copy in copies:
+        world.ledger.copies.pop(copy.name)
+        if copy not in world.hosts:
+            world.hosts.append(copy)
+            copy.ended = None
+    world.excuses.update(each.name for each in (victim, *copies) if each.name != kept)
+    return True
+
+
+def recall_copies(world: World) -> None:
+    """After a restore to before a split: who still has the key that was shared is a copy again."""
+    for agent in world.installation.store.all_agents():
+        owner, sides = world.ledger.owner.get(agent.id), world.splits.sides.get(agent.id, set())
+        for host in _named(world, sides - {owner}):
+            if host.ended is None and host.key_id() == agent.key_id and owner is not None:
+                world.ledger.copies[host.name] = owner
+
+
+def _named(world: World, names: Iterable[str | None]) -> list[Host]:
+    wanted = set(names)
+    return [host for host in _everybody(world) if host.name in wanted]
+
+
+def _everybody(world: World) -> list[Host]:
+    return list(dict.fromkeys((*world.hosts, *world.intruders)))
