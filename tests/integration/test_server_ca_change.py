@@ -77,6 +77,12 @@ async def until_believed(config: AgentConfig, wanted: set[bytes], agent: Living)
     await eventually(lambda: set(bundle_of(config)) == wanted, agent)
 
 
+async def share_of_the_next(world: World) -> float:
+    """Return how much of the fleet believes the server CA that is to be the next."""
+    found = dict(await world.server.ask("GET", "/v1/server-ca"))
+    return next(float(each["share"]) for each in found["authorities"] if each["role"] == "next")
+
+
 async def until_share(world: World, share: float, agent: Living) -> dict[str, Any]:
     """Let heartbeats be due until so much of the fleet believes the newest server CA; return what operators see."""
     async with asyncio.timeout(30):
@@ -123,6 +129,27 @@ async def test_an_agent_learns_the_next_server_ca_on_its_stream_and_outlives_the
         await until_more(agent)
     async with living(world.without_token, world.agent_clock) as agent:
         await until_more(agent)  # by the new one alone
+
+
+async def test_an_agent_learns_at_once_though_no_heartbeat_is_due(world: World) -> None:
+    """It may be connected for a moment only: what its first reply announced is on the disk, and confirmed, at once."""
+    await step(world, "prepare")
+    wanted = {server_ca(world), server_ca(world, 2)}
+    async with living(world.without_token, world.agent_clock), asyncio.timeout(30):
+        while set(bundle_of(world.config)) != wanted or await share_of_the_next(world) < 1.0:
+            await asyncio.sleep(0.02)
+
+
+async def test_retiring_is_refused_while_a_single_agent_would_be_cut_off(world: World) -> None:
+    """It sleeps since before the next one was announced, and could learn nothing any more."""
+    await switch(world)
+    refused = await step(world, "retire")
+    assert "1 of 1 agents do not believe it yet and would be cut off at once" in str(refused)
+    async with living(world.without_token, world.agent_clock) as agent:
+        await until_share(world, 1.0, agent)
+    shown = await step(world, "retire")
+
+    assert [each["role"] for each in shown["authorities"]] == ["signs"]
 
 
 async def test_an_agent_that_slept_through_the_switch_wakes_up_and_learns(world: World) -> None:

@@ -118,6 +118,14 @@ class Host:
             return None
         return next(der for label, der in parse_pem(stored.identity.leaf_pem) if label == "CERTIFICATE")
 
+    def believes(self, authority_der: bytes) -> bool:
+        """Tell whether a server CA is among those that its data directory believes; True without a key."""
+        keys = load_key_pair(self.folder) if self.folder.exists() else None
+        route = CredentialStore(self.folder).load(keys).route if keys else None
+        return keys is None or (
+            route is not None and ("CERTIFICATE", authority_der) in parse_pem(route.trust_bundle_pem)
+        )
+
     def start(self) -> None:
         """Start the agent. Without a token and without a key there is nothing to start it for."""
         if self.process is not None or (self.token is None and self.key_id() is None):

@@ -183,6 +183,7 @@ class Conversation:
         self._parts = parts
         self._anchors = anchors
         self._announced: tuple[bytes, ...] | None = None
+        self._heard_last: tuple[bytes, ...] | None = None
         self._session = session
         self._stream = stream
         self._identity = identity
@@ -326,11 +327,21 @@ class Conversation:
             self._parts.renewal.hurry()
             self._parts.due.set()
         if reply.anchors is not None:
-            self._announced = reply.anchors
+            self._hear_announcement(reply.anchors)
         if reply.renewed is not None:
             self._keep(reply.renewed)
         if reply.rotate_key:
             self._parts.renewal.request_rotation()
+
+    def _hear_announcement(self, announced: tuple[bytes, ...]) -> None:
+        """Have it learnt at once: this may be the only time for long that this host is connected.
+
+        A server that repeats itself in every reply is answered in the usual time.
+        """
+        self._announced = announced
+        if announced != self._heard_last:
+            self._heard_last = announced
+            self._parts.due.set()
 
     async def _learn_anchors(self) -> None:
         """Believe what was announced, as far as it is to be believed; it is confirmed when it is on the disk."""

@@ -5,7 +5,8 @@ agent, or one too old: it believes what it was given, for good, and cannot learn
 what an operator configured on its host cannot either, but there somebody can change that.
 
 A change of the CA that signs is refused while too few can follow, unless it is forced. With a cross-certificate in
-the chain nobody is cut off before the old CA's own end; what ``objections`` say then is who will be.
+the chain nobody is cut off before the old CA's own end; what ``objections`` say then is who will be. Where there is
+none, nobody is cut off at all unless it is forced: an agent that is cut off can no longer learn anything.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 ENOUGH = 0.95
-"""The share of the fleet that must believe a server CA before it signs, or before the old one is forgotten."""
+"""The share of the fleet that must believe a server CA before it signs, when the rest has until the old one's end."""
 
 ALARM_DAYS = (180, 90, 30)
 NAMED = 20
@@ -68,7 +69,7 @@ def objections(following: Following, *, vouched: bool) -> tuple[str, ...]:
         following: who believes the one that remains.
         vouched: whether a chain that the others believe leads to it until the old one's end.
     """
-    if following.share >= ENOUGH:
+    if following.share >= (ENOUGH if vouched else 1.0):
         return ()
     left = following.agents - following.following
     when = "once the old one ends" if vouched else "at once"

@@ -57,9 +57,16 @@ def test_the_alarm_names_the_hosts_and_what_to_do() -> None:
 
 
 def test_enough_of_the_fleet_is_no_objection() -> None:
-    """An empty fleet leaves nobody behind either."""
+    """The rest has until the old CA's end. An empty fleet leaves nobody behind either."""
     assert not objections(Following(100, 95, 5, 0, ("a",)), vouched=True)
     assert not objections(Following(0, 0, 0, 0, ()), vouched=False)
+
+
+def test_a_single_agent_that_would_be_cut_off_at_once_is_an_objection() -> None:
+    """In a fleet of 10,000 a twentieth would be five hundred hosts that somebody has to visit."""
+    (objection,) = objections(Following(10_000, 9_999, 0, 0, ("asleep",)), vouched=False)
+
+    assert objection == "1 of 10000 agents do not believe it yet and would be cut off at once: asleep"
 
 
 def test_who_would_be_cut_off_is_named_with_what_to_do() -> None:
