@@ -10,6 +10,7 @@ import pytest
 from hypothesis import settings
 
 from databases import PostgresServer, drop_database, fresh_database, postgres_server
+from replayed_migrations import replayed_migrations
 
 # A build is red or green for what was changed, never for the dice or a busy machine.
 settings.register_profile("build", derandomize=True, deadline=None)
@@ -21,9 +22,16 @@ def pytest_xdist_auto_num_workers() -> int:
     return 2 * len(os.sched_getaffinity(0))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _quick_migrations() -> Iterator[None]:
+    with replayed_migrations():
+        yield
+
+
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[PostgresServer]:
     with postgres_server() as running:
+        running.trust_the_power()
         yield running
 
 
