@@ -1,5 +1,4 @@
-"""Most tests begin with an empty database: Alembic brings the first one of a process to the newest schema, and what it
-told that database is told to the later ones.
+"""Migrations of empty databases, as Alembic told them to the first one of this process.
 
 So every process has run the real migrations once for each sort of database, and a test does not pay the tenth of a
 second that Alembic takes to read them. A database that has a schema already is always migrated by Alembic.

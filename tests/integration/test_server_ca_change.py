@@ -136,7 +136,7 @@ async def test_an_agent_learns_at_once_though_no_heartbeat_is_due(world: World) 
     await step(world, "prepare")
     wanted = {server_ca(world), server_ca(world, 2)}
     async with living(world.without_token, world.agent_clock), asyncio.timeout(30):
-        while set(bundle_of(world.config)) != wanted or await share_of_the_next(world) < 1.0:
+        while set(bundle_of(world.config)) != wanted or await share_of_the_next(world) < 1.0:  # noqa: ASYNC110  files
             await asyncio.sleep(0.02)
 
 
