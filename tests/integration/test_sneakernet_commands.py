@@ -218,3 +218,42 @@ def test_what_contradicts_itself_is_wrong_usage(shell: Shell, arguments: tuple[s
 
     assert 2 == done.returncode
     assert not (shell.folder / "island-1").exists()
+
+
+def test_attack_the_name_of_a_file_on_the_stick_is_no_command_and_moves_no_cursor(shell: Shell) -> None:
+    """Whoever had the stick named the files: what is printed to be typed is quoted, what cannot be shown is not read."""
+    requests, replies = shell.folder / "in", shell.folder / "out"
+    requests.mkdir()
+    replies.mkdir()
+    shell.request("island-1").rename(requests / "x;reboot #.json")
+    shell.request("island-2").rename(requests / "\x1b[2J\r.json")
+    shell.request("island-3").rename(os.fsdecode(os.fsencode(requests) + b"/\xff.json"))
+    signed = shell.server("enrol", "sign", str(requests), "-o", str(replies), "--approve")
+
+    assert 1 == signed.returncode
+    assert "--reply 'x;reboot #.reply.json' --pin" in signed.stdout
+    assert "\x1b" not in signed.stdout
+    assert 2 == signed.stdout.count("rename it and sign it again")
+    assert ["x;reboot #.reply.json"] == [file.name for file in replies.iterdir()]
+
+
+def test_a_host_prints_a_command_that_a_shell_reads_as_one_name(shell: Shell) -> None:
+    """Sticks have names with spaces."""
+    asked = shell.agent("island-1", "enrol", "--request", str(shell.folder / "island 1.json"))
+
+    assert "enrol sign 'island 1.json' -o 'island 1.reply.json'" in asked.stdout
+
+
+def test_an_editor_may_have_saved_the_files_in_its_own_way(shell: Shell) -> None:
+    """With a byte order mark and other ends of lines, as on Windows: nothing that is signed has changed."""
+    request, reply = shell.request("island-1"), shell.folder / "reply.json"
+
+    def edit(file: Path) -> None:
+        file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))
+
+    edit(request)
+    signed = shell.server("enrol", "sign", str(request), "-o", str(reply), "--approve")
+    edit(reply)
+    installed = shell.agent("island-1", "enrol", "--reply", str(reply))
+
+    assert (0, 0) == (signed.returncode, installed.returncode), signed.stdout + installed.stderr

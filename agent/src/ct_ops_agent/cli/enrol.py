@@ -7,6 +7,7 @@ while an agent runs there and waits for an identity is left for that agent. One 
 from __future__ import annotations
 
 import secrets
+import shlex
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -103,7 +104,7 @@ def write_request(config: AgentConfig, file: Path) -> CarriedRequest:
     except CarriedFileError as error:
         raise DataDirectoryError(str(error)) from error
     with acting_as_owner(config.data_dir):
-        keys = load_key_pair(config.data_dir) or _make_keys(config.data_dir)
+        keys = load_key_pair(config.data_dir) or _kept_or_made(config.data_dir)
         request = make_request(
             keys,
             read_host_facts(hostname=config.hostname),
@@ -185,10 +186,12 @@ def _read_reply(file: Path) -> CarriedReply:
         raise EnrolmentRefusedError(f"{file}: {error}", Refusal("", error.fault.value, "")) from error
 
 
-def _make_keys(directory: Path) -> KeyPair:
+def _kept_or_made(directory: Path) -> KeyPair:
     from ct_ops_agent.identity.certificates import make_key_pair  # noqa: PLC0415 - loads cryptography
 
     with locked_directory(directory):  # an agent that runs here without a key is about to make one
+        if kept := load_key_pair(directory):  # another one was quicker, and its key may be on a stick already
+            return kept
         keys = make_key_pair()
         keep_key_pair(directory, keys)
     return keys
@@ -196,10 +199,11 @@ def _make_keys(directory: Path) -> KeyPair:
 
 def _say_request(file: Path, request: CarriedRequest) -> None:
     public = parse_public_key(request.public_key_pem) or b""
+    there, reply = shlex.quote(file.name), shlex.quote(f"{file.name.removesuffix('.json')}.reply.json")
     click.echo(f"{file}: the request of {shown(request.hostname)}")
     click.echo(f"  key            {fingerprint(bytes.fromhex(KeyPair(b'', public).key_id))}")
     click.echo("Carry it to the server, and type there:")
-    click.echo(f"  ct-ops-server enrol sign {file.name} -o {file.name.removesuffix('.json')}.reply.json")
+    click.echo(f"  ct-ops-server enrol sign {there} -o {reply}")
     click.echo("It has to be signed within 30 days. Then carry the reply back, and type here:")
     click.echo("  ct-ops-agent enrol --reply REPLY --pin HEX")
 

@@ -1,7 +1,11 @@
-"""What ``enrol sign`` prints: what was decided, and what to read out to whoever stands at the host."""
+"""What ``enrol sign`` prints: what was decided, and what to read out to whoever stands at the host.
+
+A name of a file is quoted where it stands in a command: whoever had the stick chose it.
+"""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +31,7 @@ def signed_lines(
         f"  server's CA    {fingerprint(bytes.fromhex(answer['ca_sha256']))}",
         f"  agents meet it at {' '.join(answer['addresses'])}",
         f"Carry {reply} to the host and type there, as root:",
-        f"  ct-ops-agent enrol --reply {reply.name} --pin {answer['ca_sha256']}",
+        f"  ct-ops-agent enrol --reply {shlex.quote(reply.name)} --pin {answer['ca_sha256']}",
         "The agent shows the same two fingerprints; compare them by eye where the pin is not typed.",
     ]
 

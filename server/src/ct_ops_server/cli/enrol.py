@@ -27,6 +27,7 @@ from ct_ops_server.cli.terms import tags_of
 
 _MOST_FILES = 1_000
 _SUFFIX = ".reply.json"
+_UNREADABLE_NAME = "the file's name has characters that cannot be shown; rename it and sign it again"
 _path = click.Path(path_type=Path)
 
 
@@ -131,6 +132,8 @@ def _files_of(path: Path) -> list[Path]:
 
 def _sign(request: Path, reply: Path, body: dict[str, Any]) -> dict[str, Any]:
     """Return what became of one file."""
+    if not str(request).isprintable():  # whoever had the stick chose it, and it would be printed
+        return _failed(Path(ascii(request.name)), Exit.FAILED, _UNREADABLE_NAME)
     try:
         check_place(reply)
         data = read_carried(request, at_most=LARGEST_BYTES)
