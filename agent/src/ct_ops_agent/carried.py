@@ -31,7 +31,7 @@ from ct_ops_agent.identity.carried_request import (
     load_open_requests,
     remove_left_reply,
 )
-from ct_ops_agent.identity.certificates import leaf_life, make_csr, sign
+from ct_ops_agent.identity.certificates import leaf_life, make_csr, names_agent, sign
 from ct_ops_agent.identity.credentials import CredentialStore, Identity, StoredRoute
 from ct_ops_agent.identity.keystore import KeyPair, load_key_pair, parse_pem, to_pem
 from ct_ops_agent.secret import Secret
@@ -145,8 +145,11 @@ def judge_reply(
         raise _refused("reply_for_another_key", _ANOTHER_KEY)
     try:
         life = leaf_life(reply.leaf_pem, keys)
+        is_about_it = names_agent(reply.leaf_pem, reply.agent_id)
     except ValueError as error:
         raise _refused("reply_for_another_key", _ANOTHER_KEY) from error
+    if not is_about_it:
+        raise _refused("reply_altered", _ALTERED)
     if life.not_after_unix <= now_unix:
         raise _refused("reply_expired", _expired(life.not_after_unix, now_unix))
     roots, is_vouched_for = _believable(reply, vouchers)
@@ -267,12 +270,16 @@ def _expired(end_unix: int, now_unix: float) -> str:
 
 _NOT_AWAITED = (
     "this reply answers no request of this host that waits for one: it is for another host, or it was installed "
-    "before, or a later request replaced its own; if this host is not enrolled, make a new request "
+    "before, or this host enrolled over the network since, or later requests replaced its own; if this host is not enrolled, make a new request "
     "(ct-ops-agent enrol --request FILE)"
 )
 _ANOTHER_KEY = (
     "the certificate in this reply is not about this host's key: it is for another host, or this host has another "
     "key by now; make a new request (ct-ops-agent enrol --request FILE)"
+)
+_ALTERED = (
+    "the certificate in this reply is about another agent than the reply says: it was edited or damaged on the way; have "
+    "the same request signed again (ct-ops-server enrol sign), and find out who had the stick"
 )
 _PIN_DIFFERS = (
     "the server in this reply is not the one that the pin names; nothing was installed: compare the pin with what "

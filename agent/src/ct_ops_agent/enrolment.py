@@ -33,6 +33,7 @@ from ct_ops_agent.control_plane import (
 )
 from ct_ops_agent.errors import ApprovalPendingError, EnrolmentRefusedError, Refusal, UnreachableError
 from ct_ops_agent.host import HostFacts
+from ct_ops_agent.identity.carried_request import forget_open_requests, remove_left_reply
 from ct_ops_agent.identity.certificates import leaf_life, make_csr, make_key_pair
 from ct_ops_agent.identity.credentials import CredentialStore, Identity
 from ct_ops_agent.identity.keystore import KeyPair, keep_key_pair, load_key_pair
@@ -102,6 +103,9 @@ class Enrolment:
             if earlier.identity is None:
                 self._store.keep_pending(pending.agent_id)
             raise
+        # The way is open now: a reply that is still on its way would bring back what is older than this.
+        forget_open_requests(self._directory)
+        remove_left_reply(self._directory)
         self._store.keep_identity(identity)
         _log.info("enrolled as agent %s", identity.agent_id)
         return identity

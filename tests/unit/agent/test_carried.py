@@ -117,6 +117,11 @@ def test_attack_a_reply_from_before_the_key_was_rotated_is_refused() -> None:
     assert "reply_for_another_key" == reason(keys=OTHER_KEYS)
 
 
+def test_attack_a_reply_that_names_another_agent_than_its_certificate_is_refused() -> None:
+    """The operator would look for that other one; and whoever edits the stick could have it be any."""
+    assert "reply_altered" == reason(replace(REPLY, agent_id="agent-2"))
+
+
 def test_a_host_without_a_key_has_asked_for_nothing() -> None:
     """Its data directory was emptied after the request."""
     assert "reply_not_awaited" == reason(keys=None)

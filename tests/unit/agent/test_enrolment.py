@@ -22,6 +22,12 @@ from ct_ops_agent.errors import (
     UnreachableError,
 )
 from ct_ops_agent.host import HostFacts
+from ct_ops_agent.identity.carried_request import (
+    keep_open_request,
+    leave_reply,
+    left_reply,
+    load_open_requests,
+)
 from ct_ops_agent.identity.certificates import make_key_pair
 from ct_ops_agent.identity.credentials import CredentialStore, Identity
 from ct_ops_agent.identity.keystore import keep_key_pair, load_key_pair
@@ -271,3 +277,26 @@ async def test_a_next_key_that_was_proven_and_is_not_known_is_dropped(tmp_path: 
     assert ["", "tok"] == [registration.enrolment_token.reveal() for registration in desk.asked]
     assert not KeyRotation(tmp_path).is_under_way
     assert KEYS == load_key_pair(tmp_path)
+
+
+async def test_attack_a_reply_that_is_carried_here_after_an_enrolment_over_the_network_is_not_awaited(
+    tmp_path: Path,
+) -> None:
+    """It would set back what this host was given since: also to an agent that was deleted meanwhile."""
+    enrolment = Desk().enrolment(tmp_path)
+    keep_open_request(tmp_path, KEYS.key_id, "ab" * 16)
+    leave_reply(tmp_path, "a reply")
+    await enrolment.enrol(ROUTE)
+
+    assert () == load_open_requests(tmp_path).ids
+    assert left_reply(tmp_path) is None
+
+
+async def test_a_host_that_waits_for_an_approval_still_takes_a_reply(tmp_path: Path) -> None:
+    """It was given nothing yet, and the way may close again."""
+    enrolment = Desk(reply=replace(ACTIVE, status="pending")).enrolment(tmp_path)
+    keep_open_request(tmp_path, KEYS.key_id, "ab" * 16)
+    with pytest.raises(ApprovalPendingError):
+        await enrolment.enrol(ROUTE)
+
+    assert ("ab" * 16,) == load_open_requests(tmp_path).ids

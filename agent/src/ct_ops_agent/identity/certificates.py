@@ -65,6 +65,21 @@ def leaf_life(leaf_pem: str, keys: KeyPair) -> LeafLife:
     return LeafLife(int(leaf.not_valid_before_utc.timestamp()), int(leaf.not_valid_after_utc.timestamp()))
 
 
+def names_agent(leaf_pem: str, agent_id: str) -> bool:
+    """Tell whether a leaf is about this agent: its name, and nobody else's, is in it.
+
+    Raises:
+        ValueError: it is no certificate.
+    """
+    leaf = x509.load_pem_x509_certificate(leaf_pem.encode())
+    try:
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return False
+    found = names.get_values_for_type(x509.UniformResourceIdentifier)
+    return [uri.rpartition("/agent/")[2] for uri in found] == [agent_id]
+
+
 @dataclass(frozen=True)
 class LeafFacts:
     """What a leaf says about itself, for people."""
