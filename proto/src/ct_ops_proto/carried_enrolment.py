@@ -231,7 +231,10 @@ def _parse_object(data: bytes, kind: str) -> dict[str, Any]:
         )
     try:
         document = json.loads(
-            data.decode("utf-8-sig"), object_pairs_hook=_each_once, parse_float=_no_number, parse_constant=_no_number
+            data.decode("utf-8-sig"),
+            object_pairs_hook=_each_once,
+            parse_float=_no_number,
+            parse_constant=_no_number,
         )
     except (ValueError, RecursionError):
         document = None
