@@ -8,6 +8,7 @@ is a copy from before. Rules kept:
 * What is gone back to is another store: agents compare its id, and send again what they delivered since.
 * Going back throws nothing away: the database that is replaced stays, under a name that is told, and so is what of
   it the copy does not have.
+* No server opens what was put back before it was settled.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ct_ops_server.store.database_url import SqliteTarget, parse_database_url
-from ct_ops_server.store.dump import ANOTHER_STORE, read_dump, write_dump
+from ct_ops_server.store.dump import ANOTHER_STORE, hold_back, let_in, read_dump, write_dump
 from ct_ops_server.store.errors import BackupError
 
 __all__ = ["BackupError", "Restored", "back_up", "forget_old_copies", "restore"]
@@ -80,7 +81,8 @@ def restore(
 ) -> Restored:
     """Put a copy in the place of the database at `url`, which no server may be using.
 
-    ``settle`` is handed the address of the copy before a server can find it (SQLite), or right after (PostgreSQL).
+    ``settle`` is handed the address of the copy before a server can open it: where that is interrupted, the way back has
+    to be gone again.
 
     Raises:
         BackupError: it is no whole copy, or cannot be put there; the database is as it was.
@@ -99,8 +101,9 @@ def restore(
         if "no database yet" not in str(error):
             raise
         kept = None
-    read_dump(target, copy, then=ANOTHER_STORE)
+    read_dump(target, copy, then=ANOTHER_STORE + hold_back())
     settle(url)
+    let_in(target)
     return Restored(kept)
 
 

@@ -25,6 +25,7 @@ from urllib.parse import parse_qsl, urlsplit
 from ct_ops_server.store.all_tables import metadata
 from ct_ops_server.store.database_url import PostgresTarget
 from ct_ops_server.store.errors import BackupError
+from ct_ops_server.store.migrations import UNSETTLED
 from ct_ops_server.store.partition_names import PATTERNS
 
 _TLS = {"sslmode": "PGSSLMODE", "sslrootcert": "PGSSLROOTCERT", "sslcert": "PGSSLCERT", "sslkey": "PGSSLKEY"}
@@ -78,6 +79,21 @@ def dropping(tables: Iterable[str]) -> str:
     """Return the SQL that drops tables that refer to each other; what somebody else hung on them stops it."""
     names = ", ".join(f'"{name}"' for name in sorted(set(tables)))
     return f"SET client_min_messages = warning;\nDROP TABLE IF EXISTS {names};\n"
+
+
+def hold_back() -> str:
+    """Return the SQL after which no server opens the database, until ``let_in``: it still tells its revision."""
+    return f"UPDATE {_VERSION_TABLE} SET version_num = '{UNSETTLED} ' || version_num;"  # noqa: S608 - names of ours
+
+
+def let_in(target: PostgresTarget) -> None:
+    """Let servers open a database that was held back.
+
+    Raises:
+        BackupError: psql is missing or fails.
+    """
+    undo = f"UPDATE {_VERSION_TABLE} SET version_num = replace(version_num, '{UNSETTLED} ', '')"  # noqa: S608 - as above
+    _run("psql", target, "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", f"--command={undo}")
 
 
 def marking(revision: str) -> str:

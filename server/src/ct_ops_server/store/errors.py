@@ -27,7 +27,8 @@ class RestoreUnfinishedError(SchemaNewerError):
     def __init__(self) -> None:
         Exception.__init__(
             self,
-            "a restore of this database did not finish: run `ct-ops-server db restore FILE --replace` again",
+            "a restore of this database did not finish: run it again (`ct-ops-server db restore FILE --replace`, or "
+            "`ct-ops-server database restore FILE` to take an upgrade back)",
         )
 
 

@@ -153,5 +153,27 @@ async def test_a_database_whose_restore_was_interrupted_is_opened_by_no_server(
     assert isinstance(target, PostgresTarget)
     read_dump(target, tmp_path / "copy.dump", then=marking(UNSETTLED))
 
-    with pytest.raises(RestoreUnfinishedError, match="run `ct-ops-server db restore"):
+    with pytest.raises(RestoreUnfinishedError, match="ct-ops-server db restore"):
         await _run(postgres_url)
+
+
+async def test_a_way_back_that_was_killed_before_it_decided_again_is_opened_by_no_server(
+    postgres_url: str, tmp_path: Path
+) -> None:
+    """The copy lets in whom an operator revoked since: until that is done again it is nobody's, and then it is."""
+    await _run(postgres_url)
+    back_up(postgres_url, tmp_path / "copy.dump")
+
+    def killed(_url: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        restore(postgres_url, tmp_path / "copy.dump", now=NOON, settle=killed)
+    with pytest.raises(RestoreUnfinishedError, match="ct-ops-server database restore"):
+        await _run(postgres_url)
+    half = restore(postgres_url, tmp_path / "copy.dump", now=NOON.replace(hour=13)).kept
+    await _run(postgres_url)
+
+    assert half is not None
+    restore(postgres_url, half, now=NOON.replace(hour=14))  # what was kept of the half one is whole
+    await _run(postgres_url)

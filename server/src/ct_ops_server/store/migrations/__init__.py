@@ -27,7 +27,7 @@ HEAD = max(_SCRIPTS)
 """The revision this code was written for: the newest there is a script for."""
 
 UNSETTLED = "restoring"
-"""The revision of a restored database until it is settled: no server opens it."""
+"""How the revision of a restored database begins until it is settled: no server opens it."""
 
 _VERSION = sa.table("alembic_version", sa.column("version_num", sa.String))
 _LOCK = 0x63742D6F7073  # "ct-ops": any constant will do, as long as all workers take the same
@@ -76,7 +76,7 @@ def _run(connection: sa.Connection, stored: str | None) -> None:
 
     config = alembic_config(connection)
     known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    if stored == UNSETTLED:
+    if stored is not None and stored.startswith(UNSETTLED):
         raise RestoreUnfinishedError
     if stored is not None and stored not in known:
         raise SchemaNewerError(stored, HEAD)
