@@ -230,9 +230,10 @@ def _is_same_process(one: Side, other: Side) -> bool:
 def _is_kept(kept: Side, rivals: tuple[Side, ...], side: Side) -> bool:
     """Tell by the first sign that tells the kept side from all its rivals whether another process is of its host."""
     boots, machine = {rival.boot_id for rival in rivals}, is_same_machine(kept, side)
-    if machine is False or (side.boot_id and side.boot_id in boots):
+    is_same_boot = kept.boot_id == side.boot_id != ""
+    if machine is False or (side.boot_id in boots and side.boot_id and not is_same_boot):
         return False
-    if kept.boot_id and kept.boot_id == side.boot_id:
+    if is_same_boot and kept.boot_id not in boots:  # one that rivals have, or claim, tells nothing
         return True
     if all(is_same_machine(kept, rival) is False for rival in rivals):
         return machine is True
@@ -281,7 +282,7 @@ def _again(log: SideLog, place: int, sight: Sight) -> Judged:
     """The same process reconnects: to be written down now and then, or when it has moved."""
     before = log.seen[place]
     is_news = before.side.address != sight.side.address or (
-        sight.now_ms - before.last_ms >= _WORTH_STORING_MS
+        abs(sight.now_ms - before.last_ms) >= _WORTH_STORING_MS
     )
     return Judged(_with(log, place, _seen_again(before, sight)), is_news=is_news)
 
@@ -338,8 +339,9 @@ def _but(seen: tuple[Sighting, ...], left_out: int) -> Iterable[Sighting]:
 
 
 def _back_within(log: SideLog, sight: Sight) -> list[Sighting]:
-    oldest_ms = sight.now_ms - window_ms(sight.interval_ms)
-    return [each for each in log.seen if each.came_back_ms and each.came_back_ms > oldest_ms]
+    """Return who came back lately; what is written with a moment far ahead is of a clock that was wrong."""
+    window = window_ms(sight.interval_ms)
+    return [each for each in log.seen if each.came_back_ms and abs(sight.now_ms - each.came_back_ms) < window]
 
 
 def window_ms(interval_ms: int | None) -> int:

@@ -221,6 +221,41 @@ def test_after_a_split_of_hosts_that_look_alike_the_address_decides() -> None:
     assert not is_served(log, replace(rebooted, address=alike.address))
 
 
+def test_after_a_split_of_machines_that_were_forked_with_their_memory_the_address_decides() -> None:
+    """Their boot is one, so it tells nothing: the kept host is served after a restart of its agent, and the fork is not."""
+    fork = replace(ORIGINAL, outbox_id="o-2", address="192.0.2.2")
+    log = split(log_of(ORIGINAL, fork), 0)
+    restarted = replace(ORIGINAL, process_id="p-c")
+    fork_restarted = replace(fork, process_id="p-d")
+
+    assert [True, False] == [is_served(log, side) for side in (restarted, fork_restarted)]
+
+
+def test_attack_a_thief_who_claims_to_be_the_very_host_is_neither_the_original_nor_served() -> None:
+    """Boot, machine, interfaces and outbox can be claimed by whoever has read them; the address cannot."""
+    thief = replace(ORIGINAL, process_id="p-x", address="203.0.113.66")
+    log = log_of(ORIGINAL, thief, ORIGINAL, thief)
+    place = likely_original(log)
+    assert place is not None
+    after = split(log, place)
+    again = replace(thief, process_id="p-y", address="203.0.113.67")
+
+    assert ORIGINAL == after.kept
+    assert [True, False, False] == [is_served(after, side) for side in (ORIGINAL, thief, again)]
+    assert is_served(after, replace(ORIGINAL, process_id="p-restarted"))
+
+
+def test_a_come_back_of_a_day_that_never_was_proves_nothing() -> None:
+    """The database's clock was years ahead for an hour; a rollback long after it is put right is alone."""
+    log, year_ms = SideLog(), 365 * 86_400 * SECOND_MS
+    restarted = replace(ORIGINAL, process_id="p-restarted")
+    for number, side in enumerate((ORIGINAL, restarted, ORIGINAL)):
+        log = judge(log, Sight(side, 5 * year_ms + number * SECOND_MS)).log
+
+    assert judge(log, Sight(restarted, year_ms)).proof is None
+    assert Proof.TWO_CAME_BACK == judge(log, Sight(restarted, 5 * year_ms - SECOND_MS)).proof
+
+
 def test_a_kept_process_that_starts_its_outbox_over_is_no_rival_of_itself() -> None:
     """Where histories fork, one process has two outboxes, one after the other."""
     started_over = replace(ORIGINAL, outbox_id="o-2")
