@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -17,6 +18,8 @@ from ct_ops_agent import assembly
 from ct_ops_agent.cli.enrol import install_reply, write_request
 from ct_ops_agent.config.schema import AgentConfig
 from ct_ops_agent.errors import DirectoryInUseError, EnrolmentRefusedError
+from ct_ops_agent.identity.keystore import parse_pem
+from ct_ops_agent.transport.first_contact import UnverifiedFirstContact
 from ct_ops_proto.carried_enrolment import parse_request
 from ct_ops_server.audit.entries import Entry
 from ct_ops_server.config.schema import Settings
@@ -150,6 +153,35 @@ async def test_a_host_that_waits_is_signed_after_its_approval(server: RealServer
         ("agent.approved", "test"),
         ("enrolment.signed", "test"),
     ] == entries
+
+
+async def test_a_reply_of_a_server_between_two_cas_brings_both(server: RealServer, island: Island) -> None:
+    """The host may first connect after a restore took the server back to the CA of before, or long after the change."""
+    for step in ("prepare", "activate"):
+        await server.ask("POST", f"/v1/server-ca/{step}", {"actor": "test", "force": True})
+    data_dir = server.settings.data_dir
+    both = {ders(data_dir / f"server-ca{number}.crt") for number in ("", "-2")}
+    await until_announced(server, len(both))
+    await island.signed_by(server)
+    island.install()
+    believed = ders(island.config.data_dir / "server_ca.pem")
+
+    assert set().union(*both) == set(believed)
+
+
+def ders(path: Path) -> tuple[bytes, ...]:
+    """Return the certificates in a PEM file."""
+    return tuple(der for _, der in parse_pem(path.read_text()))
+
+
+async def until_announced(server: RealServer, number: int) -> None:
+    """Wait until first contact is offered so many server CAs."""
+    async with asyncio.timeout(30):
+        while True:
+            offered = await UnverifiedFirstContact().fetch_unverified_ca(f"127.0.0.1:{server.wire.port}")
+            if len(parse_pem(offered)) == number:
+                return
+            await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize("hours", [-9, 9])

@@ -21,6 +21,7 @@ from ct_ops_agent.identity.keystore import parse_pem
 from ct_ops_proto.enrolment_token import secret_digest
 from ct_ops_server.authority.public_key import canonical_public_key
 from ct_ops_server.enrolment import decisions
+from ct_ops_server.enrolment.carried_ports import AnsweredRequest
 from ct_ops_server.enrolment.model import LeafRecord, NewAgent, NewKey, TokenRecord, TokenTerms
 from ct_ops_server.fleet import items as stored
 from ct_ops_server.fleet.clones import Outcome
@@ -34,6 +35,7 @@ from ct_ops_server.fleet.model import (
     StreamRefused,
 )
 from ct_ops_server.fleet.sides import Proof, SideLog
+from ct_ops_server.store.carried import decision_of
 from fakes.memory_deliveries import MemoryDeliveries
 from fakes.memory_store import MemoryStore, Row
 from simulation.fleet_audit import Chain
@@ -248,6 +250,13 @@ class WatchedStore(MemoryStore):
         await super().record_leaf(leaf)
         self._chain.note([decisions.leaf_given(leaf, leaf.occasion)])
         self._ledger.leaf_recorded(leaf)
+
+    async def record_answered(self, answered: AnsweredRequest) -> bool:
+        again = await self.find_answered(answered.request_id) is not None
+        is_recorded = await super().record_answered(answered)
+        if is_recorded:
+            self._chain.note([decision_of(answered, again=again)])
+        return is_recorded
 
     async def create_token(
         self,

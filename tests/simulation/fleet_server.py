@@ -263,7 +263,7 @@ class Serving:
 
     def _meeting(self) -> Meeting:
         tls = self.served_tls.current
-        return Meeting((ADDRESS,), tls.ca_pem, tls.pin)
+        return Meeting((ADDRESS,), tls.published_pem, tls.pin)
 
     def _follow_trust(self) -> None:
         """Sign with what is active; let nobody stay by a leaf of an agent CA that is retired."""

@@ -241,7 +241,7 @@ class Core:
 
     def _meeting(self) -> Meeting:
         tls = self.keys.tls.current
-        return Meeting(self.whereabouts.addresses, tls.ca_pem, tls.pin)
+        return Meeting(self.whereabouts.addresses, tls.published_pem, tls.pin)
 
     def _surroundings(self) -> Surroundings:
         """Return what install bundles say of this server."""
@@ -253,7 +253,7 @@ class Core:
 
         return Surroundings(
             addresses=lambda: self.whereabouts.addresses,
-            ca_pem=lambda: self.keys.tls.current.ca_pem,
+            ca_pem=lambda: self.keys.tls.current.published_pem,
             web_certificate_pem=web_certificate_pem,
             release_key_pem=lambda: release_key_text(data_dir),
             signing_key=lambda: load_signing_key(data_dir, None),

@@ -53,13 +53,14 @@ class SqlCarriedStore:
             is_new = bool((await connection.execute(insert)).rowcount)
             if not is_new and await connection.scalar(same) is None:
                 return False
-            await append(connection, [_decision(answered, again=not is_new)])
+            await append(connection, [decision_of(answered, again=not is_new)])
             return True
 
         return await self._writer.run(record)
 
 
-def _decision(answered: AnsweredRequest, *, again: bool) -> Decision:
+def decision_of(answered: AnsweredRequest, *, again: bool) -> Decision:
+    """Return the line of the audit log that an answer gets."""
     return Decision(
         Action.ENROLMENT_SIGNED,
         answered.actor,
