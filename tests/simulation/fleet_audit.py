@@ -54,7 +54,7 @@ class Chain:
     def defects(self) -> list[str]:
         """Sign the end, and return what is wrong with the files."""
         self._files.sign(now_ms=self._now_ms())
-        report = examine(read_all(audit_files(self._directory)), key=_KEY.public_key())
+        report = examine(read_all(audit_files(self._directory)), keys=[_KEY.public_key()])
         return [f"the audit log: {found}" for found in report.breaks]
 
     def close(self) -> None:

@@ -19,6 +19,7 @@ from ct_ops_proto.enrolment_token import ServerHint
 from ct_ops_server.audit.desk import AuditDesk
 from ct_ops_server.audit.heads import key_name
 from ct_ops_server.audit.reading import DIRECTORY
+from ct_ops_server.audit.watching import Watcher
 from ct_ops_server.audit.writing import FileLimits, Signer
 from ct_ops_server.authority.agent_token import TokenSigner
 from ct_ops_server.authority.audit_key import AuditKey, load_or_create_audit_key
@@ -53,7 +54,7 @@ from ct_ops_server.public_address import Whereabouts, host_of
 from ct_ops_server.releases.install_script import install_offer
 from ct_ops_server.releases.release_key import load_signing_key, release_key_text
 from ct_ops_server.releases.shelf import Shelf
-from ct_ops_server.store.audit_following import Follower, Place, Watcher
+from ct_ops_server.store.audit_following import Follower, Place
 from ct_ops_server.store.audit_recording import Recorder
 from ct_ops_server.store.grouping import WriterLimits
 from ct_ops_server.store.installation import Installation

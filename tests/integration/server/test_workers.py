@@ -165,7 +165,7 @@ async def test_workers_write_one_audit_log_whoever_of_them_is_killed(workers: Wo
         while not {host.agent_id for host in hosts} <= admitted():  # noqa: ASYNC110  it has no event to wait for
             await asyncio.sleep(0.05)
 
-    assert [] == examine(read_all(audit_files(folder)), key=None).breaks
+    assert [] == examine(read_all(audit_files(folder)), keys=[]).breaks
     assert 0 == await figure(server, "ct_ops_audit_files_failing")
 
 

@@ -32,7 +32,9 @@ class Report:
     last_at_ms: int | None = None
     """When the last entry was recorded."""
     signed_through: int = 0
-    """The entry that the furthest genuine head names."""
+    """The entry that the furthest genuine head that fits names."""
+    torn: str = ""
+    """File and line of a last line that has no end: a killed writer's, or the file was cut."""
 
     @property
     def is_whole(self) -> bool:
@@ -41,36 +43,46 @@ class Report:
 
 
 def examine(
-    lines: Iterable[Found], *, key: Ed25519PublicKey | None, kept: Sequence[SignedHead] = ()
+    lines: Iterable[Found], *, keys: Sequence[Ed25519PublicKey], kept: Sequence[SignedHead] = ()
 ) -> Report:
     """Return what is wrong with files, and how far they reach.
 
     Args:
         lines: of all files, oldest first.
-        key: verifies signed heads; None: they are taken at their word.
+        keys: one of them verifies a signed head; without any, heads are taken at their word.
         kept: heads that were kept elsewhere.
     """
-    examiner = _Examiner(key, kept)
+    examiner = _Examiner(keys, kept)
     for found in lines:
         examiner.take(found)
     return examiner.finish()
 
 
 class _Examiner:
-    def __init__(self, key: Ed25519PublicKey | None, kept: Sequence[SignedHead]) -> None:
-        self._key = key
+    def __init__(self, keys: Sequence[Ed25519PublicKey], kept: Sequence[SignedHead]) -> None:
+        self._keys = keys
         self._report = Report()
         self._chain = Examination()
         self._installation: str | None = None
+        self._misfits: dict[Link, Break] = {}
+        self._found: set[Link] = set()
+        self._was_unreadable = False
         self._kept: dict[int, list[SignedHead]] = {}
         for signed in kept:
             if self._trusts(signed, ""):
                 self._kept.setdefault(signed.head.link.seq, []).append(signed)
 
     def take(self, found: Found) -> None:
+        if self._report.torn:  # it was not the last line of all
+            self._unreadable(self._report.torn)
+        self._report.torn = found.where if found.is_torn else ""
+        if found.record is not None:
+            self._was_unreadable = False
+        elif not found.is_torn:
+            self._unreadable(found.where)
         match found.record:
             case None:
-                self._add(Break(Fault.UNREADABLE, self._chain.reached.seq, where=found.where))
+                return
             case Anchor() as anchor:
                 self._anchor(anchor, found.where)
             case SignedHead() as signed:
@@ -81,10 +93,17 @@ class _Examiner:
     def finish(self) -> Report:
         report, reached = self._report, self._chain.reached
         report.last = reached
+        report.breaks += self._misfits.values()
         missed = max(self._kept, default=0)
         if missed > reached.seq:
             self._add(Break(Fault.TRUNCATED, reached.seq + 1, missed))
         return report
+
+    def _unreadable(self, where: str) -> None:
+        """Name the first of several lines: a file of nothing else has millions."""
+        if not self._was_unreadable:
+            self._add(Break(Fault.UNREADABLE, self._chain.reached.seq, where=where))
+        self._was_unreadable = True
 
     def _add(self, broken: Break | None) -> None:
         if broken is not None:
@@ -115,24 +134,34 @@ class _Examiner:
         if not self._trusts(signed, where):
             return
         link, reached = signed.head.link, self._chain.reached
-        self._report.heads += 1
-        if link.seq > reached.seq:
+        if link == reached:
+            self._fits(link)
+        elif link.seq > reached.seq:
             self._add(Break(Fault.MISSING, reached.seq + 1, link.seq, where=where))
             self._chain.reached = link
-        elif link.seq == reached.seq and link.hash != reached.hash:
+        elif link.seq == reached.seq:
             self._add(Break(Fault.REWRITTEN, link.seq, where=where))
+        else:  # it stands behind the entry that it names, always: here it would vouch for what it was not signed for
+            self._add(Break(Fault.MOVED_HEAD, link.seq, where=where))
+
+    def _fits(self, link: Link) -> None:
+        self._report.heads += 1
+        self._report.signed_through = max(self._report.signed_through, link.seq)
 
     def _trusts(self, signed: SignedHead, where: str) -> bool:
-        """Tell whether to take a head's word for how far the chain reached: not when the key did not sign it."""
-        if self._key is not None and not is_genuine(signed, self._key):
+        """Tell whether to take a head's word for how far the chain reached: not when no key signed it."""
+        if self._keys and not any(is_genuine(signed, key) for key in self._keys):
             self._add(Break(Fault.FORGED_HEAD, signed.head.link.seq, where=where))
             return False
-        self._report.signed_through = max(self._report.signed_through, signed.head.link.seq)
         return True
 
     def _compare(self, link: Link, where: str) -> None:
-        """Compare a place of the chain with the heads that were kept of it."""
-        for signed in self._kept.pop(link.seq, ()):
-            self._report.heads += 1
-            if signed.head.link.hash != link.hash:
-                self._add(Break(Fault.REWRITTEN, link.seq, where=where))
+        """Compare a place of the chain with the heads that were kept of it: one that fits one of two branches fits."""
+        for signed in self._kept.get(link.seq, ()):
+            named = signed.head.link
+            if named == link:
+                self._misfits.pop(named, None)
+                self._found.add(named)
+                self._fits(link)
+            elif named not in self._found:
+                self._misfits.setdefault(named, Break(Fault.REWRITTEN, link.seq, where=where))

@@ -54,7 +54,7 @@ def parse_line(line: bytes) -> Record:
         document = json.loads(line)
         record = _record(document)
         exact = line_of(record)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise LineError(str(error)) from error
     if exact.rstrip(b"\n") != line.rstrip(b"\n"):
         raise LineError("it is written in another way")

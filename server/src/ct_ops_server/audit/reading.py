@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ct_ops_server.audit.entries import Entry, Link
+from ct_ops_server.audit.heads import SignedHead
 from ct_ops_server.audit.lines import Anchor, LineError, Record, parse_line
 
 DIRECTORY = "audit"
@@ -24,7 +25,6 @@ HEAD_FILE = "head.json"
 
 LONGEST_LINE = 512 * 1024
 _NAME = re.compile(r"audit-(\d{8})\.jsonl")
-_TAIL_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +35,8 @@ class Found:
     """None: the line cannot be read."""
     where: str
     """File and line."""
+    is_torn: bool = False
+    """It is the last one of its file, and has no end."""
 
 
 def file_name(number: int) -> str:
@@ -57,7 +59,7 @@ def audit_files(directory: Path) -> Sequence[Path]:
 
 
 def read_lines(path: Path) -> Iterator[Found]:
-    """Yield the lines of one file; a torn last one is left out.
+    """Yield the lines of one file; a torn last one is not read.
 
     Raises:
         OSError: the file cannot be read.
@@ -66,15 +68,25 @@ def read_lines(path: Path) -> Iterator[Found]:
         number = 0
         while line := file.readline(LONGEST_LINE):
             number += 1
-            if not line.endswith(b"\n") and len(line) < LONGEST_LINE:
-                return
-            yield Found(_parsed(line), f"{path.name}:{number}")
+            is_torn = not line.endswith(b"\n") and len(line) < LONGEST_LINE
+            yield Found(None if is_torn else parsed(line), f"{path.name}:{number}", is_torn=is_torn)
+
+
+def heads_in(path: Path) -> Sequence[SignedHead]:
+    """Return the signed heads in a small file, also when its last line has no end: it may have come by mail.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    with path.open("rb") as file:
+        records = [found.record for found in parse_text(file.read(LONGEST_LINE), path.name)]
+    return [record for record in records if isinstance(record, SignedHead)]
 
 
 def parse_text(text: bytes, where: str) -> Iterator[Found]:
     """Yield the lines of a text."""
     for number, line in enumerate(text.splitlines(keepends=True), 1):
-        yield Found(_parsed(line), f"{where}:{number}")
+        yield Found(parsed(line), f"{where}:{number}")
 
 
 def read_all(paths: Sequence[Path]) -> Iterator[Found]:
@@ -88,24 +100,6 @@ def read_entries(paths: Sequence[Path]) -> Iterator[Entry]:
     for found in read_all(paths):
         if isinstance(found.record, Entry):
             yield found.record
-
-
-def last_link(path: Path) -> Link | None:
-    """Return how far one file reaches, read from its end; None when there is no whole line in it."""
-    with path.open("rb") as file:
-        size = file.seek(0, 2)
-        step = _TAIL_BYTES
-        while True:
-            start = max(0, size - step)
-            file.seek(start)
-            lines = file.read(size - start).split(b"\n")[:-1]  # what is behind the last line's end is torn
-            for line in reversed(lines if start == 0 else lines[1:]):
-                record = _parsed(line)
-                if isinstance(record, Entry | Anchor):
-                    return record.link
-            if start == 0:
-                return None
-            step *= 4
 
 
 def begun_at(path: Path) -> int:
@@ -129,7 +123,8 @@ def _links(path: Path) -> Iterator[Link]:
             yield found.record.link
 
 
-def _parsed(line: bytes) -> Record | None:
+def parsed(line: bytes) -> Record | None:
+    """Return what a line says; None when it is not one of ours."""
     try:
         return parse_line(line)
     except LineError:

@@ -25,6 +25,7 @@ class Fault(StrEnum):
     TRUNCATED = "truncated"
     REWRITTEN = "rewritten"
     FORGED_HEAD = "forged head"
+    MOVED_HEAD = "moved head"
     FOREIGN = "foreign"
     UNREADABLE = "unreadable"
 
@@ -37,6 +38,7 @@ SENTENCES = {
     Fault.TRUNCATED: "was cut off at the end: a signed head says that the chain reached so far",
     Fault.REWRITTEN: "was rewritten, or one before it: a signed head says that it had another hash",
     Fault.FORGED_HEAD: "has a head that the key did not sign",
+    Fault.MOVED_HEAD: "has a signed head that stands elsewhere: it is not known whether it is the entry that was signed",
     Fault.FOREIGN: "belongs to the chain of another installation",
     Fault.UNREADABLE: "is followed by a line that was not written here",
 }

@@ -2,24 +2,31 @@
 
 A file is begun with an anchor, appended to until it is large or old, ended with a signed head, and then never
 touched again. Whoever writes holds the directory's lock; a killed writer lets go of it, and the next one
-heals the line that it tore. What was appended is on the disk when ``append`` returns.
+cuts off what it tore (``healing``). What was appended is on the disk when ``append`` returns.
+
+Somebody else may remove, exchange or cut the file that is written: ``was_touched`` tells, and whoever opens the
+directory anew goes on from what is there.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 
 from ct_ops_server.audit.entries import Entry, Link
 from ct_ops_server.audit.heads import Head, Sign, SignedHead, sign_head
+from ct_ops_server.audit.healing import WholePart, whole_part
 from ct_ops_server.audit.lines import Anchor, Record, line_of
-from ct_ops_server.audit.reading import HEAD_FILE, audit_files, begun_at, file_name, last_link, number_of
+from ct_ops_server.audit.reading import HEAD_FILE, audit_files, begun_at, file_name, number_of
+
+_PIECE = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +76,15 @@ class ChainFiles:
         self._signer = signer
         self._limits = limits
         self._file: int | None = None
+        self._path = directory
+        self._size = 0
         self._begun_ms = 0
         self._signed: Link | None = None
+        self._last_head: SignedHead | None = None
         self.reached: Link | None = None
         """How far the files reach; None: there is none."""
+        self.torn_bytes = 0
+        """So many were cut off the last file: they will be written again."""
         self._open_last()
 
     def close(self) -> None:
@@ -80,6 +92,17 @@ class ChainFiles:
         if self._file is not None:
             os.close(self._file)
             self._file = None
+
+    def was_touched(self) -> bool:
+        """Tell whether somebody else removed, exchanged or cut the file that is written, or wrote to it."""
+        if self._file is None:
+            return False
+        try:
+            there = self._path.lstat()
+        except FileNotFoundError:
+            return True
+        ours = os.fstat(self._file)
+        return (there.st_dev, there.st_ino, there.st_size) != (ours.st_dev, ours.st_ino, self._size)
 
     def begin(self, anchor: Link, *, now_ms: int) -> None:
         """Begin a file whose first entry will follow ``anchor``.
@@ -92,7 +115,7 @@ class ChainFiles:
         self.close()
         path = self._directory / file_name(number)
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        self._begun_ms = now_ms
+        self._path, self._size, self._begun_ms = path, 0, now_ms
         try:
             self._write([Anchor(anchor, now_ms, self._signer.installation)])
         except OSError:
@@ -120,27 +143,41 @@ class ChainFiles:
         """Sign how far the chain reaches, in the file and in ``head.json``; None when that was signed already.
 
         Raises:
-            OSError: nothing was written.
+            OSError: it cannot be written.
         """
         if self.reached is None or self.reached == self._signed:
             return None
-        head = Head(self.reached, now_ms, self._signer.installation, self._signer.key)
-        signed = sign_head(head, self._signer.sign)
-        self._write([signed])
+        signed = self._last_head
+        if signed is None or (signed.head.link, signed.head.key) != (self.reached, self._signer.key):
+            head = Head(self.reached, now_ms, self._signer.installation, self._signer.key)
+            signed = sign_head(head, self._signer.sign)
+            self._write([signed])
+            self._last_head = signed  # once in the file, however often the one beside it cannot be written
         self._replace_head_file(signed)
         self._signed = self.reached
         return signed
 
     def _open_last(self) -> None:
         for path in reversed(audit_files(self._directory)):
-            reached = last_link(path)
-            if reached is None:
+            descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
+            try:
+                whole = whole_part(path)
+                if whole is not None:
+                    self._go_on(path, descriptor, whole)
+                    return
+                _refuse_what_is_not_torn(path)
                 path.unlink()  # torn before its first line was whole: there is nothing in it
-                continue
-            self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
-            _cut_torn_line(self._file)
-            self.reached, self._begun_ms = reached, begun_at(path)
-            return
+            finally:
+                if descriptor != self._file:
+                    os.close(descriptor)
+
+    def _go_on(self, path: Path, descriptor: int, whole: WholePart) -> None:
+        self.torn_bytes = os.fstat(descriptor).st_size - whole.ends
+        if self.torn_bytes:
+            os.ftruncate(descriptor, whole.ends)
+        self._begun_ms = begun_at(path)
+        self._file, self._path, self._size = descriptor, path, whole.ends
+        self.reached, self._last_head = whole.reached, whole.signed
 
     def _is_due_for_a_new_one(self, now_ms: int) -> bool:
         if self._file is None:
@@ -149,25 +186,30 @@ class ChainFiles:
         return found.st_size >= self._limits.bytes or now_ms - self._begun_ms >= _ms(self._limits.age)
 
     def _forget(self, now_ms: int) -> None:
-        """Remove files whose last entry is past keeping, oldest first, never the one that is written."""
-        for path, following in pairwise(audit_files(self._directory)):
+        """Remove files whose last entry is past keeping, oldest first, never the one that is written.
+
+        At most two when one was begun: a clock that jumped by years must not cost years of decisions.
+        """
+        for path, following in islice(pairwise(audit_files(self._directory)), 2):
             if now_ms - begun_at(following) < _ms(self._limits.keep):
                 return
             path.unlink()
 
     def _write(self, records: Sequence[Record]) -> None:
         assert self._file is not None
-        before = os.fstat(self._file).st_size
+        content = b"".join(map(line_of, records))
         try:
-            _write_whole(self._file, b"".join(map(line_of, records)))
+            _write_whole(self._file, content)
             os.fsync(self._file)
         except OSError:
-            os.ftruncate(self._file, before)
+            os.ftruncate(self._file, min(self._size, os.fstat(self._file).st_size))
             raise
+        self._size += len(content)
 
     def _replace_head_file(self, signed: SignedHead) -> None:
         temporary = self._directory / f".{HEAD_FILE}.new"
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        temporary.unlink(missing_ok=True)  # of a killed writer, or a link that somebody planted
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
             _write_whole(descriptor, line_of(signed))
             os.fsync(descriptor)
@@ -196,18 +238,17 @@ def _write_whole(descriptor: int, content: bytes) -> None:
         content = content[os.write(descriptor, content) :]
 
 
-def _cut_torn_line(descriptor: int) -> None:
-    """Cut off what is behind the last line's end."""
-    size = os.fstat(descriptor).st_size
-    step = 4096
-    while size:
-        start = max(0, size - step)
-        end = os.pread(descriptor, size - start, start).rfind(b"\n")
-        if end >= 0:
-            os.ftruncate(descriptor, start + end + 1)
-            return
-        size = start
-    os.ftruncate(descriptor, 0)
+def _refuse_what_is_not_torn(path: Path) -> None:
+    """Refuse a file with whole lines of which none is ours: what somebody made of it is evidence.
+
+    Raises:
+        OSError: it is one.
+    """
+    with path.open("rb") as file:
+        if any(b"\n" in piece for piece in iter(lambda: file.read(_PIECE), b"")):
+            raise OSError(
+                errno.EBADMSG, f"{path.name} is no audit file any more: keep it elsewhere and remove it"
+            )
 
 
 def _ms(duration: timedelta) -> int:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -50,6 +50,7 @@ def audit() -> None:
 @_json
 def list_(*, since: str | None, as_json: bool, **wanted: Any) -> None:
     """List decisions, the latest first."""
+    _refuse_unknown(wanted["action"])
     found = ask("GET", path_of("audit", since_ms=_moment_ms(since, "--since"), **wanted))
     print_json(found) if as_json else click.echo(entries_table(found))
 
@@ -65,7 +66,7 @@ def export(*, since: str | None, until: str | None, output: Path) -> None:
     since_ms, until_ms = _moment_ms(since, "--since"), _moment_ms(until, "--until")
     count = 0
     try:
-        with os.fdopen(_private(output), "w") as file:
+        with _whole_or_not_at_all(output) as file:
             for lines in _pages(since_ms, until_ms):
                 file.write(lines)
                 count += lines.count('{"entry":')
@@ -81,7 +82,11 @@ def export(*, since: str | None, until: str | None, output: Path) -> None:
 @audit.command()
 @click.argument("files", nargs=-1, type=_EXISTING, metavar="[FILE]...")
 @click.option(
-    "--key", "key_file", type=_EXISTING, help="The public key of the server (audit.pub), for signed heads."
+    "--key",
+    "key_files",
+    type=_EXISTING,
+    multiple=True,
+    help="The public key of the server (audit.pub), for signed heads; also that of before, when it was replaced.",
 )
 @click.option(
     "--head",
@@ -95,7 +100,7 @@ def export(*, since: str | None, until: str | None, output: Path) -> None:
 def verify(
     *,
     files: tuple[Path, ...],
-    key_file: Path | None,
+    key_files: tuple[Path, ...],
     head_files: tuple[Path, ...],
     database: bool,
     as_json: bool,
@@ -112,12 +117,12 @@ def verify(
     with _file_errors():
         folder = None if files else _audit_folder()
         lines = _database_lines() if database else read_all(files or _own_files(folder))
-        key = _key(key_file, folder)
-        report = examine(lines, key=key, kept=_heads(head_files, folder))
+        keys = _keys(key_files, folder)
+        report = examine(lines, keys=keys, kept=_heads(head_files, folder))
     if as_json:
-        print_json(report_view(report, key_known=key is not None))
+        print_json(report_view(report, key_known=bool(keys)))
     else:
-        click.echo("\n".join(report_lines(report, key_known=key is not None)))
+        click.echo("\n".join(report_lines(report, key_known=bool(keys))))
     if not report.is_whole:
         raise Stop(Exit.FAILED, f"the audit log is not whole: {len(report.breaks)} finding(s)")
 
@@ -143,12 +148,34 @@ def note(action: str, subject: str, **details: str | int) -> None:
         click.echo(f"warning: the audit log does not have this: {error}", err=True)
 
 
+def _refuse_unknown(action: str | None) -> None:
+    """Refuse what is no action: nothing would be found, and it would look as if nothing had been decided."""
+    from ct_ops_server.audit.decisions import Action  # noqa: PLC0415  keeps --help light
+
+    known = {each.value for each in Action}
+    kinds = {each.partition(".")[0] for each in known}
+    if action is None or action in known | kinds:
+        return
+    near = sorted(each for each in known if each.partition(".")[0] == action.partition(".")[0])
+    raise click.BadParameter(
+        f"{action} is none: use {', '.join(near or sorted(kinds))}", param_hint="--action"
+    )
+
+
 def _moment_ms(ago: str | None, option: str) -> int | None:
     return None if ago is None else int((time.time() - seconds(ago, option)) * 1000)
 
 
-def _private(path: Path) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+@contextmanager
+def _whole_or_not_at_all(path: Path) -> Iterator[TextIO]:
+    """Make a new file that others cannot read; half of one, without the signed head at its end, is removed."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            yield file
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _pages(since_ms: int | None, until_ms: int | None) -> Iterator[str]:
@@ -186,14 +213,19 @@ def _own_files(folder: Path | None) -> Sequence[Path]:
     return found
 
 
-def _key(named: Path | None, folder: Path | None) -> Ed25519PublicKey | None:
-    from ct_ops_server.audit.heads import parse_public_key  # noqa: PLC0415  keeps --help light
-    from ct_ops_server.authority.audit_key import PUBLIC_FILE  # noqa: PLC0415
+def _keys(named: Sequence[Path], folder: Path | None) -> list[Ed25519PublicKey]:
+    """Return the keys that were named; without any, that of the data directory when its own files are verified."""
+    from ct_ops_server.authority.audit_key import PUBLIC_FILE  # noqa: PLC0415  keeps --help light
 
     beside = None if folder is None else folder.parent / PUBLIC_FILE
-    path = named or (beside if beside is not None and beside.exists() else None)
-    if path is None:
-        return None
+    if named or beside is None or not beside.exists():
+        return [*map(_key, named)]  # never that one too: whoever wrote the files anew has put his own there
+    return [_key(beside)]
+
+
+def _key(path: Path) -> Ed25519PublicKey:
+    from ct_ops_server.audit.heads import parse_public_key  # noqa: PLC0415  keeps --help light
+
     try:
         return parse_public_key(path.read_bytes())
     except ValueError as error:
@@ -201,15 +233,13 @@ def _key(named: Path | None, folder: Path | None) -> Ed25519PublicKey | None:
 
 
 def _heads(named: Sequence[Path], folder: Path | None) -> list[SignedHead]:
-    from ct_ops_server.audit.heads import SignedHead  # noqa: PLC0415  keeps --help light
-    from ct_ops_server.audit.reading import HEAD_FILE, read_lines  # noqa: PLC0415
+    from ct_ops_server.audit.reading import HEAD_FILE, heads_in  # noqa: PLC0415  keeps --help light
 
     latest = None if folder is None else folder / HEAD_FILE
     paths = [*named, *([latest] if latest is not None and latest.exists() else [])]
-    heads = []
+    heads: list[SignedHead] = []
     for path in paths:
-        records = [found.record for found in read_lines(path)]
-        signed = [record for record in records if isinstance(record, SignedHead)]
+        signed = heads_in(path)
         if not signed:
             raise Stop(Exit.USAGE, f"{path} holds no signed head: name a head.json")
         heads += signed

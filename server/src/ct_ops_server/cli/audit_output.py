@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ct_ops_server.audit.examination import Report
 
 _SHOWN = 100
+_FINDINGS = 100
 _LONG = frozenset({"key_id", "authority", "old_key_id", "serial"})
 _SHORT = 13
 _SUBJECT = 33
@@ -30,16 +31,26 @@ def entries_table(entries: Sequence[Mapping[str, Any]]) -> str:
 def report_lines(report: Report, *, key_known: bool) -> list[str]:
     """Return what was found, in sentences."""
     first = 1 if report.first is None else report.first.seq + 1
-    lines = [str(each) for each in report.breaks]
+    lines = [str(each) for each in report.breaks[:_FINDINGS]]
+    if len(report.breaks) > _FINDINGS:
+        lines.append(f"and {len(report.breaks) - _FINDINGS} more findings: --json prints all of them")
     if not report.entries:
         lines.append("there is no entry")
     else:
         until = "" if report.last_at_ms is None else f", the last of {_moment(report.last_at_ms)}"
         lines.append(f"{report.entries} entries, from {first} to {report.last.seq}{until}")
+    if report.torn:
+        lines.append(
+            f"{report.torn}: the last line has no end: it is being written, or the file was cut there"
+        )
     if not key_known:
         lines.append("signed heads were not verified: name the server's audit.pub with --key")
     elif report.heads:
         lines.append(f"signed through entry {report.signed_through}: {report.heads} signed head(s) fit")
+        if report.signed_through < report.last.seq:
+            lines.append(
+                "what is behind it is not signed: entries that were cut off at the end cannot be missed"
+            )
     else:
         lines.append("there is no signed head: entries that were cut off at the end cannot be missed")
     if report.is_whole:
@@ -57,6 +68,7 @@ def report_view(report: Report, *, key_known: bool) -> dict[str, Any]:
         "hash": report.last.hash.hex(),
         "heads_verified": key_known,
         "signed_through": report.signed_through,
+        "torn": report.torn,
         "findings": [
             {
                 "fault": each.fault.value,

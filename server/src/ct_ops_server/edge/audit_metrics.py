@@ -39,6 +39,11 @@ class AuditMetrics:
             "Times that the database was found to have another history than the files: rolled back, or changed",
             registry=registry,
         )
+        self.changes_by_others = Counter(
+            "ct_ops_audit_file_changes_by_others",
+            "Times that somebody else removed, cut or wrote to the audit file that the server was writing",
+            registry=registry,
+        )
 
     def written(self, entries: int) -> None:
         """So many entries are in the files now."""
@@ -59,3 +64,7 @@ class AuditMetrics:
     def branched(self) -> None:
         """The database was found rolled back."""
         self.branches.inc()
+
+    def touched(self) -> None:
+        """Somebody else changed the file that is written."""
+        self.changes_by_others.inc()

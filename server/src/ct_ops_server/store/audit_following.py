@@ -17,12 +17,13 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ParamSpec, Protocol, TypeVar
+from typing import ParamSpec, TypeVar
 
-from ct_ops_server.audit.entries import Link
+from ct_ops_server.audit.entries import Entry, Link
 from ct_ops_server.audit.ports import AuditStore, Reach
 from ct_ops_server.audit.reading import audit_files, hash_at
 from ct_ops_server.audit.verification import breaks
+from ct_ops_server.audit.watching import NobodyWatching, Watcher
 from ct_ops_server.audit.writing import ChainFiles, FileLimits, Signer, only_writer
 from ct_ops_server.fleet.ports import StoreError
 
@@ -42,44 +43,6 @@ class Place:
     directory: Path
     signer: Signer
     limits: FileLimits
-
-
-class Watcher(Protocol):
-    """Whoever shows how it goes. Called on the event loop; must not raise."""
-
-    def written(self, entries: int) -> None:
-        """So many entries are in the files now."""
-
-    def lag(self, entries: int) -> None:
-        """So many entries are in the database and not in the files."""
-
-    def signed(self, at_ms: int) -> None:
-        """How far the chain reaches was signed."""
-
-    def failing(self, *, is_failing: bool) -> None:
-        """Whether the files can be written."""
-
-    def branched(self) -> None:
-        """The database was found rolled back."""
-
-
-class NobodyWatching:
-    """A watcher that shows nothing."""
-
-    def written(self, entries: int) -> None:
-        """Ignore it."""
-
-    def lag(self, entries: int) -> None:
-        """Ignore it."""
-
-    def signed(self, at_ms: int) -> None:
-        """Ignore it."""
-
-    def failing(self, *, is_failing: bool) -> None:
-        """Ignore it."""
-
-    def branched(self) -> None:
-        """Ignore it."""
 
 
 class Follower:
@@ -104,6 +67,7 @@ class Follower:
         self._files: ChainFiles | None = None
         self._signed_ms = 0
         self._said_ms = 0
+        self._damaged_seq = 0
         self._is_failing = False
 
     async def run(self) -> None:
@@ -122,6 +86,7 @@ class Follower:
     async def make_pass(self, *, is_last: bool = False) -> None:
         """Bring the files up to the database, if this process is the one that writes them."""
         try:
+            await self._leave_what_was_touched()
             if self._files is None and not await _to_its_end(self._open):
                 return
             await self._follow()
@@ -131,17 +96,34 @@ class Follower:
         except OSError as error:
             self._fail(error)
         else:
-            self._is_failing = False
-            self._watcher.failing(is_failing=False)
+            self._succeed()
 
     def _open(self) -> bool:
         """Hold the folder and open its files; False when another process writes them."""
         with ExitStack() as opening:
             if not opening.enter_context(only_writer(self._place.directory)):
                 return False
-            self._files = ChainFiles(self._place.directory, self._place.signer, self._place.limits)
+            files = self._files = ChainFiles(self._place.directory, self._place.signer, self._place.limits)
             self._held = opening.pop_all()
+        if files.torn_bytes:
+            _log.warning(
+                "the last %d bytes of the audit files in %s were torn: what they said is written again from the database",
+                files.torn_bytes,
+                self._place.directory,
+            )
         return True
+
+    async def _leave_what_was_touched(self) -> None:
+        """Let go of a file that somebody else changed: what is written goes on from what is there now."""
+        if self._files is None or not await _to_its_end(self._files.was_touched):
+            return
+        _log.error(
+            "somebody removed, cut or wrote to the audit file in %s that this server writes. What is missing of it is written "
+            "again from the database; `ct-ops-server audit verify` shows what else was changed",
+            self._place.directory,
+        )
+        self._watcher.touched()
+        self._let_go()
 
     def _let_go(self) -> None:
         if self._files is not None:
@@ -156,8 +138,11 @@ class Follower:
         assert self._files.reached is not None
         while entries := await self._source.entries_after(self._files.reached.seq, limit=_BATCH):
             if breaks(entries[:1], after=self._files.reached):
-                await self._branch(self._files, await self._source.reach())
-                continue
+                reach = await self._source.reach()
+                if not await self._is_known(self._files.reached, reach):
+                    await self._branch(self._files, reach)
+                    continue
+                self._say_damaged(entries[0])
             await _to_its_end(self._files.append, entries, now_ms=self._now_ms())
             self._watcher.written(len(entries))
             self._watcher.lag(max(0, reach.head.seq - entries[-1].seq))
@@ -176,8 +161,22 @@ class Follower:
                 reach.anchor.seq,
             )
             await self._begin(files, reach.anchor)
-        elif reached.seq > reach.head.seq or (reached.seq == reach.head.seq and reached != reach.head):
+        elif not await self._is_known(reached, reach):
             await self._branch(files, reach)
+
+    async def _is_known(self, place: Link, reach: Reach) -> bool:
+        """Tell whether the database's chain has this place."""
+        return place in {reach.head, reach.anchor} or await self._source.link_at(place.seq) == place
+
+    def _say_damaged(self, entry: Entry) -> None:
+        """Tell once of an entry that was changed in the database, or stands behind a hole. It is written as it is."""
+        if self._damaged_seq != entry.seq:
+            self._damaged_seq = entry.seq
+            _log.error(
+                "somebody changed the audit log in the database: entry %d does not follow the one before it. It is written to "
+                "the files as it is; `ct-ops-server audit verify` shows what is wrong",
+                entry.seq,
+            )
 
     async def _branch(self, files: ChainFiles, reach: Reach) -> None:
         """Go on in a new file from the last entry that the database and the files both know."""
@@ -213,14 +212,15 @@ class Follower:
     async def _sign(self, *, at_once: bool) -> None:
         assert self._files is not None
         now_ms = self._now_ms()
-        if not at_once and now_ms - self._signed_ms < _SIGNED_EVERY_MS:
+        # A clock that was set back must not put off signing for as long as it was set back.
+        if not at_once and 0 <= now_ms - self._signed_ms < _SIGNED_EVERY_MS:
             return
         signed = await _to_its_end(self._files.sign, now_ms=now_ms)
         if signed is None:
             return
         self._signed_ms = now_ms
         self._watcher.signed(now_ms)
-        if at_once or now_ms - self._said_ms >= _SAID_EVERY_MS:
+        if at_once or not 0 <= now_ms - self._said_ms < _SAID_EVERY_MS:
             # In the journal, which is elsewhere: whoever rewrites the files cannot take this back.
             self._said_ms = now_ms
             _log.info(
@@ -228,6 +228,12 @@ class Follower:
                 signed.head.link.seq,
                 signed.head.link.hash.hex(),
             )
+
+    def _succeed(self) -> None:
+        self._watcher.failing(is_failing=False)
+        if self._is_failing:
+            self._is_failing = False
+            _log.info("the audit log is written to %s again", self._place.directory)
 
     def _fail(self, error: OSError) -> None:
         self._watcher.failing(is_failing=True)

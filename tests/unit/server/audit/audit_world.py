@@ -58,7 +58,7 @@ class AuditWorld:
         return audit_files(self.directory)
 
     def report(self) -> Report:
-        return examine(read_all(self.paths), key=self.private.public_key())
+        return examine(read_all(self.paths), keys=[self.private.public_key()])
 
     def findings(self) -> list[str]:
         return [f"{each.fault} {each.seq}" for each in self.report().breaks]

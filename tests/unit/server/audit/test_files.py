@@ -90,7 +90,7 @@ def test_a_tail_cut_off_with_its_head_is_missed_by_a_head_that_was_kept(world: A
     kept = [parse_line(world.lines()[-1])]
     world.rewrite(world.lines()[:4])
 
-    report = examine(read_all(world.paths), key=world.private.public_key(), kept=kept)  # type: ignore[arg-type]
+    report = examine(read_all(world.paths), keys=[world.private.public_key()], kept=kept)  # type: ignore[arg-type]
 
     assert [] == world.findings()
     assert ["entry 4 to 5 was cut off at the end: a signed head says that the chain reached so far"] == [

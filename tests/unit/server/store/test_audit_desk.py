@@ -65,7 +65,7 @@ async def exported(store: Store, *, since_ms: int | None = None, until_ms: int |
 
 
 def examined(text: bytes) -> Report:
-    return examine(parse_text(text, "export"), key=KEY.public_key())
+    return examine(parse_text(text, "export"), keys=[KEY.public_key()])
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 4, 7])

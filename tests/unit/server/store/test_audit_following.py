@@ -36,6 +36,7 @@ class Seen:
     signatures: int = 0
     is_failing: bool = False
     branches: int = 0
+    touches: int = 0
     more: asyncio.Event = field(default_factory=asyncio.Event)
 
     def written(self, entries: int) -> None:
@@ -61,6 +62,9 @@ class Seen:
 
     def branched(self) -> None:
         self.branches += 1
+
+    def touched(self) -> None:
+        self.touches += 1
 
 
 @pytest.fixture
