@@ -86,7 +86,8 @@ class Site:
         self.settings.data_dir.mkdir(mode=0o700, exist_ok=True)
 
         def told(about: About) -> Since | None:
-            return read_since(self.audit, Link(about.audit_seq, bytes.fromhex(about.audit_hash)))
+            end = Link(about.audit_seq, bytes.fromhex(about.audit_hash))
+            return read_since(self.audit, end, installation=about.installation_id)
 
         def work() -> Returned:
             with self.file.open("rb") as backup:

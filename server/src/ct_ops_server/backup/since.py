@@ -2,7 +2,7 @@
 
 What takes something away from somebody is believed of every branch of the files: a revocation may have been
 written by a database that was rolled back. What gives something (an approval, a key that followed another) is believed
-of the one chain only that goes on where the backup ends.
+of the one chain only that goes on where the backup ends. Files that tell half of it are refused (``told``).
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from pathlib import Path
 from ct_ops_server.audit.decisions import Action
 from ct_ops_server.audit.entries import Entry, Link
 from ct_ops_server.audit.reading import audit_files
-from ct_ops_server.audit.replay import continuation, entries_after, furthest_head
+from ct_ops_server.audit.replay import continuation, entries_after
 from ct_ops_server.backup.errors import BackupError
+from ct_ops_server.backup.told import refuse_what_tells_half
 from ct_ops_server.enrolment.carried_ports import AnsweredRequest
 from ct_ops_server.fleet.model import AgentStatus
 from ct_ops_server.store.replaying import (
@@ -49,48 +50,23 @@ class Since:
     """The agent CA was changed since: there may be leaves of an authority that the backup does not hold."""
 
 
-class AuditGapError(BackupError):
-    """The files begin after the backup ends: what happened between is not known."""
-
-    def __init__(self, directory: Path, after: int, first: int) -> None:
-        super().__init__(
-            f"{directory} tells of entry {first} and later ones, and the backup ends with entry {after}: put the older "
-            "audit files there too, or restore with --forget-revocations"
-        )
-
-
-class AuditTailError(BackupError):
-    """The files end before what they say of themselves."""
-
-    def __init__(self, directory: Path, last: int, signed: int) -> None:
-        super().__init__(
-            f"{directory} ends with entry {last}, and a signed head there says that there were {signed}: what was revoked "
-            "at the end is missing. Put the missing audit files there too, or restore with --forget-revocations"
-        )
-
-
-def read_since(directory: Path, end: Link) -> Since | None:
+def read_since(directory: Path, end: Link, *, installation: str | None = None) -> Since | None:
     """Return what the files in a directory tell; None when they hold nothing newer than ``end``.
 
+    ``installation`` is the id that their anchors have to name; None: any.
+
     Raises:
-        AuditGapError: they do not go back far enough.
-        AuditTailError: they once went on further.
+        AuditFilesError: they do not tell all of it.
         BackupError: they cannot be read.
     """
     try:
+        refuse_what_tells_half(directory, end, installation=installation)
         later = list(entries_after(directory, end.seq))
         chain = continuation(directory, end)
-        signed = furthest_head(directory)
     except OSError as error:
         raise BackupError(f"{directory} cannot be read: {error.strerror or error}") from error
-    last = max((entry.seq for entry in later), default=end.seq)
-    if signed > last:
-        raise AuditTailError(directory, last, signed)
     if not later:
         return None
-    first = min(entry.seq for entry in later)
-    if first > end.seq + 1:
-        raise AuditGapError(directory, end.seq, first)
     believed = {entry.hash for entry in chain}
     told = [
         event

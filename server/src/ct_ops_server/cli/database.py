@@ -93,13 +93,15 @@ def restore(*, file: Path, yes: bool) -> None:
 def _decide_again(settings: Settings, url: str) -> Mapping[str, int] | None:
     """Revoke and delete again whom the audit files say were revoked and deleted since (rule 25)."""
     from ct_ops_server.audit.reading import DIRECTORY  # noqa: PLC0415 - keeps others light
-    from ct_ops_server.backup.since import AuditGapError, read_since  # noqa: PLC0415
+    from ct_ops_server.backup.since import read_since  # noqa: PLC0415
+    from ct_ops_server.backup.told import AuditFilesError  # noqa: PLC0415
     from ct_ops_server.store.settling import decide_again  # noqa: PLC0415
 
     def told(end: Link) -> tuple[Sequence[Event], Sequence[Entry]] | None:
         try:
             since = read_since(settings.data_dir / DIRECTORY, end)
-        except AuditGapError:  # an upgrade that must be taken back is not stopped by it
+        except AuditFilesError as error:  # an upgrade that must be taken back is not stopped by it
+            click.echo(f"warning: {error}", err=True)
             since = None
         return None if since is None else (since.events, since.chain)
 

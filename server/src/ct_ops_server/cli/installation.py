@@ -141,15 +141,18 @@ def _told(settings: Settings, audit_dir: Path | None, *, forgiving: bool) -> Cal
     """Return how to ask the audit files what was decided since a backup."""
     from ct_ops_server.audit.entries import Link  # noqa: PLC0415 - keeps --help light
     from ct_ops_server.audit.reading import DIRECTORY  # noqa: PLC0415
-    from ct_ops_server.backup.since import AuditGapError, read_since  # noqa: PLC0415
+    from ct_ops_server.backup.since import read_since  # noqa: PLC0415
+    from ct_ops_server.backup.told import AuditFilesError  # noqa: PLC0415
 
     directory = audit_dir or settings.data_dir / DIRECTORY
 
     def told(about: About) -> Since | None:
+        end = Link(about.audit_seq, bytes.fromhex(about.audit_hash))
         try:
-            return read_since(directory, Link(about.audit_seq, bytes.fromhex(about.audit_hash)))
-        except AuditGapError:
+            return read_since(directory, end, installation=about.installation_id)
+        except AuditFilesError as error:
             if forgiving:
+                click.echo(f"warning: nothing of the audit files is used: {error}", err=True)
                 return None
             raise
 

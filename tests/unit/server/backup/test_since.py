@@ -12,8 +12,15 @@ from contract.values import leaf
 from ct_ops_server.audit.decisions import Action, Decision
 from ct_ops_server.audit.entries import START, Entry, Link, chained
 from ct_ops_server.audit.heads import Head, sign_head
-from ct_ops_server.audit.lines import line_of
-from ct_ops_server.backup.since import AuditGapError, AuditTailError, event_of, read_since
+from ct_ops_server.audit.lines import Anchor, line_of
+from ct_ops_server.backup.since import event_of, read_since
+from ct_ops_server.backup.told import (
+    AuditChangedError,
+    AuditFilesError,
+    AuditForeignError,
+    AuditGapError,
+    AuditTailError,
+)
 from ct_ops_server.enrolment.decisions import key_replaced
 from ct_ops_server.enrolment.model import NewKey
 from ct_ops_server.fleet.model import AgentStatus
@@ -38,9 +45,12 @@ def decided(action: Action, **details: str) -> Decision:
     return Decision(action, "alice", agent="a1", token="t1", details=ABOUT_IT | details)
 
 
-def written(folder: Path, *entries: Sequence[Entry]) -> Path:
+def written(folder: Path, *entries: Sequence[Entry], after: Sequence[Link] = (), of: str = "ours") -> Path:
+    """Write a file for each part of a chain; its anchor is the beginning of all, or what ``after`` says."""
     for number, part in enumerate(entries, 1):
-        (folder / f"audit-{number:08}.jsonl").write_bytes(b"".join(line_of(entry) for entry in part))
+        anchor = Anchor(after[number - 1] if after else START, 5, of)
+        lines = line_of(anchor) + b"".join(map(line_of, part))
+        (folder / f"audit-{number:08}.jsonl").write_bytes(lines)
     return folder
 
 
@@ -103,8 +113,64 @@ def test_files_that_end_where_the_backup_does_tell_nothing(tmp_path: Path) -> No
 
 def test_files_that_begin_after_the_backup_are_no_answer(tmp_path: Path) -> None:
     """What was revoked between is in none of them."""
-    with pytest.raises(AuditGapError, match="entry 2"):
-        read_since(written(tmp_path, ENTRIES[1:]), START)
+    with pytest.raises(AuditGapError, match="does not have entry 1 "):
+        read_since(written(tmp_path, ENTRIES[1:], after=[ENTRIES[0].link]), START)
+
+
+MORE = chained([decided(Action.AGENT_REVOKED)] * 6, START, at_ms=5)
+
+
+def test_files_that_lack_one_in_the_middle_are_no_answer(tmp_path: Path) -> None:
+    """Whoever was revoked there would come back, and the files behind it would look like the whole story."""
+    folder = written(tmp_path, MORE[:2], MORE[4:], after=[START, MORE[3].link])
+
+    for end in (START, MORE[0].link, MORE[2].link):
+        with pytest.raises(AuditGapError, match=r"does not have entr(y|ies) (3 to )?4"):
+            read_since(folder, end)
+
+
+def test_a_gap_from_before_the_backup_costs_nothing(tmp_path: Path) -> None:
+    """What happened there is in the backup."""
+    since = read_since(written(tmp_path, MORE[:2], MORE[4:], after=[START, MORE[3].link]), MORE[3].link)
+
+    assert since is not None
+    assert list(since.chain) == list(MORE[4:])
+
+
+@pytest.mark.parametrize("tampered", [b'"reason":"left"', b'"action":"agent.revoked"'])
+def test_attack_a_revocation_that_was_edited_away_stops_a_restore(tmp_path: Path, tampered: bytes) -> None:
+    """In its place stands another decision, or a line that nobody can read."""
+    (path,) = written(tmp_path, MORE).iterdir()
+    lines = path.read_bytes().splitlines(keepends=True)
+    lines[3] = lines[3].replace(tampered, b'"reason":"kept"')
+    path.write_bytes(b"".join(lines))
+
+    with pytest.raises(AuditChangedError, match=r"not as it was written .*--forget-revocations"):
+        read_since(tmp_path, MORE[1].link)
+    assert read_since(tmp_path, MORE[4].link) is not None
+
+
+def test_attack_two_entries_that_change_places_stop_a_restore(tmp_path: Path) -> None:
+    """So does one that is there twice: somebody was at work."""
+    with pytest.raises(AuditFilesError):
+        read_since(written(tmp_path, [*MORE[:2], MORE[3], MORE[2], *MORE[4:]]), START)
+    with pytest.raises(AuditChangedError):
+        read_since(written(tmp_path, [*MORE[:3], MORE[2], *MORE[3:]]), START)
+
+
+def test_the_folder_of_another_installation_is_no_answer(tmp_path: Path) -> None:
+    """It is taken by mistake, and knows nobody who was revoked here."""
+    with pytest.raises(AuditForeignError, match="another installation"):
+        read_since(written(tmp_path, MORE, of="theirs"), START, installation="ours")
+    assert read_since(written(tmp_path, MORE), START, installation="ours") is not None
+
+
+def test_files_of_another_history_are_no_answer(tmp_path: Path) -> None:
+    """The database was put back by hand, and what was decided since is in the files of another node."""
+    other = chained([decided(Action.AGENT_APPROVED)] * 3, START, at_ms=6)
+
+    with pytest.raises(AuditForeignError, match="does not know entry 3"):
+        read_since(written(tmp_path, MORE), other[2].link)
 
 
 def test_attack_files_whose_end_was_cut_off_are_no_answer(tmp_path: Path) -> None:
@@ -123,7 +189,7 @@ def test_of_another_branch_revocations_are_believed_and_approvals_are_not(tmp_pa
     forged = chained(
         [decided(Action.AGENT_APPROVED), decided(Action.AGENT_REVOKED)], Link(0, b"x" * 32), at_ms=5
     )
-    since = read_since(written(tmp_path, ENTRIES, forged), START)
+    since = read_since(written(tmp_path, ENTRIES, forged, after=[START, Link(0, b"x" * 32)]), START)
 
     assert since is not None
     assert [type(event) for event in since.events] == [TokenSpent, AgentRevoked, AgentRevoked]
