@@ -85,14 +85,13 @@ def report_view(report: Report, *, key_known: bool) -> dict[str, Any]:
 def _row(entry: Mapping[str, Any]) -> tuple[str, ...]:
     when = datetime.fromisoformat(entry["at"]).strftime("%Y-%m-%d %H:%M:%S")
     about = [entry["agent"], entry["token"], _cut(entry["subject"], _SUBJECT)]
-    return (
-        str(entry["seq"]),
-        when,
-        entry["actor"],
-        entry["action"],
-        " ".join(filter(None, about)) or "-",
-        _details(entry["details"]),
-    )
+    what = (entry["actor"], entry["action"], " ".join(filter(None, about)) or "-", _details(entry["details"]))
+    return (str(entry["seq"]), when, *map(_printable, what))
+
+
+def _printable(text: str) -> str:
+    """Return what moves no cursor: a decision was made fit to be kept, what stands in the database need not be."""
+    return text if text.isprintable() else "".join(each if each.isprintable() else " " for each in text)
 
 
 def _details(details: Mapping[str, Any]) -> str:
@@ -114,4 +113,7 @@ def _cut(text: str, most: int) -> str:
 
 
 def _moment(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    try:
+        return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (ValueError, OverflowError, OSError):  # a number that somebody made up
+        return "a time that there is not"

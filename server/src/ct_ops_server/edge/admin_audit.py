@@ -77,7 +77,7 @@ def entry_view(entry: Entry) -> dict[str, Any]:
     """Return an entry as an object."""
     return {
         "seq": entry.seq,
-        "at": datetime.fromtimestamp(entry.at_ms / 1000, UTC).isoformat(timespec="milliseconds"),
+        "at": _moment(entry.at_ms).isoformat(timespec="milliseconds"),
         "action": entry.action,
         "actor": entry.actor,
         "agent": entry.agent,
@@ -86,3 +86,11 @@ def entry_view(entry: Entry) -> dict[str, Any]:
         "details": dict(entry.details),
         "hash": entry.hash.hex(),
     }
+
+
+def _moment(at_ms: int) -> datetime:
+    """Return when an entry was recorded; the end of time for a number that somebody made up."""
+    try:
+        return datetime.fromtimestamp(at_ms / 1000, UTC)
+    except (ValueError, OverflowError, OSError):
+        return datetime.max.replace(tzinfo=UTC)

@@ -68,6 +68,7 @@ class Follower:
         self._signed_ms = 0
         self._said_ms = 0
         self._damaged_seq = 0
+        self._failure_said_ms = 0
         self._is_failing = False
 
     async def run(self) -> None:
@@ -88,6 +89,7 @@ class Follower:
         try:
             await self._leave_what_was_touched()
             if self._files is None and not await _to_its_end(self._open):
+                self._leave_it_to_another()
                 return
             await self._follow()
             await self._sign(at_once=is_last)
@@ -124,6 +126,11 @@ class Follower:
         )
         self._watcher.touched()
         self._let_go()
+
+    def _leave_it_to_another(self) -> None:
+        """Show nothing of an earlier failure: whoever writes the files now shows how it goes."""
+        self._watcher.lag(0)
+        self._watcher.failing(is_failing=False)
 
     def _let_go(self) -> None:
         if self._files is not None:
@@ -238,8 +245,9 @@ class Follower:
     def _fail(self, error: OSError) -> None:
         self._watcher.failing(is_failing=True)
         self._let_go()  # opened again, and healed, at the next pass
-        if not self._is_failing:
-            self._is_failing = True
+        now_ms = self._now_ms()
+        if not self._is_failing or not 0 <= now_ms - self._failure_said_ms < _SAID_EVERY_MS:
+            self._is_failing, self._failure_said_ms = True, now_ms
             _log.error(
                 "the audit log cannot be written to %s (%s): make room or put its permissions right. Decisions are kept "
                 "in the database meanwhile, and will be written",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
 
 import sqlalchemy as sa
 
+from ct_ops_server.audit.decisions import Detail
 from ct_ops_server.audit.entries import Entry, Link
 from ct_ops_server.audit.lines import details_from
 from ct_ops_server.audit.ports import Reach, Wanted
@@ -88,7 +89,7 @@ _AFTER = (
 
 
 def entry_from(row: sa.Row[Any]) -> Entry:
-    """Return an entry as it was recorded."""
+    """Return an entry as it is there, whatever somebody made of it."""
     return Entry(
         seq=row.seq,
         at_ms=row.at,
@@ -97,6 +98,18 @@ def entry_from(row: sa.Row[Any]) -> Entry:
         agent=row.agent_id,
         token=row.token_id,
         subject=row.subject,
-        details=details_from(json.loads(row.details)),
+        details=_details(row.details),
         hash=bytes(row.hash),
     )
+
+
+def _details(text: str) -> Mapping[str, Detail]:
+    """Return an entry's details; of what was never recorded here its text, so that its hash shows it."""
+    try:
+        return details_from(json.loads(text, parse_constant=_refuse, parse_float=_refuse))
+    except (ValueError, AttributeError, RecursionError):
+        return {"unreadable": text}
+
+
+def _refuse(number: str) -> NoReturn:
+    raise ValueError(number)

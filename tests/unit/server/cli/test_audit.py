@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,8 +12,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from ct_ops_server.audit.lines import line_of
 from ct_ops_server.cli.audit_output import entries_table
 from ct_ops_server.cli.root import main
+from ct_ops_server.edge.admin_audit import entry_view
 from unit.server.audit.audit_world import AuditWorld, entries
 
 
@@ -143,3 +146,58 @@ def test_entries_are_a_table_for_people() -> None:
         f"7   2026-11-26 09:12:44  anna  agent.revoked  5f3c  key_id={'a' * 12}… signed=yes tags=x,y",
     ] == entries_table([entry]).splitlines()
     assert "nothing was decided" in entries_table([])
+
+
+def test_attack_a_time_that_there_is_not_does_not_end_verify(world: AuditWorld) -> None:
+    """A file that somebody made up is judged like any other."""
+    made_up = replace(entries(3)[-1], at_ms=10**30)
+    world.rewrite([*world.lines()[:3], line_of(made_up)])
+
+    done = verify(world)
+
+    assert 1 == done.exit_code
+    assert "entry 3 was changed" in done.output
+    assert "a time that there is not" in done.output
+
+
+def test_attack_what_stands_in_a_tampered_database_moves_no_cursor() -> None:
+    """Decisions are cleaned before they are recorded; what somebody wrote there himself is when it is shown."""
+    entry = entry_view(
+        replace(entries(1)[0], actor="\x1b[2Jada\x9b", at_ms=10**30, details={"x": "a\rb\u202e"})
+    )
+
+    shown = entries_table([entry])
+
+    assert all(each.isprintable() or each == "\n" for each in shown)
+    assert "9999-12-31" in shown
+
+
+def test_thousands_of_findings_do_not_scroll_the_first_ones_away(world: AuditWorld) -> None:
+    """They are all in the JSON."""
+    world.write(entries(500, after=entries(3)[-1].link))
+    world.rewrite(world.lines()[:1] + world.lines()[5::2])
+
+    done = verify(world)
+
+    assert 1 == done.exit_code
+    assert 115 > len(done.output.splitlines())
+    assert "more findings: --json prints all of them" in done.output
+
+
+def test_keys_that_are_named_are_the_only_ones_that_count(world: AuditWorld, tmp_path: Path) -> None:
+    """Attack: the log was made anew, and its new public key put into the data directory."""
+    data = world.directory.parent
+    kept = tmp_path / "kept.pub"
+    write_key(kept, Ed25519PrivateKey.generate())
+
+    assert 0 == verify(world).exit_code
+    assert 1 == verify(world, "--key", str(kept)).exit_code
+    assert 0 == verify(world, "--key", str(kept), "--key", str(data / "audit.pub")).exit_code
+
+
+def test_an_action_that_there_is_not_is_refused() -> None:
+    """A list that is empty for a slip of the pen looks as if nothing had been decided."""
+    done = CliRunner().invoke(main, ["audit", "list", "--action", "agent.revokd"])
+
+    assert 2 == done.exit_code
+    assert "agent.revoked" in done.output

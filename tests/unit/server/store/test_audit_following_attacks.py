@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import logging
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ct_ops_server.audit.entries import Link
+from ct_ops_server.audit.ports import Wanted
+from ct_ops_server.audit.writing import ChainFiles
 from ct_ops_server.store.audit_tables import audit_entries
 from ct_ops_server.store.opening import Store
 from unit.server.audit.audit_world import NOW_MS, AuditWorld
@@ -43,6 +47,64 @@ async def test_attack_an_entry_harmed_in_the_database_before_it_is_written_is_sh
     assert [f"{harm} 3"] == world.findings()
     assert 1 == len(world.paths)
     assert 1 == caplog.text.count("entry 3" if harm == "changed" else "entry 4")
+
+
+@pytest.mark.parametrize(
+    "details", ["no JSON", "[]", '{"n":NaN}', '{"n":1e999}', '{"n":1.5}', "[" * 9_999, '{"a":{"b":[null]}}']
+)
+async def test_attack_details_that_are_none_stop_neither_the_server_nor_a_reader(
+    store: Store, world: AuditWorld, details: str
+) -> None:
+    """What writes the files goes on, and the entry is shown as one that was changed."""
+    await decide(store, 1, 2, 3)
+    await execute(store, audit_entries.update().where(audit_entries.c.seq == 2).values(details=details))
+
+    async with following(store, world) as (follower, _):
+        await follower.make_pass()
+
+    assert ["changed 2"] == world.findings()
+    assert 3 == len(await store.audit.list_entries(Wanted(), limit=9))
+
+
+async def test_a_process_that_failed_shows_nothing_more_when_another_one_writes(
+    store: Store, world: AuditWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The alarm of a disk that was full for a minute does not last until that process ends."""
+
+    def full(*_args: object, **_more: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    await decide(store, 1)
+    async with following(store, world) as (first, seen), following(store, world) as (second, _):
+        with monkeypatch.context() as patched:
+            patched.setattr(ChainFiles, "append", full)
+            await first.make_pass()
+        assert seen.is_failing
+        await second.make_pass()
+        await first.make_pass()
+        assert (False, 0) == (seen.is_failing, seen.lags[-1])
+
+    assert [] == world.findings()
+
+
+async def test_a_failure_that_lasts_is_said_again_after_an_hour(
+    store: Store, world: AuditWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line would be gone from the journal before anybody looks; so is one a second from view."""
+    now = [NOW_MS]
+    world.directory.write_text("a file")
+    follower = follower_of(store, world, Seen(), lambda: now[0])
+    for _ in range(3):
+        await follower.make_pass()
+    assert 1 == caplog.text.count("cannot be written to")
+    now[0] += 3_600_000
+    await follower.make_pass()
+    assert 2 == caplog.text.count("cannot be written to")
+
+    world.directory.unlink()
+    with caplog.at_level(logging.INFO):
+        await follower.close()
+    assert "is written to" in caplog.text
 
 
 def harming(harm: str) -> sa.sql.dml.UpdateBase:
