@@ -81,12 +81,15 @@ async def test_decisions_of_a_running_server_are_listed_exported_and_verified(
 
 
 async def test_commands_without_a_server_are_in_the_files_too(sqlite_settings: Settings) -> None:
-    """What is decided while no server runs, a token here, is not outside of the log."""
+    """What is decided while no server runs, a token and the key of releases here, is not outside of the log."""
     made = await ctl(sqlite_settings, "token", "create", "--label", "quiet", "--json")
+    key = await ctl(sqlite_settings, "release", "key", "init")
     entries = list(read_entries(files_of(sqlite_settings)))
 
-    assert 0 == made.code
-    assert [("token.made", made.json["id"])] == [(entry.action, entry.token) for entry in entries][-1:]
+    assert (0, 0, "") == (made.code, key.code, key.err)
+    assert [("token.made", made.json["id"]), ("release.key_made", "")] == [
+        (entry.action, entry.token) for entry in entries
+    ][-2:]
 
 
 async def test_a_tail_cut_off_is_missed_by_the_head_beside_it(sqlite_settings: Settings) -> None:

@@ -70,6 +70,7 @@ class Action(StrEnum):
     CHECK_REMOVED = "check.removed"
     RELEASE_PUT = "release.put"
     RELEASE_REMOVED = "release.removed"
+    RELEASE_KEY_MADE = "release.key_made"
     BUNDLE_BUILT = "bundle.built"
     DATABASE_BACKED_UP = "database.backed_up"
     DATABASE_RESTORED = "database.restored"
@@ -116,9 +117,10 @@ MEANINGS: Mapping[Action, str] = MappingProxyType(
         Action.CHECK_REMOVED: "an operator removed a check",
         Action.RELEASE_PUT: "an operator put a release on the shelf",
         Action.RELEASE_REMOVED: "an operator took a release off the shelf",
+        Action.RELEASE_KEY_MADE: "an operator made the key that releases are signed with",
         Action.BUNDLE_BUILT: "an operator built an install bundle",
         Action.DATABASE_BACKED_UP: "an operator made a backup",
-        Action.DATABASE_RESTORED: "an operator restored a backup",
+        Action.DATABASE_RESTORED: "an operator restored a backup, or went back from an upgrade",
     }
 )
 

@@ -17,7 +17,9 @@ from ct_ops_server.audit.ports import AuditStore, Wanted
 from ct_ops_server.audit.writing import Signer
 
 PAGE = 1_000
-NOTED = frozenset({Action.RELEASE_PUT, Action.RELEASE_REMOVED, Action.DATABASE_BACKED_UP})
+NOTED = frozenset(
+    {Action.RELEASE_PUT, Action.RELEASE_REMOVED, Action.RELEASE_KEY_MADE, Action.DATABASE_BACKED_UP}
+)
 """What commands do to files by themselves, and only tell."""
 
 

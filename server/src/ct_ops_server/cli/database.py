@@ -73,24 +73,26 @@ def migrate() -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 def restore(*, file: Path, yes: bool) -> None:
     """Put the copy FILE in the place of the database, which is kept beside it. No server may run."""
+    from ct_ops_server.cli.admin import actor  # noqa: PLC0415
     from ct_ops_server.store.backup import restore as put_back  # noqa: PLC0415 - keeps others light
 
     if not yes:
         click.confirm("Everything that arrived since the copy was made will be missing. Go on?", abort=True)
     again: list[Mapping[str, int] | None] = []
+    who = actor()  # before another user is become
     with _as_owner() as settings, owned(settings.data_dir, patience_s=_PATIENCE_S):
         done = put_back(
             settings.database_url,
             file,
             now=datetime.now(UTC),
-            settle=lambda url: again.append(_decide_again(settings, url)),
+            settle=lambda url: again.append(_decide_again(settings, url, actor=who)),
         )
     click.echo(
         "\n".join((f"restored from {file}", *what_is_missing(done), *what_was_decided_again(again[0])))
     )
 
 
-def _decide_again(settings: Settings, url: str) -> Mapping[str, int] | None:
+def _decide_again(settings: Settings, url: str, *, actor: str) -> Mapping[str, int] | None:
     """Revoke and delete again whom the audit files say were revoked and deleted since (rule 25)."""
     from ct_ops_server.audit.reading import DIRECTORY  # noqa: PLC0415 - keeps others light
     from ct_ops_server.backup.since import read_since  # noqa: PLC0415
@@ -105,7 +107,7 @@ def _decide_again(settings: Settings, url: str) -> Mapping[str, int] | None:
             since = None
         return None if since is None else (since.events, since.chain)
 
-    return asyncio.run(decide_again(url, told))
+    return asyncio.run(decide_again(url, told, actor=actor))
 
 
 def what_was_decided_again(again: Mapping[str, int] | None) -> list[str]:

@@ -138,12 +138,18 @@ def key() -> None:
 )
 def init(output: Path | None) -> None:
     """Make the release key. With -o on a stick or another disk it never stays on this server."""
-    from ct_ops_server.releases.release_key import PRIVATE_FILE, PUBLIC_FILE, make_release_key  # noqa: PLC0415
+    from ct_ops_server.releases.release_key import (  # noqa: PLC0415
+        PRIVATE_FILE,
+        PUBLIC_FILE,
+        fingerprint,
+        make_release_key,
+    )
 
     with errors_as_exits():
         settings = _settings()
         private = output or settings.data_dir / PRIVATE_FILE
-        make_release_key(settings.data_dir, private)
+        public = make_release_key(settings.data_dir, private)
+    note("release.key_made", private.name, public_key_sha256=fingerprint(public))
     click.echo(f"made the release key {private}")
     click.echo(
         f"its public half is {settings.data_dir / PUBLIC_FILE}; `ct-ops-server release key show` prints it"

@@ -7,6 +7,7 @@ the public one.
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -104,6 +105,12 @@ def load_key_file(path: Path) -> ec.EllipticCurvePrivateKey:
 def public_pem(key: ec.EllipticCurvePublicKey) -> bytes:
     """Return the public half as others read it."""
     return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def fingerprint(key: ec.EllipticCurvePublicKey) -> str:
+    """Return what names a key: SHA-256 of its DER form, in hex."""
+    der = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return hashlib.sha256(der).hexdigest()
 
 
 def _private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:

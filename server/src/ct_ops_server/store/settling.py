@@ -92,7 +92,7 @@ async def settle(
 
 
 async def decide_again(
-    url: str, told: Callable[[Link], tuple[Sequence[Event], Sequence[Entry]] | None]
+    url: str, told: Callable[[Link], tuple[Sequence[Event], Sequence[Entry]] | None], *, actor: str
 ) -> Mapping[str, int] | None:
     """Do again in a copy of whatever schema what was decided since; return how much of what, None when nothing tells.
 
@@ -106,12 +106,10 @@ async def decide_again(
     async def work(connection: AsyncConnection) -> Mapping[str, int] | None:
         reached = await connection.run_sync(audit_reach)
         since = told(reached or START)
-        if since is None:
-            return None
-        events, chain = since
         if reached is not None:
-            await _adopt(connection, chain)
-        return await replay(connection, events)
+            await _adopt(connection, () if since is None else since[1])
+            await _record(connection, actor, told=since is not None)
+        return None if since is None else await replay(connection, since[0])
 
     return await _in_one_transaction(engines.write_engine(parse_database_url(url)), work)
 
@@ -160,9 +158,12 @@ async def _go_on_with_the_audit_log(connection: AsyncConnection, terms: Terms) -
     """Put back the entries that the copy does not have, and this restore behind them: the chain does not fork."""
     await _adopt(connection, terms.chain)
     moment = datetime.fromtimestamp(terms.copied_at_ms / 1000, UTC).isoformat(timespec="seconds")
-    details: dict[str, Detail] = {"backup_of": moment, "told": terms.since is not None}
+    await _record(connection, terms.actor, backup_of=moment, told=terms.since is not None)
+
+
+async def _record(connection: AsyncConnection, actor: str, **details: Detail) -> None:
     async with recording(connection):
-        await append(connection, [Decision(Action.DATABASE_RESTORED, terms.actor, details=details)])
+        await append(connection, [Decision(Action.DATABASE_RESTORED, actor, details=details)])
 
 
 async def _adopt(connection: AsyncConnection, chain: Sequence[Entry]) -> None:

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from contract.values import APPLICATION, create_token, new_agent
 from ct_ops_server.audit.entries import Entry, Link
+from ct_ops_server.audit.verification import breaks
 from ct_ops_server.backup.since import event_of
 from ct_ops_server.fleet.model import AgentStatus
 from ct_ops_server.store.audit_reading import SqlAuditStore
@@ -170,13 +171,16 @@ async def test_the_way_back_from_an_upgrade_resurrects_nobody_either(
         return [event for entry in later if (event := event_of(entry))], later
 
     def settle(url: str) -> None:
-        asyncio.run(decide_again(url, told))
+        asyncio.run(decide_again(url, told, actor="alice"))
 
     now = datetime(2026, 5, 4, tzinfo=UTC)
     await asyncio.to_thread(restore, database_url, tmp_path / "copy", now=now, settle=settle)
     async with open_store(database_url) as store:
         assert {"a": REVOKED} == await statuses(store)
-        assert known == await SqlAuditStore(store.database).entries_after(0, limit=100)
+        *before, last = await SqlAuditStore(store.database).entries_after(0, limit=100)
+    assert known == before
+    assert ("database.restored", "alice", {"told": True}) == (last.action, last.actor, dict(last.details))
+    assert breaks([*before, last]) == []
     assert asked == [end.link]
 
 
