@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,7 +25,14 @@ from ct_ops_server.store.schema import (
     tombstones,
 )
 from ct_ops_server.store.side_tables import agent_sides
-from ct_ops_server.store.values import agent_from, decode_history, encode_history, facts_from, from_ms
+from ct_ops_server.store.values import (
+    agent_from,
+    decode_history,
+    encode_history,
+    facts_from,
+    from_ms,
+    status_from,
+)
 from ct_ops_server.store.writer import GroupWriter
 
 _MOST_FOUND = 10
@@ -79,7 +86,10 @@ class SqlAgentStore:
         """Return how many agents have each status; one that none has may be missing."""
         statement = sa.select(agents.c.status, sa.func.count()).group_by(agents.c.status)
         async with self._database.reading() as connection:
-            return {AgentStatus(status): count for status, count in await connection.execute(statement)}
+            counted: Counter[AgentStatus] = Counter()
+            for word, count in await connection.execute(statement):
+                counted[status_from(word)] += count  # several words of a newer server may count as one
+            return counted
 
     async def change_status(
         self, agent_id: str, *, allowed_from: frozenset[AgentStatus], to: AgentStatus, actor: str, reason: str
@@ -88,7 +98,7 @@ class SqlAgentStore:
 
         async def change(connection: AsyncConnection) -> AgentStatus | None:
             agent = await _lock(connection, agent_id)
-            found = None if agent is None else AgentStatus(agent.status)
+            found = None if agent is None else status_from(agent.status)
             if agent is not None and found is not None and found in allowed_from:
                 await set_status(connection, agent_id, found, to)
                 if found is AgentStatus.QUARANTINED:
@@ -125,7 +135,7 @@ class SqlAgentStore:
                 agent_id,
                 key_id=agent.key_id,
                 hostname=agent.hostname,
-                found=AgentStatus(agent.status),
+                found=status_from(agent.status),
                 actor=actor,
                 reason=reason,
             )
@@ -160,7 +170,7 @@ async def read_history(connection: AsyncConnection, agent_id: str) -> list[Statu
         sa.select(status_history).where(status_history.c.agent_id == agent_id).order_by(status_history.c.id)
     )
     rows = (await connection.execute(statement)).all()
-    return [StatusChange(from_ms(row.at), AgentStatus(row.status), row.actor, row.reason) for row in rows]
+    return [StatusChange(from_ms(row.at), status_from(row.status), row.actor, row.reason) for row in rows]
 
 
 async def bury(connection: AsyncConnection, agent_id: str, *, actor: str, reason: str, history: str) -> None:
@@ -179,7 +189,7 @@ def _deleted_agent(row: sa.Row[Any]) -> DeletedAgent:
     return DeletedAgent(
         id=row.agent_id,
         hostname=row.hostname,
-        status=AgentStatus(row.status),
+        status=status_from(row.status),
         deleted_at=from_ms(row.deleted_at),
         actor=row.actor,
         reason=row.reason,

@@ -36,6 +36,7 @@ from ct_ops_server.store.rowset import bind_rows, row_set
 from ct_ops_server.store.schema import Document, agents, now_ms
 from ct_ops_server.store.side_tables import agent_sides
 from ct_ops_server.store.upsert import upsert_from
+from ct_ops_server.store.values import status_from
 
 CLONES_ACTOR = "clone detection"
 
@@ -94,7 +95,7 @@ async def look(connection: AsyncConnection, openings: Sequence[StreamOpening]) -
     rows = await connection.execute(_LOOK, wanted)
     return {
         row.id: Found(
-            AgentStatus(row.status), row.key_id, bool(row.online), decode_log(row.document), row.now_ms
+            status_from(row.status), row.key_id, bool(row.online), decode_log(row.document), row.now_ms
         )
         for row in rows
     }

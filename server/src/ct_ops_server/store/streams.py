@@ -30,6 +30,7 @@ from ct_ops_server.store.database import Database
 from ct_ops_server.store.rowset import bind_rows, row_set
 from ct_ops_server.store.schema import Document, Integer64, Real, agent_facts, agents, now_ms
 from ct_ops_server.store.upsert import upsert_from
+from ct_ops_server.store.values import status_from
 from ct_ops_server.store.writer import GroupWriter
 
 _VITALS: dict[str, Any] = {
@@ -193,7 +194,7 @@ class SqlStreamStore:
         """Return the status in the agent's row now; None when there is no such agent."""
         async with self._database.reading() as connection:
             found = await _find_rows(connection, [agent_id])
-        return AgentStatus(found[agent_id].status) if agent_id in found else None
+        return status_from(found[agent_id].status) if agent_id in found else None
 
 
 async def _find_rows(connection: AsyncConnection, ids: Sequence[str]) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from ct_ops_server.store.key_bars import REPLACED, SPLIT, bar_key
 from ct_ops_server.store.schema import agent_facts, agents, leaves
 from ct_ops_server.store.side_tables import agent_sides
 from ct_ops_server.store.sides import store_logs
+from ct_ops_server.store.values import status_from
 from ct_ops_server.store.writer import GroupWriter
 
 _KEY = ("key_id", "public_key_der", "machine_id")
@@ -151,7 +152,7 @@ async def _lock(connection: AsyncConnection, *agent_ids: str) -> dict[str, _Lock
     columns = (agents.c.id, agents.c.status, agents.c.key_id, agents.c.hostname)
     wanted = sa.select(*columns).where(agents.c.id.in_(agent_ids))
     rows = (await connection.execute(wanted.order_by(agents.c.id).with_for_update())).all()
-    return {row.id: _Locked(row.id, AgentStatus(row.status), row.key_id, row.hostname) for row in rows}
+    return {row.id: _Locked(row.id, status_from(row.status), row.key_id, row.hostname) for row in rows}
 
 
 def _said(text: str, reason: str) -> str:

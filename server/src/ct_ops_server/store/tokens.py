@@ -12,12 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ct_ops_server.enrolment import decisions
 from ct_ops_server.enrolment.model import AdmittedAgent, TokenRecord, TokenTerms
-from ct_ops_server.fleet.model import AgentStatus
 from ct_ops_server.store.audit import append
 from ct_ops_server.store.database import Database
 from ct_ops_server.store.schema import agents, now_ms, tokens
 from ct_ops_server.store.upsert import insert_if_absent
-from ct_ops_server.store.values import from_ms, token_from, token_values
+from ct_ops_server.store.values import from_ms, status_from, token_from, token_values
 from ct_ops_server.store.writer import GroupWriter
 
 _MOST_FOUND = 10
@@ -111,6 +110,6 @@ class SqlTokenStore:
         async with self._database.reading() as connection:
             rows = (await connection.execute(statement)).all()
         return [
-            AdmittedAgent(row.id, row.hostname, AgentStatus(row.status), from_ms(row.created_at))
+            AdmittedAgent(row.id, row.hostname, status_from(row.status), from_ms(row.created_at))
             for row in rows
         ]

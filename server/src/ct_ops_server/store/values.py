@@ -14,6 +14,7 @@ from ct_ops_server.fleet.model import Agent, AgentStatus, Disk, Facts, Interface
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
+_STATUSES = frozenset(each.value for each in AgentStatus)
 _tags = msgspec.json.Decoder(list[tuple[str, str]])
 _strings = msgspec.json.Decoder(list[str])
 _history = msgspec.json.Decoder(list[tuple[int, str, str, str]])
@@ -41,6 +42,15 @@ def maybe_from_ms(milliseconds: int | None) -> datetime | None:
     return None if milliseconds is None else from_ms(milliseconds)
 
 
+def status_from(word: str) -> AgentStatus:
+    """Return the status that a row has. A word that is none of ours counts as a quarantine.
+
+    A newer server on the same database wrote it. Whatever it means, nobody is served on the strength of it, no agent
+    is told to start over, and one such row ends neither this server nor anybody's list of agents.
+    """
+    return AgentStatus(word) if word in _STATUSES else AgentStatus.QUARANTINED
+
+
 def encode_tags(tags: Iterable[Tag]) -> str:
     """Return tags as JSON pairs."""
     return msgspec.json.encode([(tag.key, tag.value) for tag in tags]).decode()
@@ -65,7 +75,7 @@ def encode_history(changes: Iterable[StatusChange]) -> str:
 def decode_history(document: str) -> tuple[StatusChange, ...]:
     """Return a status history from JSON."""
     return tuple(
-        StatusChange(from_ms(at), AgentStatus(status), actor, reason)
+        StatusChange(from_ms(at), status_from(status), actor, reason)
         for at, status, actor, reason in _history.decode(document)
     )
 
@@ -137,7 +147,7 @@ def enrolled_agent_from(row: Any) -> EnrolledAgent:
     """Return an agent from its row joined with its youngest leaf."""
     return EnrolledAgent(
         id=row.id,
-        status=AgentStatus(row.status),
+        status=status_from(row.status),
         leaf_pem=row.pem,
         leaf_sha256=row.sha256,
         leaf_issued_at=maybe_from_ms(row.issued_at),
@@ -152,7 +162,7 @@ def agent_from(row: sa.Row[Any], tags: tuple[Tag, ...], facts: Facts | None) -> 
     return Agent(
         id=row.id,
         hostname=row.hostname,
-        status=AgentStatus(row.status),
+        status=status_from(row.status),
         online=bool(row.is_online),
         last_seen_at=maybe_from_ms(row.last_seen_at),
         created_at=from_ms(row.created_at),
