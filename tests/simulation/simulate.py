@@ -1,7 +1,7 @@
 """``make simulate SEEDS=1000 [SEED=0] [HOSTS=3] [DAYS=300] [INTERVAL=15] [EVENTS=14]``: live many histories of a fleet.
 
-A seed that fails is printed with the shortest list of events that still goes wrong, and as a line for
-``fleet_seeds.txt``, whose seeds the suite tries for ever.
+A seed that fails is printed with the shortest list of events that still goes wrong, and kept as a file in
+``histories/``, which the suite tries for ever.
 """
 
 from __future__ import annotations
@@ -9,22 +9,12 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from pathlib import Path
 
 from simulation.fleet_history import live, shortest
+from simulation.fleet_kept import keep
 from simulation.fleet_world import Size
 
 SMALL = Size(hosts=2, days=200, interval_days=15, events=10)
-_FAILED_ONCE = Path(__file__).with_name("fleet_seeds.txt")
-
-
-def failed_once() -> list[tuple[int, Size]]:
-    """Return the seeds that failed once, with their sizes."""
-    lines = (line.partition("#")[0].split() for line in _FAILED_ONCE.read_text().splitlines())
-    return [
-        (int(seed), Size(int(hosts), float(days), float(interval), int(events)))
-        for seed, hosts, days, interval, events in filter(None, lines)
-    ]
 
 
 def say(what: object) -> None:
@@ -43,8 +33,9 @@ def main() -> int:
         heartbeats += outcome.heartbeats
         if outcome.failed:
             failed += 1
-            say(shortest(outcome))
-            say(f"{seed} {size.hosts} {size.days:g} {size.interval_days:g} {size.events}  # what it found\n")
+            found = shortest(outcome)
+            say(found)
+            say(f"kept as {keep(found).name}: say there what it found\n")
     say(
         f"{asked.seeds} histories of {size.hosts} hosts and {size.days:g} days, {heartbeats} heartbeats, "
         f"{time.monotonic() - began_s:.0f} s: {failed} failed"
