@@ -37,6 +37,9 @@ from ct_ops_server.store.replaying import (
 )
 
 
+_SERVER_CA_CHANGES = {Action.SERVER_CA_ACTIVATED.value, Action.SERVER_CA_RETIRED.value}
+
+
 @dataclass(frozen=True, slots=True)
 class Since:
     """What a restored database has missed."""
@@ -48,6 +51,8 @@ class Since:
     """Where that was read: they go on at the new place."""
     authority_changed: bool = False
     """The agent CA was changed since: there may be leaves of an authority that the backup does not hold."""
+    server_ca_changed: bool = False
+    """The server CA was changed since: there may be agents that do not believe what the backup holds."""
 
 
 def read_since(directory: Path, end: Link, *, installation: str | None = None) -> Since | None:
@@ -74,8 +79,14 @@ def read_since(directory: Path, end: Link, *, installation: str | None = None) -
         if (event := event_of(entry)) is not None
         and (entry.hash in believed or not isinstance(event, AgentApproved | KeyReplaced | PlaceTaken))
     ]
-    changed = any(entry.action == Action.CA_ACTIVATED.value for entry in later)
-    return Since(told, chain, files=audit_files(directory), authority_changed=changed)
+    actions = {entry.action for entry in later}
+    return Since(
+        told,
+        chain,
+        files=audit_files(directory),
+        authority_changed=Action.CA_ACTIVATED.value in actions,
+        server_ca_changed=bool(actions & _SERVER_CA_CHANGES),
+    )
 
 
 def event_of(entry: Entry) -> Event | None:

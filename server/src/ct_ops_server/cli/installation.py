@@ -178,6 +178,12 @@ def what_was_done(done: Returned) -> list[str]:
             "since the backup the agent CA was changed: agents with a leaf of the new one must register again; restore a "
             "later backup if there is one"
         )
+    if done.since is not None and done.since.server_ca_changed:
+        said.append(
+            "since the backup the server's CA was changed: agents that believe only the new one will not believe this server. "
+            "Before you start it, copy the files server-ca* of the lost data directory here, if it can still be read; else "
+            "restore a later backup, or enrol those agents anew"
+        )
     if done.settled.tokens_revoked:
         said.append(f"{done.settled.tokens_revoked} enrolment tokens are revoked: make new ones")
     said.append("start the server; agents come back by themselves and deliver again what they still hold")

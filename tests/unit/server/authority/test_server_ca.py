@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import ssl
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -177,6 +178,26 @@ def test_retired_ones_are_announced_no_more_and_the_next_has_a_name_of_its_own(
         assert serve(START).anchors == (retired.signs.der,)
         assert serve(START).chain_pem.count("BEGIN") == 1
     assert retired.signs.file.name == "server-ca-3.crt"
+
+
+def test_a_restored_directory_is_believed_again_once_it_has_the_lost_ones_server_cas(
+    data_dir: Path, secret: SealingSecret, serve: Callable[[datetime], ServerTls], tmp_path: Path
+) -> None:
+    """The backup is of before a change; agents believe only the new CA. Copying ``server-ca*`` is all there is to do."""
+    serve(START)
+    backup = shutil.copytree(data_dir, tmp_path / "backup")
+    prepare(data_dir, secret, now=START)
+    activate(data_dir, secret, now=START)
+    retire(data_dir, secret, now=START)
+    agents = serve(START).anchors
+    lost = data_dir.rename(tmp_path / "lost")
+    shutil.copytree(backup, data_dir)
+    believed_before = believed(serve(START), agents, START + DAY)
+    for file in lost.glob("server-ca*"):
+        shutil.copy(file, data_dir)
+
+    assert not believed_before
+    assert believed(serve(START), agents, START + DAY)
 
 
 def test_a_crash_before_the_state_is_written_leaves_what_the_next_try_uses(

@@ -202,3 +202,22 @@ def test_a_key_that_followed_is_recorded_whole() -> None:
     (entry,) = chained([decision], START, at_ms=5)
 
     assert KeyReplaced("a1", "new", b"public key", Said("agent:a1", "", 5)) == event_of(entry)
+
+
+@pytest.mark.parametrize(
+    ("action", "changed"),
+    [
+        (Action.SERVER_CA_PREPARED, False),
+        (Action.SERVER_CA_ACTIVATED, True),
+        (Action.SERVER_CA_RETIRED, True),
+    ],
+)
+def test_a_change_of_the_server_ca_since_the_backup_is_told(
+    tmp_path: Path, action: Action, *, changed: bool
+) -> None:
+    """Agents that believe only the new one will not believe what the backup holds."""
+    entries = chained([Decision(Action.AGENT_ADMITTED, "alice"), Decision(action, "alice")], START, at_ms=5)
+    since = read_since(written(tmp_path, entries), entries[0].link)
+
+    assert since is not None
+    assert changed == since.server_ca_changed
