@@ -36,7 +36,6 @@ from ct_ops_server.store.replaying import (
     TokenSpent,
 )
 
-
 _SERVER_CA_CHANGES = {Action.SERVER_CA_ACTIVATED.value, Action.SERVER_CA_RETIRED.value}
 
 

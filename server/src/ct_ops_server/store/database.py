@@ -7,6 +7,8 @@ needless conflicts, so everything else that wants to write hands it to ``writer.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -14,10 +16,16 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from ct_ops_server.fleet.ports import StoreUnavailableError
 from ct_ops_server.store import engines, migrations
 from ct_ops_server.store.audit import recording
 from ct_ops_server.store.database_url import PostgresTarget, SqliteTarget, Target, parse_database_url
-from ct_ops_server.store.faults import store_error
+from ct_ops_server.store.faults import Fault, fault_of, store_error
+
+_UPGRADE_ATTEMPTS = 60
+_UPGRADE_REST_S = 3
+
+_log = logging.getLogger("ct_ops_server.store")
 
 
 class Database:
@@ -152,5 +160,22 @@ async def _as_store_errors() -> AsyncIterator[None]:
 
 
 async def _upgrade(engine: AsyncEngine) -> None:
-    async with _as_store_errors(), engine.begin() as connection:
-        await connection.run_sync(migrations.upgrade)
+    """Migrate; while somebody reads a table that is to be changed, rest and try again."""
+    async with _as_store_errors():
+        for _ in range(_UPGRADE_ATTEMPTS):
+            try:
+                async with engine.begin() as connection:
+                    return await connection.run_sync(migrations.upgrade)
+            except SQLAlchemyError as error:
+                if fault_of(error) is not Fault.CONFLICT or engine.dialect.name != "postgresql":
+                    raise
+                _log.warning(
+                    "the schema is not changed yet: somebody reads a table for long (a backup of the database?); "
+                    "trying again in %d s",
+                    _UPGRADE_REST_S,
+                )
+                await asyncio.sleep(_UPGRADE_REST_S)
+    raise StoreUnavailableError(
+        "the schema could not be changed: something reads a table all the time. Look for it in pg_stat_activity, "
+        "wait until it has ended, and start again"
+    )

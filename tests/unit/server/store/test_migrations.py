@@ -7,6 +7,7 @@ import subprocess
 import sys
 from typing import Any
 
+import asyncpg
 import pytest
 import sqlalchemy as sa
 from alembic import command
@@ -116,6 +117,32 @@ async def test_a_failed_migration_leaves_nothing_behind(
     await database.dispose()
 
     assert [] == tables
+
+
+async def test_an_upgrade_waits_for_a_long_reader_without_holding_up_the_servers_of_before(
+    postgres_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A dump reads ``workers`` while the first node of a new version starts: leases are renewed all the same."""
+    monkeypatch.setattr("ct_ops_server.store.database._UPGRADE_REST_S", 0.05)
+    monkeypatch.setattr(migrations, "LOCK_TIMEOUT_S", 1)
+    database, dump = await Database.open(postgres_url), await asyncpg.connect(postgres_url)
+    try:
+        async with database.writing() as connection:
+            await connection.run_sync(lambda sync: command.upgrade(alembic_config(sync), "0008"))
+        async with dump.transaction():
+            await dump.fetch("SELECT * FROM workers")
+            upgrading = asyncio.create_task(database.upgrade())
+            async with asyncio.timeout(60):
+                while "not changed yet" not in caplog.text:
+                    async with database.writing() as connection:
+                        await connection.execute(sa.text("UPDATE workers SET lease_at = 1"))
+                    await asyncio.sleep(0.05)
+        await upgrading
+
+        assert await database.migrations_current()
+    finally:
+        await dump.close()
+        await database.dispose()
 
 
 def test_a_server_whose_database_is_current_never_loads_alembic(tmp_path: Any) -> None:

@@ -29,6 +29,9 @@ HEAD = max(_SCRIPTS)
 UNSETTLED = "restoring"
 """How the revision of a restored database begins until it is settled: no server opens it."""
 
+LOCK_TIMEOUT_S = 2
+"""How long a migration on PostgreSQL waits for a table: servers of before that still run wait behind it."""
+
 _VERSION = sa.table("alembic_version", sa.column("version_num", sa.String))
 _LOCK = 0x63742D6F7073  # "ct-ops": any constant will do, as long as all workers take the same
 
@@ -49,6 +52,7 @@ def upgrade(connection: sa.Connection) -> None:
     """Run the missing migrations in the connection's transaction.
 
     Raises:
+        DBAPIError: also when a table was not to be had in ``LOCK_TIMEOUT_S``; nothing has changed then.
         SchemaNewerError: the database has a revision that this code does not know.
     """
     if connection.dialect.name == "postgresql":
@@ -57,6 +61,9 @@ def upgrade(connection: sa.Connection) -> None:
     stored = stored_revision(connection)
     if stored == HEAD:
         return
+    if connection.dialect.name == "postgresql":
+        # A table is changed alone. Waiting for a long reader, a dump for instance, would hold up everybody behind.
+        connection.execute(sa.text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'"))
     _run(connection, stored)
 
 
