@@ -125,6 +125,7 @@ class Follower:
             self._place.directory,
         )
         self._watcher.touched()
+        self._signed_ms = 0  # the head may be gone with it: signed again at once
         self._let_go()
 
     def _leave_it_to_another(self) -> None:

@@ -126,6 +126,7 @@ async def test_attack_files_taken_away_under_the_writer_are_written_again(
         await decide(store, 3)
         await follower.make_pass()
         assert 1 == seen.touches
+        assert 3 == world.report().signed_through
 
     assert ["agent-1", "agent-2", "agent-3"] == agents_in(world)
     assert [] == world.findings()
