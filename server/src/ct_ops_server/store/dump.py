@@ -34,6 +34,9 @@ _VERSION_TABLE = "alembic_version"
 ANOTHER_STORE = "UPDATE installation SET store_id = uuid_send(gen_random_uuid());"
 """For agents it is another one by then, and they deliver again what they retained since."""
 
+LOCK_PATIENCE_S = 15
+"""For whoever else uses the tables that go: a session that somebody forgot would hold up the way back for ever."""
+
 _A_TABLE = re.compile(r"^\d+; \d+ \d+ TABLE \S+ (\S+) \S+$", re.MULTILINE)
 
 
@@ -78,7 +81,8 @@ def our_tables() -> tuple[str, ...]:
 def dropping(tables: Iterable[str]) -> str:
     """Return the SQL that drops tables that refer to each other; what somebody else hung on them stops it."""
     names = ", ".join(f'"{name}"' for name in sorted(set(tables)))
-    return f"SET client_min_messages = warning;\nDROP TABLE IF EXISTS {names};\n"
+    patience = f"SET lock_timeout = '{LOCK_PATIENCE_S}s';\n"
+    return f"SET client_min_messages = warning;\n{patience}DROP TABLE IF EXISTS {names};\n"
 
 
 def hold_back() -> str:
@@ -147,5 +151,7 @@ def _run(tool: str, target: PostgresTarget, *words: str) -> str:
     )
     if done.returncode != 0:
         said = done.stderr.strip() or f"it ended with {done.returncode}"
+        if "lock timeout" in said:
+            said += "; somebody else uses these tables: end that session (SELECT * FROM pg_stat_activity), then try again"
         raise BackupError(f"{tool} failed, the database is as it was: {said}")
     return done.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from ct_ops_server.store import dump
 from ct_ops_server.store.backup import BackupError, back_up, restore
 from ct_ops_server.store.database_url import PostgresTarget, parse_database_url
 from ct_ops_server.store.dump import dropping, environment_of, marking, read_dump
@@ -177,3 +179,23 @@ async def test_a_way_back_that_was_killed_before_it_decided_again_is_opened_by_n
     assert half is not None
     restore(postgres_url, half, now=NOON.replace(hour=14))  # what was kept of the half one is whole
     await _run(postgres_url)
+
+
+async def test_a_way_back_does_not_wait_for_ever_for_somebody_who_reads(
+    postgres_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A forgotten session of a report holds the tables: it is named as the reason, and nothing has changed."""
+    monkeypatch.setattr(dump, "LOCK_PATIENCE_S", 1)
+    await _run(postgres_url)
+    back_up(postgres_url, tmp_path / "copy.dump")
+    before = await _tables(postgres_url)
+    async with open_store(postgres_url) as store, store.database.reading() as reader:
+        await reader.execute(sa.text("BEGIN"))
+        await reader.execute(sa.text("SELECT * FROM agents"))
+        with pytest.raises(BackupError, match="pg_stat_activity"):
+            await asyncio.wait_for(
+                asyncio.to_thread(restore, postgres_url, tmp_path / "copy.dump", now=NOON), 60
+            )
+        await reader.execute(sa.text("ROLLBACK"))
+
+    assert await _tables(postgres_url) == before
