@@ -9,15 +9,15 @@ read or written: every path of the settings is replaced.
 from __future__ import annotations
 
 import asyncio
-import shutil
 import ssl
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import httpx
 
@@ -25,12 +25,14 @@ from ct_ops_server.app import Running, running_server
 from ct_ops_server.backup.contents import About
 from ct_ops_server.backup.errors import BackupError
 from ct_ops_server.backup.returning import Choices, Returned, return_backup
+from ct_ops_server.backup.scratch import scratch_folder
 from ct_ops_server.backup.since import Since
 from ct_ops_server.backup.unpacking import peek
 from ct_ops_server.config.pem import PemSource
 from ct_ops_server.config.schema import Settings
 from ct_ops_server.store.scratch_database import scratch_database
 
+_Done = TypeVar("_Done")
 _READY_TIMEOUT_S = 30.0
 _LONGEST_PATH = 85
 _LOOPBACK = "127.0.0.1"
@@ -68,8 +70,8 @@ async def drill(
             scratch = _scratch_settings(settings, about, folder, url)
             scratch.data_dir.mkdir(mode=0o700)
             choices = Choices(forget_revocations=True, keep_tokens=True, actor="drill")
-            done = await asyncio.to_thread(
-                return_backup, scratch, backup, passphrase, choices, told=told, now=now()
+            done = await _to_its_end(
+                partial(return_backup, scratch, backup, passphrase, choices, told=told, now=now())
             )
             made: list[str] = []
             async with running_server(scratch, announce=made.append, now=now) as running:
@@ -78,17 +80,22 @@ async def drill(
     return Proven(sentences, _of_replay(done), asyncio.get_running_loop().time() - began)
 
 
+async def _to_its_end(work: Callable[[], _Done]) -> _Done:
+    """Do work in a thread. Whoever is interrupted waits for it: it would write again into the folder that goes."""
+    working = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(working)
+    finally:
+        await asyncio.wait([working])
+
+
 @contextmanager
 def _folder() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="ct-ops-drill-"))  # 0700
-    try:
-        if (
-            len(str(folder)) > _LONGEST_PATH
-        ):  # a server has a socket in it, whose path the system limits to 107 bytes
+    with scratch_folder(Path(tempfile.gettempdir()), prefix="ct-ops-drill-") as folder:
+        # A server has a socket in it, whose path the system limits to 107 bytes.
+        if len(str(folder)) > _LONGEST_PATH:
             raise BackupError(f"{folder.parent} is too long a path for a drill: set TMPDIR to a shorter one")
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @asynccontextmanager

@@ -6,6 +6,8 @@ import asyncio
 import os
 import shutil
 import sys
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,31 +34,44 @@ class Night:
         return self.folder / "night.backup"
 
     @property
+    def temporary(self) -> Path:
+        """Where the commands' temporary files are; short, since a server has a socket there."""
+        return Path(tempfile.gettempdir(), f"night-{self.folder.name[-20:]}-{os.getpid()}")
+
+    @property
     def audit(self) -> Path:
         """Where the audit files are kept, elsewhere."""
         return self.folder / "audit"
 
     async def db(self, *arguments: str) -> tuple[int, str]:
         """Run a command; return its exit code and everything it said."""
+        process = await self.started(*arguments)
+        said, _ = await asyncio.wait_for(process.communicate(), 120)
+        return process.returncode or 0, said.decode()
+
+    async def started(self, *arguments: str) -> asyncio.subprocess.Process:
+        """Start a command."""
         environ = {
             "PATH": os.environ["PATH"],
             "INGEST_DATA_DIR": str(self.settings.data_dir),
             "AGENT_DIST_DIR": str(self.settings.agent_dist_dir),
+            "TMPDIR": str(self.temporary),
         }
-        process = await asyncio.create_subprocess_exec(
+        return await asyncio.create_subprocess_exec(
             sys.executable, "-m", "ct_ops_server", "db", *arguments,
             "--passphrase-file", str(self.folder / "passphrase"), env=environ,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip
-        said, _ = await asyncio.wait_for(process.communicate(), 120)
-        return process.returncode or 0, said.decode()
 
 
 @pytest.fixture
-def night(tmp_path: Path, sqlite_settings: Settings) -> Night:
+def night(tmp_path: Path, sqlite_settings: Settings) -> Iterator[Night]:
     (tmp_path / "passphrase").write_text("correct horse battery\n")
-    return Night(sqlite_settings, tmp_path)
+    made = Night(sqlite_settings, tmp_path)
+    made.temporary.mkdir()
+    yield made
+    shutil.rmtree(made.temporary)
 
 
 async def until_in_the_files(server: RealServer, action: str) -> None:
@@ -108,3 +123,24 @@ async def test_a_drill_on_an_empty_machine_says_what_it_has_proven(night: Night)
     assert good[0] == 0, good
     assert "proven: a server started with it, said that it is ready" in good[1]
     assert not night.settings.data_dir.exists()
+    assert left_of_drills(night) == []
+
+
+def left_of_drills(night: Night) -> list[Path]:
+    """Return the folders of drills; each holds every secret of the installation."""
+    return list(night.temporary.glob("ct-ops-drill-*"))
+
+
+async def test_attack_nothing_is_left_of_a_drill_that_was_stopped(night: Night) -> None:
+    """By a timer's limit, or whoever closed the terminal: the folder had every key in it, in the clear."""
+    async with real_server(night.settings):
+        await night.db("backup", "-o", str(night.file))
+    process = await night.started("restore", str(night.file), "--drill")
+    async with asyncio.timeout(_PATIENCE_S):
+        while not left_of_drills(night):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    process.terminate()
+    await asyncio.wait_for(process.communicate(), _PATIENCE_S)
+
+    assert 128 + 15 == process.returncode
+    assert left_of_drills(night) == []

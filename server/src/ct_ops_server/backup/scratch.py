@@ -1,7 +1,7 @@
 """A folder for a copy of every secret, gone afterwards: also after a process that was killed, when the next one comes.
 
-Its owner's only, inside the data directory, so what is moved from it into place is moved and not copied. Whoever uses
-one holds a lock on it; one without is left of a dead process.
+Its owner's only; inside the data directory, so what is moved from it into place is moved and not copied, or for a drill
+among temporary files. Whoever uses one holds a lock on it; one without is left of a dead process.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _PREFIX = ".backup-"
 
 
 @contextmanager
-def scratch_folder(data_dir: Path) -> Iterator[Path]:
-    """Make an empty folder (0700) in the data directory, and remove it with everything in it."""
-    for left in data_dir.glob(f"{_PREFIX}*"):
+def scratch_folder(parent: Path, prefix: str = _PREFIX) -> Iterator[Path]:
+    """Make an empty folder (0700) in another, and remove it with everything in it; so what dead processes left there."""
+    for left in parent.glob(f"{prefix}*"):
         _remove_if_left(left)
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=data_dir))
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
     lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -39,7 +39,8 @@ def _remove_if_left(folder: Path) -> None:
         return
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(folder, ignore_errors=True)
+        if os.fstat(lock).st_uid == os.geteuid():  # among temporary files are those of others
+            shutil.rmtree(folder, ignore_errors=True)
     except BlockingIOError:
         pass
     finally:

@@ -10,9 +10,12 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
+from types import FrameType
+from typing import NoReturn
 
 import click
 
@@ -60,3 +63,18 @@ def errors_as_exits() -> Iterator[None]:
     except tuple(_CODES) as error:
         code = next(code for kind, code in _CODES.items() if isinstance(error, kind))
         raise Stop(code, str(error)) from error
+
+
+@contextmanager
+def tidy_when_stopped() -> Iterator[None]:
+    """Let a command that is told to stop (SIGTERM, SIGHUP) take away what it made, which it would not do otherwise."""
+    before = {each: signal.signal(each, _stop) for each in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stop(number: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import click
 
 from ct_ops_server.cli.audit import note
-from ct_ops_server.cli.exits import Exit, Stop, errors_as_exits
+from ct_ops_server.cli.exits import Exit, Stop, errors_as_exits, tidy_when_stopped
 from ct_ops_server.cli.output import print_json
 from ct_ops_server.cli.passphrases import read_passphrase
 from ct_ops_server.config.load import load_settings
@@ -204,7 +204,7 @@ def _view(done: Returned) -> dict[str, object]:
 def _errors() -> Iterator[None]:
     from ct_ops_server.store.errors import BackupError  # noqa: PLC0415 - keeps --help light
 
-    with errors_as_exits():
+    with errors_as_exits(), tidy_when_stopped():
         try:
             yield
         except BackupError as error:
