@@ -119,6 +119,24 @@ async def test_one_stream_renews_one_leaf(server: RealServer) -> None:
         assert "one_leaf_a_stream" == await refusal_of(stream)
 
 
+async def test_attack_an_agent_that_reconnects_for_leaf_after_leaf_is_told_to_wait(
+    server: RealServer,
+) -> None:
+    """Each would be a signature, a row and an entry of the audit log; others are served all the while."""
+    host, other = await server.enrolled("greedy"), await server.enrolled("other")
+    request = wire.RenewalRequest(csr_der=make_csr(host.key))
+    for _ in range(6):
+        async with connected(server, host) as (stream, _):
+            await renew(stream, host, request)
+    async with connected(server, host) as (stream, _):
+        await stream.write(wire.HeartbeatRequest(agent_id=host.agent_id, renewal=request))
+        assert "leaves_of_agent" == await refusal_of(stream)
+    async with connected(server, other) as (stream, _):
+        renewed = await renew(stream, other, wire.RenewalRequest(csr_der=make_csr(other.key)))
+
+    assert renewed.client_cert_pem
+
+
 async def test_a_key_is_followed_by_another_and_the_old_one_is_worth_nothing(server: RealServer) -> None:
     """The new key serves; the old key's leaf opens no stream, and its key no door."""
     host = await server.enrolled("web-1")

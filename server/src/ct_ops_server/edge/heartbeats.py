@@ -137,7 +137,7 @@ class Conversation:
         self._caller = outgoing.caller
         self._features = frozenset(first.hello.features)
         self._anchors = Announcements(ground.parts.served_tls, ground.parts.anchor_log, leaf.agent_id)
-        self._renewals = StreamRenewals(ground.parts.enrolment, leaf)
+        self._renewals = StreamRenewals(ground.parts.enrolment, leaf, ground.parts.registration_limits)
         self._deliveries = StreamDeliveries(ground.parts, leaf.agent_id, session.generation)
         self._facts = convert.LatestFacts()
         self._told_fingerprint = ""

@@ -96,6 +96,9 @@ class Limits:
     registrations_per_address: int | None = None
     registrations_per_token: int | None = None
 
+    leaves_per_agent: int = 6
+    """In a minute. An honest agent needs one in weeks, and another when a reply was lost."""
+
     # -- a leaf of an unknown authority: the next connection of that address is not asked for one
     unknown_authority_grace_s: float = 5.0
 

@@ -170,6 +170,10 @@ _TABLE: dict[str, tuple[grpc.StatusCode, str]] = {
         grpc.StatusCode.INVALID_ARGUMENT,
         "this stream has renewed its certificate already; reconnect with it",
     ),
+    "leaves_of_agent": (
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "this agent got as many certificates as it may in a minute; try again later",
+    ),
     "rotation_unproven": (
         grpc.StatusCode.INVALID_ARGUMENT,
         "the new key did not sign that it follows the key of this connection",

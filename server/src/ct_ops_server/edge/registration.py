@@ -90,6 +90,7 @@ class RegistrationRpcs:
                 raise refuse_key(refusal) from refusal
             if key.key_id != leaf.key_id:
                 raise refuse("renewal_key")
+            self._limits.count_leaf(leaf.agent_id)
             issued = await self._parts.enrolment.renew(leaf.agent_id, key.key_id)
             if issued is None:
                 raise refuse(await self._parts.sessions.why_not_served(leaf.agent_id))

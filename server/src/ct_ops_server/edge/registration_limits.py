@@ -1,6 +1,6 @@
-"""How many registrations are answered in a minute: of one address, and with one enrolment token.
+"""How often in a minute: registrations of one address and with one enrolment token, leaves of one agent.
 
-Both are counted before anything is looked up, so that a flood costs no database. What is over is refused with the time
+They are counted before anything is looked up, so that a flood costs no database. What is over is refused with the time
 after which it may be tried again; an existing agent, which does not read that, is answered late (`held_refusals`).
 """
 
@@ -24,6 +24,7 @@ class RegistrationLimits:
 
         self._of_address = limit(limits.registrations_per_address)
         self._of_token = limit(limits.registrations_per_token)
+        self._leaves = RateLimit(limits.leaves_per_agent, now_s=now_s)
 
     def count(self, address: str, token: str) -> None:
         """Count a Register; ``token`` is the secret part of what was shown, empty: none.
@@ -34,6 +35,14 @@ class RegistrationLimits:
         _count(self._of_address, address, "registrations_of_address")
         if token:
             _count(self._of_token, secret_digest(token).hex(), "registrations_of_token")
+
+    def count_leaf(self, agent_id: str) -> None:
+        """Count a leaf that an agent asks for: each is a signature, a row, and an entry of the audit log.
+
+        Raises:
+            Refused: there were too many; says when the next one is given.
+        """
+        _count(self._leaves, agent_id, "leaves_of_agent")
 
 
 def _count(limit: RateLimit | None, key: str, reason: str) -> None:

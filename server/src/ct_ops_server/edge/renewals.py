@@ -25,6 +25,7 @@ from ct_ops_server.authority.leaf_identity import SKEW_TOLERANCE, LeafOfAgent
 from ct_ops_server.authority.public_key import KeyRefusedError, PublicKey
 from ct_ops_server.edge import convert
 from ct_ops_server.edge.refusals import refuse, refuse_key
+from ct_ops_server.edge.registration_limits import RegistrationLimits
 from ct_ops_server.enrolment.model import Renewal
 from ct_ops_server.enrolment.ports import KeyAlreadyEnrolledError
 from ct_ops_server.enrolment.service import Enrolment
@@ -41,8 +42,9 @@ _SPREAD = timedelta(days=5)
 class StreamRenewals:
     """The renewals of one stream: one new leaf at most, since the agent then reconnects with it."""
 
-    def __init__(self, enrolment: Enrolment, leaf: LeafOfAgent) -> None:
+    def __init__(self, enrolment: Enrolment, leaf: LeafOfAgent, limits: RegistrationLimits) -> None:
         self._enrolment = enrolment
+        self._limits = limits
         self._leaf = leaf
         self._has_new_leaf = False
 
@@ -63,6 +65,7 @@ class StreamRenewals:
         if self._has_new_leaf:
             raise refuse("one_leaf_a_stream")
         key = _key_of(request.csr_der)
+        self._limits.count_leaf(leaf.agent_id)
         if key.key_id == leaf.key_id:
             renewal = await self._enrolment.renew_leaf(leaf.agent_id, key)
         else:
