@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,14 +22,17 @@ def scratch_folder(parent: Path, prefix: str = _PREFIX) -> Iterator[Path]:
     """Make an empty folder (0700) in another, and remove it with everything in it; so what dead processes left there."""
     for left in parent.glob(f"{prefix}*"):
         _remove_if_left(left)
-    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
-    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    # Named before it is there: a signal that comes the moment after it was made finds what is to be removed.
+    folder, lock = parent / f"{prefix}{secrets.token_hex(8)}", -1
     try:
+        folder.mkdir(mode=0o700)
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)
+        if lock >= 0:
+            os.close(lock)
 
 
 def _remove_if_left(folder: Path) -> None:
