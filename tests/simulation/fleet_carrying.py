@@ -12,14 +12,13 @@ from datetime import timedelta
 
 from ct_ops_agent.carried import Vouchers, install, judge_reply, make_request
 from ct_ops_agent.identity.carried_request import keep_open_request, load_open_requests
-from ct_ops_agent.identity.certificates import make_key_pair
 from ct_ops_agent.identity.credentials import CredentialStore
 from ct_ops_agent.identity.keystore import keep_key_pair, load_key_pair
 from ct_ops_proto.carried_enrolment import CarriedRequest
 from ct_ops_server.edge.admin_carried import submission_of
 from ct_ops_server.enrolment.carried import Invitation, Signed
 from ct_ops_server.enrolment.model import EnrolmentRefusedError
-from simulation.fleet_host import DAY_S, Host, facts_of
+from simulation.fleet_host import DAY_S, Host, facts_of, seeded_keys
 from simulation.fleet_ledger import OPERATOR
 from simulation.fleet_network import SPEAKER
 from simulation.fleet_world import World
@@ -54,7 +53,7 @@ async def carry(world: World, dice: random.Random) -> None:
 
 
 def _request(host: Host) -> CarriedRequest:
-    keys = make_key_pair()
+    keys = seeded_keys(host.dice)()
     keep_key_pair(host.folder, keys)
     request = make_request(
         keys,

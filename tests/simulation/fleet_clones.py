@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ct_ops_server.fleet.clones import Clone, CloneDesk, SideUnclearError
+from ct_ops_server.fleet.sides import Side
+from simulation.fleet_existing import ExistingHost
 from simulation.fleet_host import DAY_S, Host
 from simulation.fleet_ledger import OPERATOR
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from simulation.fleet_world import World
 
 _BEATS = 6
+_SPEAKS_EVERY_S = 60
 _PATIENCE_DAYS = (0.0, 0.0, 4.0, 20.0)
 """How long operators let a quarantine be."""
 
@@ -35,13 +38,13 @@ class Splits:
 
 
 async def let_copies_speak(world: World) -> None:
-    """Let those who are one agent speak as often as real agents do, for an hour: that is how copies are noticed."""
+    """Let those who are one agent speak as often as real agents do, for a while: that is how copies are noticed."""
     pairs = {host.name for pair in world.ledger.copies.items() for host in _named(world, pair)}
     for _ in range(_BEATS if pairs else 0):
         for host in _named(world, sorted(pairs)):
             if host.process is not None:
                 host.process.beat()
-            await asyncio.sleep(300)
+            await asyncio.sleep(_SPEAKS_EVERY_S)
 
 
 async def decide_about_copies(world: World) -> None:
@@ -84,12 +87,13 @@ async def _decide(world: World, desk: CloneDesk, clone: Clone) -> None:
 
 async def _split(world: World, desk: CloneDesk, agent_id: str, victim: Host, copies: list[Host]) -> bool:
     """Let both stay; False when nobody can tell them apart, which then is not done."""
-    keep = world.dice.choice(("", victim.place.address, victim.boot_id))
+    is_existing = isinstance(victim, ExistingHost)
+    keep = world.dice.choice(("", victim.place.address, "" if is_existing else victim.boot_id))
     try:
         done = await desk.split(agent_id, keep=keep, actor=OPERATOR, reason="both shall stay")
     except SideUnclearError:
         return False
-    kept = done.kept.boot_id.partition(" boot ")[0]
+    kept = _who_is(world, done.kept)
     world.ledger.owner[agent_id] = kept
     world.splits.sides.setdefault(agent_id, set()).update(each.name for each in (victim, *copies))
     for copy in copies:
@@ -97,8 +101,21 @@ async def _split(world: World, desk: CloneDesk, agent_id: str, victim: Host, cop
         if copy not in world.hosts:
             world.hosts.append(copy)
             copy.ended = None
-    world.excuses.update(each.name for each in (victim, *copies) if each.name != kept)
+    for host in (victim, *copies):
+        if host.name != kept:
+            world.excuses[host.name] += 1
+            if is_existing:  # it makes no key by itself
+                await world.reinstall(host)
     return True
+
+
+def _who_is(world: World, side: Side) -> str:
+    """Return who really is a side."""
+    if side.boot_id:
+        return side.boot_id.partition(" boot ")[0]
+    return next(
+        host.name for host in _everybody(world) if isinstance(host, ExistingHost) and host.mac in side.macs
+    )
 
 
 def recall_copies(world: World) -> None:

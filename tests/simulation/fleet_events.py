@@ -18,9 +18,13 @@ from ct_ops_server.enrolment.model import TokenTerms
 from ct_ops_server.fleet.server_ca_desk import Step as ServerCaStep
 from simulation import fleet_successions
 from simulation.fleet_carrying import carry
+from simulation.fleet_existing import ExistingHost
 from simulation.fleet_host import DAY_S, Host
 from simulation.fleet_intruders import new_intruder, replay_registers, steal_directory, steal_token
 from simulation.fleet_world import Size, World
+
+_SHARE_OF_EXISTING = 0.5
+"""Of the hosts of fleets that have existing agents."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,8 @@ Deed = Callable[[World, random.Random], Awaitable[None]]
 
 async def install(world: World, dice: random.Random) -> None:
     """A host is installed with a token of its own, approved at once or by hand."""
-    host = new_host(world)
+    is_existing = world.has_existing and dice.random() < _SHARE_OF_EXISTING
+    host = new_host(world, ExistingHost if is_existing else Host)
     host.place.bad = dice.choice((0.0, 0.02, 0.1))
     world.hosts.append(host)
     terms = TokenTerms(
@@ -142,7 +147,7 @@ async def clone(world: World, dice: random.Random) -> None:
     """A data directory, or a whole machine, is copied, and the copy runs beside the original."""
     if (host := one_of(world, dice)) is None or await world.active_id(host) is None:
         return
-    copy = new_intruder(world, dice)
+    copy = new_intruder(world, dice, type(host))
     copy.hostname = host.hostname
     copy.machine_id = dice.choice((host.machine_id, copy.machine_id))
     world.has_gone_back = True
@@ -261,10 +266,10 @@ async def happen(world: World, event: Event) -> None:
     await deed(world, random.Random(event.dice))
 
 
-def new_host(world: World) -> Host:
-    """Return a host that is not there yet."""
+def new_host(world: World, sort: type[Host] = Host) -> Host:
+    """Return a host that is not there yet, with an agent of ours or an existing one."""
     number = len(world.hosts) + 1
-    return Host(world, f"host-{number:03d}", number, interval=timedelta(days=world.size.interval_days))
+    return sort(world, f"host-{number:03d}", number, interval=timedelta(days=world.size.interval_days))
 
 
 def one_of(world: World, dice: random.Random) -> Host | None:

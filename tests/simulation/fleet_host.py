@@ -16,7 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -73,6 +73,16 @@ class Directory:
     known: frozenset[str]
 
 
+class Process(Protocol):
+    """An agent that runs, whichever it is."""
+
+    def beat(self) -> None:
+        """Have a heartbeat sent now."""
+
+    async def stop(self) -> None:
+        """End it."""
+
+
 class Host:
     """A machine. Its agent's process comes and goes; its data directory stays, as a rule."""
 
@@ -87,7 +97,7 @@ class Host:
         self.interval = interval
         self.place = Place(name, f"192.0.2.{number % 250 + 1}", self.wall, random.Random(f"{name} net"))
         self.token: EnrolmentToken | None = None
-        self.process: Agent | None = None
+        self.process: Process | None = None
         self.known: set[str] = set()
         """What this data directory was given to bring home."""
         self.ended: str | None = None

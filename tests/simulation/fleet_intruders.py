@@ -46,7 +46,7 @@ async def steal_directory(world: World, dice: random.Random) -> None:
     if not victims:
         return
     victim = dice.choice(victims)
-    intruder = new_intruder(world, dice)
+    intruder = new_intruder(world, dice, type(victim))
     intruder.hostname, intruder.machine_id = victim.hostname, victim.machine_id
     victim.copy(intruder.folder)
     stolen_key = intruder.key_id()
@@ -105,10 +105,10 @@ def _route(world: World) -> Route:
     return Route((ADDRESS,), serving.served_tls.current.ca_pem if serving else "")
 
 
-def new_intruder(world: World, dice: random.Random) -> Host:
-    """Return a host that nobody invited."""
+def new_intruder(world: World, dice: random.Random, like: type[Host] = Host) -> Host:
+    """Return a host that nobody invited, with an agent of that sort."""
     number = len(world.intruders) + 1
-    intruder = Host(world, f"intruder-{number}", number, interval=timedelta(days=world.size.interval_days))
+    intruder = like(world, f"intruder-{number}", number, interval=timedelta(days=world.size.interval_days))
     intruder.place.address = dice.choice((f"203.0.113.{number % 250}", "192.0.2.1"))
     intruder.ended = "never invited"
     world.intruders.append(intruder)

@@ -76,6 +76,8 @@ START = datetime(2030, 1, 2, tzinfo=UTC)
 ADDRESS = "ops.example.com:9443"
 INSTALLATION = "installation"
 _NAMES = ("ops.example.com",)
+_SILENCE_S = 400 * 86_400.0
+"""Of agents that do not say how often they speak; here they speak every few days."""
 _SIGNING_FILE = "jwt_key.pem"
 
 
@@ -283,7 +285,7 @@ class Serving:
         self.trust.after_change(lambda _later: self._taken.clear())
 
     def _parts(self, store: MemoryStore, now: Callable[[], datetime]) -> ServiceParts:
-        limits = Limits()
+        limits = replace(Limits(), silence_unknown_s=_SILENCE_S)
         return ServiceParts(
             enrolment=Enrolment(
                 store,

@@ -24,6 +24,7 @@ from ct_ops_server.fleet.model import AgentStatus
 from ct_ops_server.fleet.server_ca_desk import Step as ServerCaStep
 from ct_ops_server.fleet.server_ca_desk import TooFewFollowError
 from simulation.fleet_clones import Splits, decide_about_copies, let_copies_speak, recall_copies
+from simulation.fleet_existing import ExistingHost
 from simulation.fleet_host import DAY_S, Directory, Host
 from simulation.fleet_ledger import OPERATOR, Ledger, thing_of
 from simulation.fleet_network import Network
@@ -32,6 +33,7 @@ from simulation.fleet_server import START, Installation
 ROUND_DAYS = 5.0
 CALM_DAYS = 40.0
 _CALM_ROUND_DAYS = 2.0
+_FLEETS_WITH_EXISTING = 0.35
 _NEEDS_TOKEN = frozenset(
     {
         "token_missing",
@@ -106,6 +108,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.dice = random.Random(f"{self.seed} world")
+        self.has_existing = random.Random(f"{self.seed} existing").random() < _FLEETS_WITH_EXISTING
         self._numbers = itertools.count(1)
         self.ledger.holders = self._holders
         self.installation = Installation(self.folder, self.network, self.ledger, self.seed)
@@ -304,10 +307,15 @@ class World:
         elif host.complaint in _NEEDS_TOKEN:
             self.excuses[host.name] += await self._is_a_stranger(host)
             await self.invite(host)
-        elif host.complaint in _NEEDS_ANOTHER_KEY or (
+        elif host.complaint in self._needs_another_key(host) or (
             host.complaint == "untrusted_server" and host.name in self.went_back | self.copied
         ):
             await self.reinstall(host)
+
+    @staticmethod
+    def _needs_another_key(host: Host) -> frozenset[str]:
+        """Return the complaints that end with a reinstallation: an existing agent makes no key by itself."""
+        return _NEEDS_ANOTHER_KEY | ({"split_off"} if isinstance(host, ExistingHost) else set())
 
     async def _is_a_stranger(self, host: Host) -> bool:
         """Tell whether the server has nothing to know a host by: neither its key, nor a leaf of its own."""
