@@ -11,6 +11,7 @@ import random
 from datetime import timedelta
 
 from ct_ops_agent.carried import Vouchers, install, judge_reply, make_request
+from ct_ops_agent.errors import EnrolmentRefusedError as RefusedByAgentError
 from ct_ops_agent.identity.carried_request import keep_open_request, load_open_requests
 from ct_ops_agent.identity.credentials import CredentialStore
 from ct_ops_agent.identity.keystore import keep_key_pair, load_key_pair
@@ -43,7 +44,11 @@ async def carry(world: World, dice: random.Random) -> None:
         return  # installed anew meanwhile: the reply answers nothing that waits there
     waiting = load_open_requests(host.folder)
     await host.stop()  # somebody may have started it meanwhile: without an admission it reaches nobody
-    admission = judge_reply(signed.reply, keys, waiting, Vouchers(), now_unix=host.wall())
+    try:
+        admission = judge_reply(signed.reply, keys, waiting, Vouchers(), now_unix=host.wall())
+    except RefusedByAgentError:  # a clock was far off when it was signed, or is now
+        await world.invite(host)
+        return
     install(host.folder, store, admission)
     host.start()
     await asyncio.sleep(dice.uniform(0, 60) * DAY_S)

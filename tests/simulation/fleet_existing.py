@@ -27,6 +27,8 @@ from simulation.fleet_network import Call, Connection
 from wire_client import Host as Peer
 
 ADDRESS = "ops.example.com:9443"
+CUT_OFF = "Socket closed"
+"""The complaint of an agent whose leaf a server takes for no leaf of its own: the handshake ends."""
 _CA_NAME = "installed_ca.pem"
 _LEAF_NAME = "agent_cert.pem"
 _STATE_NAME = "agent_state.json"
@@ -109,7 +111,7 @@ class ExistingAgent:
         metadata = dict(error.trailing_metadata() or ())
         is_untrusted = "CERTIFICATE_VERIFY_FAILED" in (error.details() or "")
         self._host.complaint = str(
-            metadata.get("ct-ops-reason") or ("untrusted_server" if is_untrusted else "away")
+            metadata.get("ct-ops-reason") or ("untrusted_server" if is_untrusted else error.details())
         )
 
     async def _run(self) -> None:

@@ -96,6 +96,8 @@ class Ledger:
     """By who it really was: as which agents it was heard, one after the other."""
     stored_as: defaultdict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     """For each item, as whose it was ever stored."""
+    refused: Counter[str] = field(default_factory=Counter)
+    """How many items of an agent were refused: it was told, and has logged it, whatever the server then forgets."""
     brought_by: dict[str, str] = field(default_factory=dict)
     """Whose Register made an agent, by its id."""
     heartbeats: int = 0
@@ -188,6 +190,7 @@ class Ledger:
         self._must_be_current(delivery.agent_id, delivery.generation, "a batch")
         if delivered.is_new:
             things = [thing_of(item) for _, item in delivery.items if not isinstance(item, stored.Gap)]
+            self.refused[delivery.agent_id] += len(delivered.refused)
             self.writes.update((delivery.agent_id, thing) for thing in things)
             for thing in things:
                 self.stored_as[thing].add(delivery.agent_id)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
+from ct_ops_agent.identity.credentials import AGENT_CA_NAME
 from ct_ops_proto.enrolment_token import parse_token, secret_digest
 from ct_ops_server.authority.leaf_identity import LeafOfAgent
 from ct_ops_server.authority.life_cycle import Kind, Step
@@ -24,7 +25,7 @@ from ct_ops_server.fleet.model import AgentStatus
 from ct_ops_server.fleet.server_ca_desk import Step as ServerCaStep
 from ct_ops_server.fleet.server_ca_desk import TooFewFollowError
 from simulation.fleet_clones import Splits, decide_about_copies, let_copies_speak, recall_copies
-from simulation.fleet_existing import ExistingHost
+from simulation.fleet_existing import CUT_OFF, ExistingHost
 from simulation.fleet_host import DAY_S, Directory, Host
 from simulation.fleet_ledger import OPERATOR, Ledger, thing_of
 from simulation.fleet_network import Network
@@ -311,6 +312,16 @@ class World:
             host.complaint == "untrusted_server" and host.name in self.went_back | self.copied
         ):
             await self.reinstall(host)
+        elif host.complaint == CUT_OFF and isinstance(host, ExistingHost) and self.has_gone_back:
+            await self._recognise_authority_of(host)
+
+    async def _recognise_authority_of(self, host: Host) -> None:
+        """Show a restored server the agent CA of a host whose leaf it cannot place: an existing agent has no other way."""
+        serving, file = self.network.serving, host.folder / AGENT_CA_NAME
+        assert serving is not None
+        if file.exists():
+            await serving.authority.recognise(file.read_text(), actor=OPERATOR)
+            await serving.trust_watch.catch_up()
 
     @staticmethod
     def _needs_another_key(host: Host) -> frozenset[str]:
@@ -411,6 +422,8 @@ class World:
                 for (agent_id, kind, _), each in self.installation.deliveries.state.refused.items()
                 if agent_id in ids and kind in {type_, "check"}
             )
+            if self.installation.restores:  # it may have forgotten what it refused; the agent's log has it
+                refused = max(refused, sum(self.ledger.refused[agent_id] for agent_id in ids))
             silent = [
                 thing
                 for thing in lost

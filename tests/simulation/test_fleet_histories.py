@@ -32,7 +32,7 @@ def test_whatever_happens_in_a_year_nobody_is_left_outside_or_let_in(part: int) 
 def test_two_hundred_agents_live_for_five_years() -> None:
     """With four hundred events of all kinds: outages, clocks, copies, rotations, restores, reinstallations and thieves."""
     size = Size(hosts=200, days=5 * 365, interval_days=60, events=400)
-    outcome = live(1, size, plan(1, size, sorted(KINDS)))
+    outcome = live(4, size, plan(4, size, sorted(KINDS)))  # half of its hosts have existing agents
     must_hold(outcome)
 
     assert outcome.heartbeats > 10_000
