@@ -135,6 +135,10 @@ async def test_an_agent_learns_at_once_though_no_heartbeat_is_due(world: World) 
     """It may be connected for a moment only: what its first reply announced is on the disk, and confirmed, at once."""
     await step(world, "prepare")
     wanted = {server_ca(world), server_ca(world, 2)}
+    # The server looks at the files once a second, and the agent's first reply is the only one.
+    async with asyncio.timeout(30):
+        while set(await published(world)) != wanted:  # noqa: ASYNC110  asked of the server
+            await asyncio.sleep(0.05)
     async with living(world.without_token, world.agent_clock), asyncio.timeout(30):
         while set(bundle_of(world.config)) != wanted or await share_of_the_next(world) < 1.0:  # noqa: ASYNC110  files
             await asyncio.sleep(0.02)
