@@ -24,9 +24,9 @@ from ct_ops_agent.secret import Secret
 from ct_ops_proto.agent.v1 import ingest_pb2 as wire
 from simulation.fleet_host import DAY_S, Host, seeded_keys
 from simulation.fleet_network import Call, Connection
+from simulation.fleet_server import ADDRESS
 from wire_client import Host as Peer
 
-ADDRESS = "ops.example.com:9443"
 CUT_OFF = "Socket closed"
 """The complaint of an agent whose leaf a server takes for no leaf of its own: the handshake ends."""
 _CA_NAME = "installed_ca.pem"

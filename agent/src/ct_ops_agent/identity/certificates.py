@@ -71,12 +71,8 @@ def names_agent(leaf_pem: str, agent_id: str) -> bool:
     Raises:
         ValueError: it is no certificate.
     """
-    leaf = x509.load_pem_x509_certificate(leaf_pem.encode())
-    try:
-        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return False
-    found = names.get_values_for_type(x509.UniformResourceIdentifier)
+    names = _alternative_names(x509.load_pem_x509_certificate(leaf_pem.encode()))
+    found = [] if names is None else names.get_values_for_type(x509.UniformResourceIdentifier)
     return [uri.rpartition("/agent/")[2] for uri in found] == [agent_id]
 
 
@@ -150,11 +146,17 @@ def names_of(certificate_pem: str) -> tuple[str, ...]:
         ValueError: it is no certificate.
     """
     certificate = x509.load_pem_x509_certificate(certificate_pem.encode())
-    try:
-        alternative = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
+    alternative = _alternative_names(certificate)
+    if alternative is None:
         return tuple(
             str(name.value) for name in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
         )
     addresses = alternative.get_values_for_type(x509.IPAddress)
     return (*alternative.get_values_for_type(x509.DNSName), *(str(address) for address in addresses))
+
+
+def _alternative_names(certificate: x509.Certificate) -> x509.SubjectAlternativeName | None:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return None

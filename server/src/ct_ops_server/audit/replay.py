@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ct_ops_server.audit.entries import Entry, Link, hash_after
 from ct_ops_server.audit.heads import SignedHead
-from ct_ops_server.audit.reading import HEAD_FILE, audit_files, parse_text, read_all, read_entries
+from ct_ops_server.audit.reading import HEAD_FILE, audit_files, heads_in, read_all, read_entries
 
 
 def entries_after(directory: Path, seq: int) -> Iterator[Entry]:
@@ -36,9 +36,10 @@ def furthest_head(directory: Path) -> int:
         OSError: a file cannot be read.
     """
     beside = directory / HEAD_FILE
-    latest = parse_text(beside.read_bytes(), HEAD_FILE) if beside.is_file() else ()
-    heads = (found.record for found in chain(read_all(audit_files(directory)), latest))
-    return max((record.head.link.seq for record in heads if isinstance(record, SignedHead)), default=0)
+    latest = heads_in(beside) if beside.is_file() else ()
+    records = (found.record for found in read_all(audit_files(directory)))
+    heads = chain(latest, (record for record in records if isinstance(record, SignedHead)))
+    return max((signed.head.link.seq for signed in heads), default=0)
 
 
 def continuation(directory: Path, after: Link) -> Sequence[Entry]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from ct_ops_server.cli.logs import escaped
 from ct_ops_server.cli.output import table
 
 if TYPE_CHECKING:
@@ -86,12 +87,8 @@ def _row(entry: Mapping[str, Any]) -> tuple[str, ...]:
     when = datetime.fromisoformat(entry["at"]).strftime("%Y-%m-%d %H:%M:%S")
     about = [entry["agent"], entry["token"], _cut(entry["subject"], _SUBJECT)]
     what = (entry["actor"], entry["action"], " ".join(filter(None, about)) or "-", _details(entry["details"]))
-    return (str(entry["seq"]), when, *map(_printable, what))
-
-
-def _printable(text: str) -> str:
-    """Return what moves no cursor: a decision was made fit to be kept, what stands in the database need not be."""
-    return text if text.isprintable() else "".join(each if each.isprintable() else " " for each in text)
+    # A decision was made fit to be kept; what stands in the database now need not be.
+    return (str(entry["seq"]), when, *map(escaped, what))
 
 
 def _details(details: Mapping[str, Any]) -> str:
