@@ -57,6 +57,7 @@ def make_ca(
     digest: hashes.SHA224 | hashes.SHA256 | None = None,
     days: tuple[int, int] = (-1, 3650),
     now: datetime | None = None,
+    constraints_on_names: x509.NameConstraints | None = None,
 ) -> OwnCa:
     """Return a CA that is signed by ``above``, or by itself; ``is_ca`` None leaves the constraints out."""
     key = key or ec.generate_private_key(ec.SECP256R1())
@@ -78,9 +79,19 @@ def make_ca(
         builder = builder.add_extension(constraints, critical=True)
     if uses:
         builder = builder.add_extension(x509.ExtendedKeyUsage(uses), critical=False)
+    if constraints_on_names is not None:
+        builder = builder.add_extension(constraints_on_names, critical=True)
     algorithm = None if isinstance(signer, ed25519.Ed25519PrivateKey) else digest or hashes.SHA256()
     certificate = builder.sign(signer, algorithm)
     return OwnCa(certificate, key, () if above is None else (above.certificate, *above.above))
+
+
+def with_unreadable_name(ca: OwnCa) -> str:
+    """Return the PEM of a CA, whose name holds bytes that are no UTF-8."""
+    name = ca.certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
+    assert isinstance(name, str)
+    der = ca.certificate.public_bytes(Encoding.DER).replace(name.encode(), b"\xff" * len(name))
+    return x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM).decode()
 
 
 SERVERS_ONLY = (ExtendedKeyUsageOID.SERVER_AUTH,)

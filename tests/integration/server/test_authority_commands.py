@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from cryptography import x509
 
 from ct_ops_server.cli.root import main
-from own_authority import make_ca
+from own_authority import make_ca, with_unreadable_name
 from real_server import RealServer
 
 
@@ -93,6 +95,56 @@ async def test_an_own_ca_is_named_in_the_command(
         each["subject"] for each in (await shown())["authorities"]
     ]
     assert "PRIVATE" not in done.output
+
+
+async def test_a_ca_is_not_brought_as_a_token_key(
+    sqlite_server: RealServer, environ: None, tmp_path: Path
+) -> None:
+    """Options that contradict each other are refused before anything is asked, and the server does so too."""
+    said = make_ca("Own Agents").write(tmp_path / "pki")
+    own = ("--cert", said["INGEST_AGENT_CA_CERT"], "--key", said["INGEST_AGENT_CA_KEY"])
+    refused = [await ctl("ca", "rotate", "--yes", *own, each) for each in ("--jwt", "--back", "--hurry")]
+    plan = await sqlite_server.ask("GET", "/v1/authority/jwt/next")
+    body = {"actor": "test", "version": plan["version"], "certificates": "c", "private_key": "k"}
+    answer = await sqlite_server.ask("POST", "/v1/authority/jwt/prepare", body)
+
+    assert [2, 2, 2] == [each.exit_code for each in refused]
+    assert "--jwt is about the key of agent tokens: leave out one of the two" in refused[0].stderr
+    assert "this step is about the key of agent tokens" in answer["error"]["message"]
+    assert ["active"] == [each["state"] for each in (await shown())["signing_keys"]]
+
+
+async def test_a_ca_that_no_leaf_fits_is_not_prepared(
+    sqlite_server: RealServer, environ: None, tmp_path: Path
+) -> None:
+    """The reason is said, and nothing is there afterwards."""
+    permitted = x509.NameConstraints([x509.UniformResourceIdentifier("acme.test")], None)
+    said = make_ca("Own Agents", constraints_on_names=permitted).write(tmp_path / "pki")
+    own = ("--cert", said["INGEST_AGENT_CA_CERT"], "--key", said["INGEST_AGENT_CA_KEY"])
+    refused = await ctl("ca", "rotate", "--yes", *own)
+
+    assert 0 != refused.exit_code
+    assert "they permit URIs of 'acme.test' only" in refused.stderr
+    assert 1 == len((await shown())["authorities"])
+
+
+async def test_a_trust_store_is_not_recognised(
+    sqlite_server: RealServer, environ: None, tmp_path: Path
+) -> None:
+    """Nor an intermediate without its root, nor what nobody can read."""
+    file = tmp_path / "agent_ca.pem"
+    below = make_ca("Below", above=make_ca("Above"))
+    bad = {
+        "holds 3 CAs": "".join(make_ca(f"Root {number}").pem for number in range(3)),
+        "which is neither in the file nor known": replace(below, above=()).pem,
+        "cannot be read": with_unreadable_name(make_ca("Odd")),
+    }
+    for sentence, pem in bad.items():
+        file.write_text(pem)
+        refused = await ctl("ca", "recognise", str(file))
+        assert (1, True) == (refused.exit_code, sentence in refused.stderr)
+
+    assert 1 == len((await shown())["authorities"])
 
 
 async def test_a_foreign_authority_is_recognised_once(

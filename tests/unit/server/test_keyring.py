@@ -6,10 +6,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
+from ct_ops_server.authority.issuer import sha256_of
 from ct_ops_server.authority.life_cycle import Kind, TrustState
+from ct_ops_server.authority.ports import Change, NewKey
 from ct_ops_server.config.schema import Settings
 from ct_ops_server.core import Core, open_core
+from own_authority import make_ca, with_unreadable_name
 from real_server import settings_for
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
@@ -99,3 +103,17 @@ async def test_private_keys_are_in_the_database_from_prepare_to_retire_only(
             core.trust.take_up(await core.keyring.read())
 
     assert [0, 2, 2, 1] == seen
+
+
+async def test_a_ca_whose_name_cannot_be_read_breaks_no_look(tmp_path: Path) -> None:
+    """A row of a time when such a one was recognised."""
+    pem = with_unreadable_name(make_ca("Odd"))
+    name = sha256_of(x509.load_pem_x509_certificate(pem.encode())).hex()
+    async with open_core(made(tmp_path / "server"), now=lambda: NOW) as core:
+        await core.store.trust.change(Change(Kind.CA, new=NewKey(name, pem, TrustState.RETIRED)))
+        core.trust.take_up(await core.keyring.read())
+        overview = await core.authority_desk(hint=lambda _: None).overview()
+
+    assert ["CN=CT-Ops Agent CA", "a certificate whose name cannot be read"] == [
+        each.subject for each in overview.authorities
+    ]

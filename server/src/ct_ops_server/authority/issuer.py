@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ct_ops_server.authority.errors import AuthorityError
+from ct_ops_server.authority.name_constraints import constraint_broken
 from ct_ops_server.authority.sealing import SealingSecret, parse_key, seal
 
 CaKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
@@ -33,6 +34,16 @@ MIN_RSA_BITS = 2048
 _CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 _GOOD_HASHES = (hashes.SHA256, hashes.SHA384, hashes.SHA512)
 _CLIENT_USES = (ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE)
+
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+"""What the library raises for a certificate that is damaged or absurd."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +92,14 @@ def dates_of(chain: Sequence[x509.Certificate]) -> tuple[datetime, datetime]:
 def sha256_of(certificate: x509.Certificate) -> bytes:
     """Return what an agent CA is known by."""
     return hashlib.sha256(certificate.public_bytes(serialization.Encoding.DER)).digest()
+
+
+def name_of(certificate: x509.Certificate) -> str:
+    """Return what a certificate is called, also when it has no name or one that cannot be read."""
+    try:
+        return certificate.subject.rfc4514_string() or "a certificate without a name"
+    except UNREADABLE:
+        return "a certificate whose name cannot be read"
 
 
 def chain_pem(chain: Sequence[x509.Certificate]) -> str:
@@ -144,10 +163,10 @@ def must_be_usable(issuer: Issuer, now: datetime) -> None:
 def defect_of(chain: Sequence[x509.Certificate], now: datetime) -> str | None:
     """Return what keeps a chain from certifying agents, as the end of a sentence; None when nothing does."""
     for below, certificate in enumerate(chain):
-        if (defect := _defect_of_one(certificate, below=below)) is not None:
-            return f"{defect} (of {certificate.subject.rfc4514_string() or 'a certificate without a name'})."
+        if (defect := _defect_or_oddity(certificate, below=below)) is not None:
+            return f"{defect} (of {name_of(certificate)})."
     for lower, upper in zip(chain, [*chain[1:], chain[-1]], strict=True):
-        if not _issued_by(lower, upper):
+        if not is_issued_by(lower, upper):
             return (
                 "does not reach a self-signed root: existing agents send their leaf alone, so the root and every "
                 "certificate between belong into this file too."
@@ -160,6 +179,14 @@ def defect_of(chain: Sequence[x509.Certificate], now: datetime) -> str | None:
     return None
 
 
+def _defect_or_oddity(certificate: x509.Certificate, *, below: int) -> str | None:
+    try:
+        certificate.subject.rfc4514_string()
+        return _defect_of_one(certificate, below=below)
+    except UNREADABLE as error:
+        return f"holds a certificate that cannot be read ({error}): have it issued again"
+
+
 def _defect_of_one(certificate: x509.Certificate, *, below: int) -> str | None:
     extensions = certificate.extensions
     try:
@@ -170,7 +197,7 @@ def _defect_of_one(certificate: x509.Certificate, *, below: int) -> str | None:
         return "is no CA: its basic constraints say so"
     if constraints.path_length is not None and constraints.path_length < below:
         return f"allows a path length of {constraints.path_length}, and {below} CAs are below it"
-    return _weak(certificate) or _wrong_use(extensions)
+    return _weak(certificate) or _wrong_use(extensions) or constraint_broken(certificate)
 
 
 def _weak(certificate: x509.Certificate) -> str | None:
@@ -215,7 +242,14 @@ def _ordered(
         raise AuthorityError(
             origin, "holds no certificate of the private key beside it. Name the pair that belongs together."
         )
-    chain = [signing]
+    return chain_upward(signing, certificates)
+
+
+def chain_upward(
+    lowest: x509.Certificate, certificates: Sequence[x509.Certificate]
+) -> tuple[x509.Certificate, ...]:
+    """Return a certificate and those above it, as far as they are there; a self-signed one ends it."""
+    chain = [lowest]
     while (above := _above(chain, certificates)) is not None:
         chain.append(above)
     return tuple(chain)
@@ -224,12 +258,13 @@ def _ordered(
 def _above(
     chain: Sequence[x509.Certificate], certificates: Sequence[x509.Certificate]
 ) -> x509.Certificate | None:
-    if _issued_by(chain[-1], chain[-1]):
+    if is_issued_by(chain[-1], chain[-1]):
         return None
-    return next((each for each in certificates if each not in chain and _issued_by(chain[-1], each)), None)
+    return next((each for each in certificates if each not in chain and is_issued_by(chain[-1], each)), None)
 
 
-def _issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Return whether ``issuer`` signed it, by name and key."""
     try:
         certificate.verify_directly_issued_by(issuer)
     except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError):

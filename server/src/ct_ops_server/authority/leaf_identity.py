@@ -31,23 +31,13 @@ from enum import StrEnum
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
-from ct_ops_server.authority.issuer import dates_of, sha256_of
+from ct_ops_server.authority.issuer import UNREADABLE, dates_of, sha256_of
 from ct_ops_server.authority.life_cycle import TRUSTED, TrustState
 from ct_ops_server.authority.public_key import KeyRefusedError, PublicKey, canonical_public_key
 from ct_ops_server.authority.spiffe import SpiffeName, parse_uri
 
 SKEW_TOLERANCE = timedelta(minutes=5)
 """How far a date may be off before it counts: servers' clocks differ."""
-
-
-_UNREADABLE = (
-    ValueError,
-    TypeError,
-    x509.InvalidVersion,
-    x509.DuplicateExtension,
-    x509.UnsupportedGeneralNameType,
-)
-"""What the library raises for a certificate that is damaged or absurd."""
 
 
 class KeyProvenReason(StrEnum):
@@ -167,7 +157,7 @@ def _parse(der: bytes | None) -> _Leaf | AnonymousReason:
         return _Leaf(certificate, hashlib.sha256(der).digest(), key, _only_name(certificate))
     except (KeyRefusedError, UnsupportedAlgorithm):
         return AnonymousReason.KEY_NOT_ACCEPTED
-    except _UNREADABLE:
+    except UNREADABLE:
         return AnonymousReason.LEAF_MALFORMED
 
 

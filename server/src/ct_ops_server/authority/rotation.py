@@ -15,8 +15,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from cryptography import x509
-
 from ct_ops_server.authority.ca import make_authority
 from ct_ops_server.authority.decided import recognised, step_taken
 from ct_ops_server.authority.errors import AuthorityError
@@ -25,6 +23,7 @@ from ct_ops_server.authority.issuer import (
     chain_pem,
     dates_of,
     must_be_usable,
+    name_of,
     open_brought,
     parse_chain,
     sealed_key_of,
@@ -47,6 +46,7 @@ from ct_ops_server.authority.life_cycle import (
     plan_next,
 )
 from ct_ops_server.authority.ports import TOPIC, Change, NewKey, Share, StoredTrust, TrustStore
+from ct_ops_server.authority.recognition import recognisable
 from ct_ops_server.authority.sealing import SealingSecret
 from ct_ops_server.authority.trust import LiveTrust
 
@@ -173,6 +173,10 @@ class AuthorityDesk:
         preview = await self.preview(kind, back=step not in _FORWARD_STEPS)
         _must_follow(preview, step)
         _must_be_allowed(preview, force=force)
+        if kind is not Kind.CA and brought is not None:
+            raise StepRefusedError(
+                "what is brought is an agent CA, and this step is about the key of agent tokens"
+            )
         if step is not Step.PREPARE and brought is not None:
             raise StepRefusedError(
                 f"an agent CA is brought when one is prepared, and the next step is to {step} one"
@@ -187,21 +191,22 @@ class AuthorityDesk:
         return preview
 
     async def recognise(self, pem: str, *, actor: str) -> list[str]:
-        """Let leaves of an agent CA prove their keys, and nothing more; return the names of those not known before.
+        """Let leaves of an agent CA prove their keys, and nothing more; return its name, unless it was known before.
 
         Raises:
-            StepRefusedError: it is no certificate of a CA.
+            NotRecognisedError: the file does not hold one that can be of use.
             TrustChangedError, StoreError: as ``take``.
         """
-        stored, added = await self._store.load(), []
-        for certificate in _ca_certificates(pem):
-            name = sha256_of(certificate).hex()
-            if stored.find(Kind.CA, name) is None:
-                new = NewKey(name, chain_pem([certificate]), TrustState.RETIRED)
-                await self._store.change(Change(Kind.CA, new=new, decisions=[recognised(name, actor=actor)]))
-                added.append(name)
+        stored = await self._store.load()
+        known = [each for one in stored.keys[Kind.CA] for each in parse_chain(one.public_pem)]
+        chain = recognisable(pem, known)
+        name = sha256_of(chain[0]).hex()
+        if stored.find(Kind.CA, name) is not None:
+            return []
+        new = NewKey(name, chain_pem(chain), TrustState.RETIRED)
+        await self._store.change(Change(Kind.CA, new=new, decisions=[recognised(name, actor=actor)]))
         self._hint(TOPIC)
-        return added
+        return [name]
 
     async def _situation(self, plan: Plan, stored: StoredTrust) -> Situation:
         now, subject = self._now(), plan.subject
@@ -287,28 +292,10 @@ def _view(held: Held, pem: str, share: Share | None) -> AuthorityView:
         name=held.name,
         state=held.state,
         since=held.since,
-        subject=chain[0].subject.rfc4514_string(),
+        subject=name_of(chain[0]),
         not_before=start,
         not_after=end,
         chain_length=len(chain),
         agents=0 if share is None else share.agents,
         good=0 if share is None else share.good,
     )
-
-
-def _ca_certificates(pem: str) -> Sequence[x509.Certificate]:
-    try:
-        certificates = x509.load_pem_x509_certificates(pem.encode())
-    except ValueError:
-        raise StepRefusedError(
-            "the file holds no certificate in PEM form: name an agent's agent_ca.pem"
-        ) from None
-    for certificate in certificates:
-        try:
-            is_ca = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-        except x509.ExtensionNotFound:
-            is_ca = False
-        if not is_ca:
-            subject = certificate.subject.rfc4514_string()
-            raise StepRefusedError(f"{subject} is no CA's certificate: name an agent's agent_ca.pem")
-    return certificates

@@ -91,6 +91,7 @@ def rotate(
     Says what it will do and asks. Between activating and retiring leave agents the time to renew, a hundred days
     at most: `ca status` shows how many have. Until then `--back` undoes a step.
     """
+    _must_agree(jwt=jwt, brings=cert is not None or key is not None, back=back, hurry=hurry is not None)
     if hurry is not None:
         _hurry(go=hurry, yes=yes, as_json=as_json)
         return
@@ -134,6 +135,18 @@ def recognise(*, file: Path, as_json: bool) -> None:
         click.echo(f"agent CA {name[:16]} is recognised")
     if not names:
         click.echo("every agent CA in this file is known already")
+
+
+def _must_agree(*, jwt: bool, brings: bool, back: bool, hurry: bool) -> None:
+    """Refuse what contradicts itself, before anybody believes that all of it was done."""
+    if not brings:
+        return
+    if jwt:
+        raise click.UsageError(
+            "--cert and --key bring an agent CA, and --jwt is about the key of agent tokens: leave out one of the two"
+        )
+    if back or hurry:
+        raise click.UsageError("--cert and --key belong to preparing an agent CA, not to --back or --hurry")
 
 
 def _brought(cert: Path | None, key: Path | None) -> dict[str, str]:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ct_ops_server.authority.life_cycle import Held, Kind, NoStepError, Step, transition_of
 from ct_ops_server.authority.ports import TrustChangedError
+from ct_ops_server.authority.recognition import NotRecognisedError
 from ct_ops_server.authority.rotation import (
     AuthorityDesk,
     AuthorityView,
@@ -69,6 +70,7 @@ def add_authority(app: FastAPI, desk: AuthorityDesk) -> None:
         return {"recognised": await desk.recognise(body.pem, actor=body.actor)}
 
     @app.exception_handler(StepRefusedError)
+    @app.exception_handler(NotRecognisedError)
     @app.exception_handler(NoStepError)
     @app.exception_handler(TrustChangedError)
     async def refused(_: Request, error: Exception) -> JSONResponse:
