@@ -26,7 +26,7 @@ import pytest
 
 from ct_ops_agent.assembly import BuiltAgent, built_agent
 from ct_ops_agent.config.schema import AgentConfig
-from ct_ops_agent.conversation import Acknowledgement
+from ct_ops_agent.conversation_parts import Acknowledgement
 from ct_ops_agent.daemon import run_once
 from ct_ops_agent.samples import TimedSample
 from ct_ops_agent.work import CheckResult, CheckStatus

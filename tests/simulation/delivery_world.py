@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from ct_ops_agent.control_plane import Batch, BatchAck, RefusedItem, Verdict
+from ct_ops_agent.batches import Batch, BatchAck, RefusedItem, Verdict
 from ct_ops_agent.delivery.draft import Room
 from ct_ops_agent.delivery.entries import SAMPLE, Entry, Lane, entries_of_samples, entry_of_result
 from ct_ops_agent.delivery.outbox import Outbox, digest_of

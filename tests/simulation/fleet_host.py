@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from ct_ops_agent.anchors import FEATURE as ANCHORS
 from ct_ops_agent.clock import Clock
 from ct_ops_agent.control_plane import ATTEMPTS, DEFINITIONS, DELIVERY, Hello, Route
-from ct_ops_agent.conversation import Acknowledgement, HeartbeatParts, Speaker
+from ct_ops_agent.conversation_parts import Acknowledgement, HeartbeatParts, Speaker
 from ct_ops_agent.delivery.courier import Courier
 from ct_ops_agent.delivery.space import Limits
 from ct_ops_agent.delivery.vault import Vault

@@ -20,7 +20,7 @@ from ct_ops_agent.clock import SYSTEM_CLOCK, Clock
 from ct_ops_agent.config.load import require_enrolment_token
 from ct_ops_agent.config.schema import AgentConfig
 from ct_ops_agent.control_plane import ATTEMPTS, DEFINITIONS, DELIVERY, Hello, Route
-from ct_ops_agent.conversation import HeartbeatParts, Speaker
+from ct_ops_agent.conversation_parts import HeartbeatParts, Speaker
 from ct_ops_agent.delivery.courier import Courier
 from ct_ops_agent.delivery.space import Limits
 from ct_ops_agent.delivery.vault import Vault

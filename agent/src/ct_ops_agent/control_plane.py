@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 from typing import Protocol
 
+from ct_ops_agent.batches import Batch, BatchAck, Position, Welcome
 from ct_ops_agent.host import HostFacts
 from ct_ops_agent.identity.credentials import Identity
 from ct_ops_agent.samples import CollectorState
@@ -85,76 +86,6 @@ class RegistrationReply:
     """0: not said."""
     reason: str = ""
     """Why it is pending, when that is not for want of approval; empty from an existing server."""
-
-
-@dataclass(frozen=True)
-class Position:
-    """How far an outbox was acknowledged, as its agent knows it."""
-
-    outbox_id: bytes
-    acked_seq: int
-    acked_digest: bytes
-    """Empty for sequence 0."""
-
-    store_id: bytes
-    """The server's store it last spoke to; empty: none yet."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Items with a number."""
-
-    outbox_id: bytes
-    seq: int
-    payload: bytes = field(repr=False)
-
-
-class Verdict(Enum):
-    """What a server did with a batch."""
-
-    STORED = auto()
-    MISMATCH = auto()
-    """It does not follow what the server has of this outbox."""
-
-    LATER = auto()
-
-
-@dataclass(frozen=True)
-class RefusedItem:
-    """An item that this server will never store."""
-
-    index: int
-    """Counted over the batch's results, then its samples, then its gaps."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
-class BatchAck:
-    """The answer to a batch."""
-
-    outbox_id: bytes
-    seq: int
-    digest: bytes
-    verdict: Verdict
-    retry_after_s: float = 0.0
-    """How long the next batch shall wait, also beside STORED."""
-
-    stored_seq: int = 0
-    stored_digest: bytes = b""
-    refused: tuple[RefusedItem, ...] = ()
-
-
-@dataclass(frozen=True)
-class Welcome:
-    """What a server of ours says first on a stream."""
-
-    store_id: bytes
-    """Made with the server's database, changed by every restore."""
-
-    stored_seq: int
-    stored_digest: bytes
-    max_batch_bytes: int
 
 
 @dataclass(frozen=True)

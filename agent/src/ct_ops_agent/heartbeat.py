@@ -13,7 +13,8 @@ from dataclasses import replace
 
 from ct_ops_agent.anchors import StreamAnchors
 from ct_ops_agent.control_plane import Connect, Route
-from ct_ops_agent.conversation import Acknowledgement, Conversation, HeartbeatParts, StreamEvents
+from ct_ops_agent.conversation import Conversation
+from ct_ops_agent.conversation_parts import Acknowledgement, HeartbeatParts, StreamEvents
 from ct_ops_agent.identity.credentials import Identity
 from ct_ops_agent.link import NothingToDeliver, WorkUndone
 from ct_ops_agent.vitals import Vitals

@@ -33,7 +33,7 @@ from typing import NoReturn, Protocol
 from ct_ops_agent.backoff import Backoff
 from ct_ops_agent.clock import Clock
 from ct_ops_agent.control_plane import Route
-from ct_ops_agent.conversation import Acknowledgement, StreamEvents
+from ct_ops_agent.conversation_parts import Acknowledgement, StreamEvents
 from ct_ops_agent.errors import (
     AgentError,
     ApprovalPendingError,
@@ -192,7 +192,7 @@ class Lifecycle:
         await self._heartbeat.run(route, identity, self)
 
     def acknowledged(self, news: Acknowledgement) -> None:
-        """The server answered a heartbeat (`conversation.StreamEvents`)."""
+        """The server answered a heartbeat (`conversation_parts.StreamEvents`)."""
         if self._route and self._identity:
             self._watcher.acknowledged(self._route, self._identity, news)
         if self._advice and FEATURE in news.features:  # an existing server may ask for the token again
@@ -204,11 +204,11 @@ class Lifecycle:
             self._keep_route()
 
     def renewed(self, identity: Identity) -> None:
-        """The next connection uses these credentials (`conversation.StreamEvents`)."""
+        """The next connection uses these credentials (`conversation_parts.StreamEvents`)."""
         self._identity = identity
 
     def trusts(self, roots_pem: str) -> None:
-        """The next connection believes these server CAs (`conversation.StreamEvents`)."""
+        """The next connection believes these server CAs (`conversation_parts.StreamEvents`)."""
         if self._route:
             self._keep_route()  # how the server is reached, if that was not written down yet
             self._store.keep_trust_bundle(roots_pem)

@@ -9,7 +9,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 
-from ct_ops_agent.control_plane import Batch, BatchAck, Position, Session, Welcome
+from ct_ops_agent.batches import Batch, BatchAck, Position, Welcome
+from ct_ops_agent.control_plane import Session
 from ct_ops_agent.identity.credentials import Identity
 from ct_ops_agent.samples import TimedSample
 from ct_ops_agent.work import InventoryChunk, Link, Work
@@ -59,7 +60,7 @@ class WorkUndone:
 
 
 class NothingToDeliver:
-    """Fulfils `conversation.Delivers` by having nothing."""
+    """Fulfils `conversation_parts.Delivers` by having nothing."""
 
     @property
     def position(self) -> Position | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from ct_ops_agent.control_plane import Route
-from ct_ops_agent.conversation import Acknowledgement
+from ct_ops_agent.conversation_parts import Acknowledgement
 from ct_ops_agent.errors import AgentError
 from ct_ops_agent.identity.credentials import Identity
 

@@ -9,25 +9,21 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
+from ct_ops_agent.batches import Batch, BatchAck, Position, Verdict, Welcome
 from ct_ops_agent.clock import Clock
 from ct_ops_agent.control_plane import (
     DELIVERY,
-    Batch,
-    BatchAck,
     Challenge,
     HeartbeatFrame,
     HeartbeatReply,
     Hello,
-    Position,
     Registration,
     RegistrationReply,
     RenewalAsk,
     Renewed,
     Route,
-    Verdict,
-    Welcome,
 )
-from ct_ops_agent.conversation import Acknowledgement, HeartbeatParts, Speaker
+from ct_ops_agent.conversation_parts import Acknowledgement, HeartbeatParts, Speaker
 from ct_ops_agent.errors import AgentError, UnreachableError
 from ct_ops_agent.heartbeat import Heartbeat
 from ct_ops_agent.host import HostFacts

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
+from ct_ops_agent.batches import Batch
 from ct_ops_agent.clock import Clock
 from ct_ops_agent.control_plane import (
-    Batch,
     Challenge,
     HeartbeatFrame,
     HeartbeatReply,
@@ -20,7 +20,7 @@ from ct_ops_agent.control_plane import (
     Renewed,
     Route,
 )
-from ct_ops_agent.conversation import Acknowledgement, HeartbeatParts, Speaker
+from ct_ops_agent.conversation_parts import Acknowledgement, HeartbeatParts, Speaker
 from ct_ops_agent.errors import AgentError, UnreachableError
 from ct_ops_agent.heartbeat import Heartbeat
 from ct_ops_agent.host import HostFacts

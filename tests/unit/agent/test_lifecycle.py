@@ -8,7 +8,7 @@ import pytest
 
 from ct_ops_agent.clock import Clock
 from ct_ops_agent.control_plane import Route
-from ct_ops_agent.conversation import Acknowledgement, StreamEvents
+from ct_ops_agent.conversation_parts import Acknowledgement, StreamEvents
 from ct_ops_agent.errors import (
     AgentError,
     ApprovalPendingError,

@@ -23,8 +23,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from ct_ops_agent.backoff import Backoff
+from ct_ops_agent.batches import Batch, BatchAck, Position, Verdict, Welcome
 from ct_ops_agent.clock import Clock
-from ct_ops_agent.control_plane import Batch, BatchAck, Position, Verdict, Welcome
 from ct_ops_agent.delivery.draft import Room
 from ct_ops_agent.delivery.entries import (
     SAMPLE,
@@ -85,7 +85,7 @@ class _Waiting:
 
 
 class Courier:
-    """Brings results home. Fulfils `work.Results`, `samples.TakesSamples` and `conversation.Delivers`."""
+    """Brings results home. Fulfils `work.Results`, `samples.TakesSamples` and `conversation_parts.Delivers`."""
 
     def __init__(self, vault: Vault, codec: Codec, clock: Clock, random: Callable[[], float]) -> None:
         """Begin without a stream.

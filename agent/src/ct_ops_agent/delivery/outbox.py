@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from ct_ops_agent.control_plane import Batch, BatchAck, Position
+from ct_ops_agent.batches import Batch, BatchAck, Position
 from ct_ops_agent.delivery.batches import Batches, BatchRow
 from ct_ops_agent.delivery.draft import Draft, Room
 from ct_ops_agent.delivery.entries import Codec, Entry, Gap, Lane, Leftovers

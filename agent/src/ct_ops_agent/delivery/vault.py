@@ -21,8 +21,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from ct_ops_agent.batches import Position
 from ct_ops_agent.clock import Clock
-from ct_ops_agent.control_plane import Position
 from ct_ops_agent.delivery.entries import Codec, Gap
 from ct_ops_agent.delivery.opening import WAL_BYTES, is_damage, open_file, open_memory, set_aside
 from ct_ops_agent.delivery.outbox import Outbox

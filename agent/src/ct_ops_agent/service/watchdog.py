@@ -21,7 +21,7 @@ from typing import NoReturn
 
 from ct_ops_agent.clock import Clock
 from ct_ops_agent.control_plane import Route
-from ct_ops_agent.conversation import Acknowledgement
+from ct_ops_agent.conversation_parts import Acknowledgement
 from ct_ops_agent.errors import AgentError
 from ct_ops_agent.identity.credentials import Identity
 from ct_ops_proto.service_manager import ServiceManager

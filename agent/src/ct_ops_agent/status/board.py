@@ -14,7 +14,7 @@ from typing import Any
 
 from ct_ops_agent.anchors import MOST, anchors_of
 from ct_ops_agent.control_plane import Route
-from ct_ops_agent.conversation import Acknowledgement
+from ct_ops_agent.conversation_parts import Acknowledgement
 from ct_ops_agent.errors import AgentError, ApprovalPendingError, EnrolmentRefusedError
 from ct_ops_agent.identity.credentials import Identity
 from ct_ops_agent.refusals import WORTH_TELLING_SKEW_S, describe_skew

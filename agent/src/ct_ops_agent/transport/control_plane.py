@@ -14,9 +14,9 @@ from typing import Any
 
 import grpc
 
+from ct_ops_agent.batches import Batch
 from ct_ops_agent.control_plane import (
     DEFINITIONS,
-    Batch,
     Challenge,
     Departure,
     HeartbeatFrame,

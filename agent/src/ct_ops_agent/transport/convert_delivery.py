@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ct_ops_agent.control_plane import Batch, BatchAck, RefusedItem, Verdict, Welcome
+from ct_ops_agent.batches import Batch, BatchAck, RefusedItem, Verdict, Welcome
 from ct_ops_agent.samples import CollectorState
 from ct_ops_agent.transport.texts import printable, storable
 from ct_ops_proto.agent.v1 import ingest_pb2 as pb

@@ -9,10 +9,10 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from ct_ops_agent.batches import BatchAck, Verdict
 from ct_ops_agent.catalog import Catalog, runs_here
 from ct_ops_agent.collector import CollectorError
 from ct_ops_agent.config.schema import KEYS
-from ct_ops_agent.control_plane import BatchAck, Verdict
 from ct_ops_agent.delivery.draft import Room
 from ct_ops_agent.delivery.entries import entries_of_samples, entry_of_result
 from ct_ops_agent.delivery.opening import WAL_BYTES, open_file

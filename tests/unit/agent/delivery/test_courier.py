@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from ct_ops_agent.batches import Batch, BatchAck, RefusedItem, Verdict, Welcome
 from ct_ops_agent.clock import Clock
-from ct_ops_agent.control_plane import Batch, BatchAck, RefusedItem, Verdict, Welcome
 from ct_ops_agent.delivery.courier import Courier, Mode
 from ct_ops_agent.delivery.entries import Entry, Gap
 from ct_ops_agent.delivery.outbox import Outbox, digest_of

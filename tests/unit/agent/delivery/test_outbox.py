@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from ct_ops_agent.control_plane import Batch, BatchAck, RefusedItem, Verdict
+from ct_ops_agent.batches import Batch, BatchAck, RefusedItem, Verdict
 from ct_ops_agent.delivery.draft import Room
 from ct_ops_agent.delivery.entries import Entry, Gap, Lane, entries_of_samples
 from ct_ops_agent.delivery.outbox import Outbox, digest_of

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from ct_ops_agent.batches import Batch, BatchAck, Verdict
 from ct_ops_agent.clock import Clock
-from ct_ops_agent.control_plane import Batch, BatchAck, Verdict
 from ct_ops_agent.delivery.draft import Room
 from ct_ops_agent.delivery.entries import Entry, Lane
 from ct_ops_agent.delivery.opening import DamagedError

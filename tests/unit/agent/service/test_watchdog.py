@@ -6,7 +6,7 @@ import pytest
 
 from ct_ops_agent.clock import Clock
 from ct_ops_agent.control_plane import Route
-from ct_ops_agent.conversation import Acknowledgement
+from ct_ops_agent.conversation_parts import Acknowledgement
 from ct_ops_agent.errors import UnreachableError
 from ct_ops_agent.identity.credentials import Identity
 from ct_ops_agent.identity.keystore import KeyPair

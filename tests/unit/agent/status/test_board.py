@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ct_ops_agent.control_plane import Route
-from ct_ops_agent.conversation import Acknowledgement
+from ct_ops_agent.conversation_parts import Acknowledgement
 from ct_ops_agent.errors import (
     AgentError,
     ApprovalPendingError,

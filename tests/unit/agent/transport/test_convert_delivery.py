@@ -2,16 +2,8 @@
 
 import pytest
 
-from ct_ops_agent.control_plane import (
-    Batch,
-    BatchAck,
-    HeartbeatFrame,
-    Hello,
-    Position,
-    RefusedItem,
-    Verdict,
-    Welcome,
-)
+from ct_ops_agent.batches import Batch, BatchAck, Position, RefusedItem, Verdict, Welcome
+from ct_ops_agent.control_plane import HeartbeatFrame, Hello
 from ct_ops_agent.delivery.entries import Gap
 from ct_ops_agent.delivery.summary import Tally
 from ct_ops_agent.host import HostFacts
