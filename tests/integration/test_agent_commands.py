@@ -6,10 +6,9 @@ import asyncio
 import json
 import os
 import re
-import sys
 import tarfile
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import pytest
 
 from ct_ops_agent.service.belongings import foreign_among
 from fakes.conforming_server import conforming_server
+from prepared_commands import finished, start
 from real_server import RealServer, real_server, settings_for
 
 
@@ -38,9 +38,8 @@ class AgentHost:
 
     async def run(self, *arguments: str) -> tuple[int, str, str]:
         """Run a command to its end; return exit code, output and errors."""
-        process = await self._start(*arguments, "-config", str(self.toml))
-        output, errors = await process.communicate()
-        return process.returncode or 0, output.decode(), errors.decode()
+        done = await finished("ct_ops_agent", *arguments, "-config", str(self.toml), environ=self.environment)
+        return done.returncode, done.stdout, done.stderr
 
     async def status(self) -> tuple[int, dict[str, Any]]:
         """Return exit code and answer of ``status --json``."""
@@ -51,14 +50,14 @@ class AgentHost:
     @asynccontextmanager
     async def daemon(self) -> AsyncIterator[None]:
         """Run the agent."""
-        process = await self._start("-config", str(self.toml))
+        process = await start(
+            "ct_ops_agent", "-config", str(self.toml), environ=self.environment, with_errors=True
+        )
         try:
             yield
         finally:
-            with suppress(ProcessLookupError):  # a test killed it
-                process.terminate()
-            _, errors = await process.communicate()
-            self.log = errors.decode()
+            process.terminate()
+            self.log = (await process.communicate()).decode()
 
     async def until(self, fits: Callable[[int, dict[str, Any]], bool]) -> tuple[int, dict[str, Any]]:
         """Ask for the status until it fits."""
@@ -66,12 +65,6 @@ class AgentHost:
             while not fits(*(answer := await self.status())):
                 pass
         return answer
-
-    async def _start(self, *arguments: str) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "ct_ops_agent", *arguments, env=self.environment,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
 
 
 @pytest.fixture

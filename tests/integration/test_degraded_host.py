@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from prepared_commands import start
 from real_server import RealServer
 
 CONFIG = """
@@ -36,10 +36,7 @@ async def agent_process(server: RealServer, folder: Path, program: Path) -> Asyn
         "CT_OPS_INGEST_ADDRESS": f"127.0.0.1:{server.wire.port}",
         "CT_OPS_ENROLMENT_TOKEN": await server.token(),
     }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "ct_ops_agent", "run", "--config", str(config), env=environ,
-        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
+    process = await start("ct_ops_agent", "run", "--config", str(config), environ=environ, reads=False)
     try:
         yield
     finally:

@@ -14,7 +14,6 @@ import socket
 import sqlite3
 import sys
 import time
-from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -33,6 +32,7 @@ from ct_ops_agent.work import CheckResult, CheckStatus
 from ct_ops_proto.enrolment_token import parse_token
 from ct_ops_server.config.schema import Settings
 from databases import PostgresServer, fresh_database, postgres_server
+from prepared_commands import Started, start
 from putting_agent import config_for
 from real_server import RealServer, real_server, settings_for
 from wire_client import Wire
@@ -51,7 +51,7 @@ class ServerProcess:
     data_dir: Path
     port: int = 0
     http_port: int = 0
-    process: Process | None = None
+    process: Started | None = None
 
     def __post_init__(self) -> None:
         self.port, self.http_port = free_port(), free_port()
@@ -69,10 +69,7 @@ class ServerProcess:
             "INGEST_GRPC_PORT": str(self.port),
             "INGEST_HTTP_PORT": str(self.http_port),
         }
-        self.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "ct_ops_server", "serve", env=environ,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-        )  # fmt: skip
+        self.process = await start("ct_ops_server", "serve", environ=environ)
         assert self.process.stdout is not None
         assert b"grpc_port" in await self.process.stdout.readline()
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 
 from ct_ops_server.audit.reading import DIRECTORY, audit_files, read_entries
 from ct_ops_server.config.schema import Settings
+from prepared_commands import finished
 from real_server import real_server
 from wire_client import Host
 
@@ -34,12 +33,8 @@ class Done:
 async def ctl(settings: Settings, *arguments: str) -> Done:
     """Run a command of the operator's."""
     environ = {"PATH": os.environ["PATH"], "INGEST_DATA_DIR": str(settings.data_dir)}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "ct_ops_server", *arguments, env=environ,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    out, err = await asyncio.wait_for(process.communicate(), 120)
-    return Done(process.returncode or 0, out.decode(), err.decode())
+    done = await finished("ct_ops_server", *arguments, environ=environ, timeout_s=120)
+    return Done(done.returncode, done.stdout, done.stderr)
 
 
 def files_of(settings: Settings) -> Sequence[Path]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import pytest
 from ct_ops_server.audit.reading import audit_files, read_entries
 from ct_ops_server.audit.verification import breaks
 from ct_ops_server.config.schema import Settings
+from prepared_commands import Started, start
 from real_server import RealServer, real_server
 
 _PATIENCE_S = 40
@@ -46,10 +46,10 @@ class Night:
     async def db(self, *arguments: str) -> tuple[int, str]:
         """Run a command; return its exit code and everything it said."""
         process = await self.started(*arguments)
-        said, _ = await asyncio.wait_for(process.communicate(), 120)
+        said = await asyncio.wait_for(process.communicate(), 120)
         return process.returncode or 0, said.decode()
 
-    async def started(self, *arguments: str) -> asyncio.subprocess.Process:
+    async def started(self, *arguments: str) -> Started:
         """Start a command."""
         environ = {
             "PATH": os.environ["PATH"],
@@ -57,12 +57,8 @@ class Night:
             "AGENT_DIST_DIR": str(self.settings.agent_dist_dir),
             "TMPDIR": str(self.temporary),
         }
-        return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "ct_ops_server", "db", *arguments,
-            "--passphrase-file", str(self.folder / "passphrase"), env=environ,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
-        )  # fmt: skip
+        words = ("db", *arguments, "--passphrase-file", str(self.folder / "passphrase"))
+        return await start("ct_ops_server", *words, environ=environ, with_errors=True)
 
 
 @pytest.fixture

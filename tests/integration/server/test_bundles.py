@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import prepared_commands
 from ct_ops_proto.enrolment_token import parse_token
 from ct_ops_server.config.schema import Settings
 from ct_ops_server.releases import bundle as bundle_module
@@ -47,6 +48,8 @@ def run(
         "AGENT_DIST_DIR": str(settings.agent_dist_dir),
         "INGEST_PUBLIC_ADDRESS": "ops.example.com:9443",
     }
+    if not limit:
+        return prepared_commands.run("ct_ops_server", *words, environ=environment | variables, said=said)
     return subprocess.run(
         ["sh", "-c", f'{limit}\nexec "$@"', "sh", sys.executable, "-m", "ct_ops_server", *words],
         env=environment | variables,

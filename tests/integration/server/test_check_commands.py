@@ -6,12 +6,12 @@ import asyncio
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import prepared_commands
 from ct_ops_proto.checks import CHECK_TYPES
 from ct_ops_server.config.schema import Settings
 from real_server import real_server
@@ -24,10 +24,7 @@ def run(data_dir: Path, *arguments: str, said: str = "", url: str = "") -> subpr
         "INGEST_DATA_DIR": str(data_dir),
         "DATABASE_URL": url,
     }
-    command = [sys.executable, "-m", "ct_ops_server", "check", *arguments]
-    return subprocess.run(
-        command, env=environ, capture_output=True, text=True, timeout=60, check=False, input=said
-    )
+    return prepared_commands.run("ct_ops_server", "check", *arguments, environ=environ, said=said)
 
 
 @pytest.fixture

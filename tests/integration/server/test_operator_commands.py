@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import stat
-import sys
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from ct_ops_server.config.schema import Settings
+from prepared_commands import finished
 from real_server import RealServer, real_server
 from wire_client import Host
 
@@ -37,12 +36,8 @@ async def ctl(settings: Settings, *arguments: str) -> Done:
         "INGEST_DATA_DIR": str(settings.data_dir),
         "INGEST_PUBLIC_ADDRESS": "ct-ops.example:9443",
     }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "ct_ops_server", *arguments, env=environ,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    out, err = await asyncio.wait_for(process.communicate(), 60)
-    return Done(process.returncode or 0, out.decode(), err.decode())
+    done = await finished("ct_ops_server", *arguments, environ=environ)
+    return Done(done.returncode, done.stdout, done.stderr)
 
 
 async def pending(server: RealServer, hostname: str) -> Host:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
-from asyncio.subprocess import Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from ct_ops_server.config.schema import Settings
+from prepared_commands import Started, start
 from real_server import RealServer, real_server
 from wire_client import Host, Wire
 
@@ -20,7 +19,7 @@ class Killable:
     """A server in a process of its own."""
 
     server: RealServer
-    process: Process
+    process: Started
 
     async def kill(self) -> None:
         """End it at once: no lease is given back, no stream is closed."""
@@ -40,10 +39,7 @@ async def server_process(settings: Settings) -> AsyncIterator[Killable]:
         "INGEST_HTTP_PORT": "0",
         "DATABASE_URL": settings.database_url,
     }
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "ct_ops_server", "serve", env=environ,
-        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
+    process = await start("ct_ops_server", "serve", environ=environ)
     assert process.stdout is not None
     ready = (await process.stdout.readline()).decode()
     ports = dict(word.split("=", 1) for word in ready.split() if "=" in word)

@@ -25,6 +25,7 @@ from ct_ops_proto.agent.v1 import ingest_pb2 as wire
 from ct_ops_server.config.schema import Settings
 from ct_ops_server.fleet.bus import Bus
 from ct_ops_server.fleet.endings import EndingWatch
+from prepared_commands import run
 from real_server import RealServer, real_server
 from wire_client import HeartbeatStream, Host, Wire, insecure_context, next_reply, reason_of
 
@@ -246,10 +247,7 @@ class Node:
 
     def ctl(self, *arguments: str) -> Any:
         """Return what a command on this node prints as JSON."""
-        command = [sys.executable, "-m", "ct_ops_server", *arguments, "--json"]
-        done = subprocess.run(
-            command, env=self.environ, capture_output=True, text=True, timeout=60, check=False
-        )
+        done = run("ct_ops_server", *arguments, "--json", environ=self.environ)
         assert 0 == done.returncode, done.stderr
         return json.loads(done.stdout)
 
@@ -345,11 +343,7 @@ def test_a_second_server_with_an_agent_ca_of_its_own_does_not_start(
 ) -> None:
     """It would retire the first one's, whose agents would then be strangers: it says what to copy."""
     with node(tmp_path / "one", postgres_url) as one:
-        done = subprocess.run(
-            [sys.executable, "-m", "ct_ops_server", "serve"],
-            env=one.environ | {"INGEST_DATA_DIR": str(tmp_path / "two")},
-            capture_output=True, text=True, timeout=30, check=False,
-        )  # fmt: skip
+        done = run("ct_ops_server", "serve", environ=one.environ | {"INGEST_DATA_DIR": str(tmp_path / "two")})
 
     assert 78 == done.returncode
     assert "agent-ca.crt" in done.stderr

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from datetime import UTC, datetime
 
+import prepared_commands
 from ct_ops_proto.agent.v1 import ingest_pb2 as wire
 from ct_ops_server.config.schema import Settings
 from integration.server.test_delivery import HELLO, connected, deliver, now_ms, payload_of
@@ -19,14 +19,7 @@ ROOT, SRV = 'disk.used_bytes{mount="/"}', 'disk.used_bytes{mount="/srv"}'
 def command(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run ``ct-ops-server`` as an operator does."""
     environ = {"INGEST_DATA_DIR": str(settings.data_dir), "DATABASE_URL": settings.database_url}
-    return subprocess.run(
-        [sys.executable, "-m", "ct_ops_server", *arguments],
-        env=environ,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return prepared_commands.run("ct_ops_server", *arguments, environ=environ)
 
 
 def samples_at(at_ms: int) -> list[wire.Sample]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+import prepared_commands
 
 
 @pytest.fixture
@@ -24,10 +25,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
 
 
 def run(environ: dict[str, str], *arguments: str, said: str = "") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "ct_ops_server", *arguments]
-    return subprocess.run(
-        command, env=environ, capture_output=True, text=True, timeout=60, check=False, input=said
-    )
+    return prepared_commands.run("ct_ops_server", *arguments, environ=environ, said=said)
 
 
 def ctl(environ: dict[str, str], *arguments: str) -> Any:

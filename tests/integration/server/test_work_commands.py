@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 
 from ct_ops_proto.agent.v1 import ingest_pb2 as wire
+from prepared_commands import finished, start
 from real_server import RealServer
 from work_wire import BASH, CURL, connected, scan
 
@@ -28,12 +28,8 @@ class Shell:
     async def run(self, *arguments: str) -> tuple[int, str, str]:
         """Run a command to its end; return exit code, output and errors."""
         environment = {"PATH": os.environ["PATH"], "INGEST_DATA_DIR": str(self.server.settings.data_dir)}
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "ct_ops_server", *arguments, env=environment,
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-        output, errors = await process.communicate()
-        return process.returncode or 0, output.decode(), errors.decode()
+        done = await finished("ct_ops_server", *arguments, environ=environment)
+        return done.returncode, done.stdout, done.stderr
 
     async def ctl(self, *arguments: str) -> Any:
         """Return what a command prints as JSON."""
@@ -56,10 +52,9 @@ async def our_agent(server: RealServer, folder: Path) -> AsyncIterator[None]:
         f'[agent]\ndata_dir = "{folder / "agent"}"\nheartbeat_interval_secs = 1\nhostname = "ours"\n'
         f'enrolment_token = "{await server.token()}"\n'
     )
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "ct_ops_agent", "-config", str(toml), env={"PATH": os.environ["PATH"]},
-        stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
-    )  # fmt: skip
+    process = await start(
+        "ct_ops_agent", "-config", str(toml), environ={"PATH": os.environ["PATH"]}, reads=False
+    )
     try:
         async with asyncio.timeout(60):
             while not any(  # noqa: ASYNC110  it is another process
@@ -68,8 +63,7 @@ async def our_agent(server: RealServer, folder: Path) -> AsyncIterator[None]:
                 await asyncio.sleep(0.1)
         yield
     finally:
-        with suppress(ProcessLookupError):
-            process.terminate()
+        process.terminate()
         await process.wait()
 
 
