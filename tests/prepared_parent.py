@@ -87,14 +87,14 @@ def serve(requests: socket.socket) -> Request | None:
     signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
     reports: dict[int, int] = {}
     while True:
-        ready, _, _ = select.select([requests, wake], [], [])
+        ready, _, _ = select.select([requests.fileno(), wake], [], [])
         if wake in ready:
             os.read(wake, 4096)
             for pid, code in _ended():
                 report = reports.pop(pid)
                 _say(report, code)
                 os.close(report)
-        if requests in ready:
+        if requests.fileno() in ready:
             packet, descriptors, _, _ = socket.recv_fds(requests, _PACKET, 4)
             if not packet:
                 break
