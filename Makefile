@@ -47,10 +47,11 @@ golden: $(READY) ## Accept an addition to the wire
 SEEDS ?= 100
 SEED ?= 0
 .PHONY: simulate
-simulate: $(READY) ## Live SEEDS=100 histories of a fleet from SEED=0 on, each HOSTS, DAYS, INTERVAL and EVENTS large (docs/simulation.md)
+simulate: $(READY) ## Live SEEDS=100 histories of a fleet from SEED=0 on, each HOSTS, DAYS, INTERVAL and EVENTS large, of KINDS (docs/simulation.md)
 	PYTHONPATH=tests $(BIN)/python tests/simulation/simulate.py --seeds $(SEEDS) --seed $(SEED) \
 		$(if $(HOSTS),--hosts $(HOSTS)) $(if $(DAYS),--days $(DAYS)) \
-		$(if $(INTERVAL),--interval $(INTERVAL)) $(if $(EVENTS),--events $(EVENTS))
+		$(if $(INTERVAL),--interval $(INTERVAL)) $(if $(EVENTS),--events $(EVENTS)) \
+		$(if $(KINDS),--kinds "$(KINDS)")
 
 .PHONY: docs
 docs: $(READY) ## Rewrite the generated parts of the documentation

@@ -6,6 +6,8 @@ the settling that ``db restore`` is made of.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from contract.test_anchor_store import NEW, OLD, believing
 from contract.test_carried_store import ANSWERED
 from contract.test_clone_store import clone
@@ -127,17 +129,19 @@ async def test_what_was_delivered_since_a_backup_is_stored_when_it_comes_again(t
 async def test_a_clone_that_was_split_since_is_in_quarantine_again_with_its_evidence(
     timeline: Timeline,
 ) -> None:
-    """And its key is barred, for the files tell that copies hold it."""
+    """For nobody has a key of his own yet; and the one that there is is barred, for the files tell that copies hold it."""
     async with timeline.opened() as store:
         await enrol(store, "a")
         await clone(store)
         log = await store.clones.sides("a")
         await timeline.back_up()
         done = await store.successions.split("a", log, 0, actor="ada", reason="")
-    await timeline.restore([KeyShared("a"), KeyReplaced("a", "key-new", b"new", SAID)])
+    await timeline.restore([KeyShared("a", SAID, "key-a")])
     async with timeline.opened() as store:
         (again,) = await store.clones.logs_of_quarantined()
-        findings = await store.enrolment.look_up(APPLICATION)
+        findings = await store.enrolment.look_up(
+            replace(APPLICATION, key_id="key-own", presented_key_id="key-a")
+        )
 
         assert done is Outcome.DONE
         assert {"a": QUARANTINED} == await statuses(store)

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from msgspec.structs import replace as replace_side
 
-from contract.test_clone_store import COPY, ORIGINAL, open_as, split_clone
+from contract.test_clone_store import COPY, ORIGINAL, clone, open_as, split_clone
 from contract.values import APPLICATION, StoreUnderTest, create_token, enrol, new_agent
 from ct_ops_server.enrolment.carried_ports import AnsweredRequest
-from ct_ops_server.fleet.model import AgentStatus, StreamOpened, StreamOpening, StreamRefused
-from ct_ops_server.fleet.sides import Side
+from ct_ops_server.enrolment.model import NewAgent
+from ct_ops_server.enrolment.ports import KeyAlreadyEnrolledError
+from ct_ops_server.fleet.clones import Outcome
+from ct_ops_server.fleet.model import (
+    SPLIT_AFTER_BACKUP,
+    AgentStatus,
+    StreamOpened,
+    StreamOpening,
+    StreamRefused,
+)
+from ct_ops_server.fleet.sides import Proof, Side
 from ct_ops_server.store.replaying import (
     AgentApproved,
     AgentDeleted,
@@ -111,7 +121,7 @@ def place_taken(old: str, new: str, key_der: bytes = b"of the new one") -> Place
 async def test_attack_a_key_that_copies_share_makes_no_agent_again(store: StoreUnderTest) -> None:
     """Of a split since: whoever applies with that key, or is known by it, was a copy of the agent."""
     await enrol(store, "a")
-    await store.replay([KeyShared("a"), KeyReplaced("a", "key-new", b"new", SAID)] * 2)
+    await store.replay([KeyShared("a", SAID), KeyReplaced("a", "key-new", b"new", SAID)] * 2)
     shared = replace(APPLICATION, key_id="key-a")
     own = replace(APPLICATION, key_id="key-own", presented_key_id="key-a")
 
@@ -123,7 +133,7 @@ async def test_attack_a_copy_of_an_agent_that_was_enrolled_since_is_known_by_its
     store: StoreUnderTest,
 ) -> None:
     """Its leaf names the agent, which the copy of the database never knew; of a key that nobody told nothing is known."""
-    await store.replay([KeyShared("b", "key-b"), KeyShared("c")])
+    await store.replay([KeyShared("b", SAID, "key-b"), KeyShared("c", SAID)])
 
     found = [await store.enrolment.look_up(replace(APPLICATION, key_id=f"key-{each}")) for each in "bc"]
     assert ["b", None] == [each.split_from for each in found]
@@ -143,6 +153,70 @@ async def test_when_the_key_of_a_split_agent_was_followed_since_it_is_not_asked_
     assert not opened.must_rotate
     assert isinstance(copy, StreamRefused)
     assert copy.split_off
+
+
+async def test_a_split_whose_key_nobody_followed_waits_for_the_same_decision(store: StoreUnderTest) -> None:
+    """The copy of the database may know neither side, so nobody is served as the agent, and both say who they are."""
+    await enrol(store, "a")
+    await open_as(store, ORIGINAL)
+    await store.replay([KeyShared("a", SAID, "key-a")] * 2)
+    refused = [await open_as(store, side) for side in (ORIGINAL, COPY)]
+    log = await store.clones.sides("a")
+
+    assert [StreamRefused(AgentStatus.QUARANTINED)] * 2 == refused
+    assert (Proof.SPLIT_AFTER_BACKUP, [ORIGINAL, COPY]) == (log.why, [each.side for each in log.seen])
+    assert Outcome.DONE is await store.successions.split("a", log, 0, actor="ada", reason="again")
+    assert isinstance(await open_as(store, ORIGINAL), StreamOpened)
+
+
+async def test_a_split_whose_key_was_followed_is_over(store: StoreUnderTest) -> None:
+    """The agent is served with the key that no copy holds, also where the copy of the database knows it in quarantine."""
+    await enrol(store, "a")
+    await clone(store)
+    await store.replay(
+        [KeyShared("a", SAID, "key-a"), KeyReplaced("a", "key-new", b"new", SAID, old_key_id="key-a")] * 2
+    )
+    opened = await store.streams.open_stream(StreamOpening("a", "key-new", "worker-1", None, ORIGINAL))
+    copy = await open_as(store, COPY)
+
+    assert isinstance(opened, StreamOpened)
+    assert not opened.must_rotate
+    assert isinstance(copy, StreamRefused)
+    assert copy.split_off
+
+
+async def test_an_agent_that_was_split_before_the_store_knew_it_comes_back_in_quarantine(
+    store: StoreUnderTest,
+) -> None:
+    """With the key that its copies hold, as long as none followed that; under no other id."""
+    await store.replay([KeyShared("a", SAID, "key-a"), KeyShared("b", SAID, "key-b")])
+    await store.replay([KeyReplaced("b", "key-new", b"new", SAID, old_key_id="key-b")])
+    found = [await store.enrolment.look_up(replace(APPLICATION, key_id=f"key-{each}")) for each in "ab"]
+
+    assert [("a", True), ("b", False)] == [(each.split_from, each.split_is_open) for each in found]
+    for agent_id, key_id in (("c", "key-a"), ("b", "key-b")):
+        with pytest.raises(KeyAlreadyEnrolledError):
+            await store.enrolment.admit(_forgotten(agent_id, key_id), leaf=None)
+    await store.enrolment.admit(_forgotten("a", "key-a"), leaf=None)
+    ((agent_id, log),) = await store.clones.logs_of_quarantined()
+
+    assert ("a", Proof.SPLIT_AFTER_BACKUP) == (agent_id, log.why)
+    assert log.since_ms
+
+
+def _forgotten(agent_id: str, key_id: str) -> NewAgent:
+    application = replace(APPLICATION, key_id=key_id)
+    return NewAgent(agent_id, AgentStatus.QUARANTINED, application, (), SPLIT_AFTER_BACKUP)
+
+
+async def test_an_approval_out_of_a_quarantine_holds_again(store: StoreUnderTest) -> None:
+    """The copy was gone, so the agent is served, and whoever speaks next is no suspect."""
+    await enrol(store, "a")
+    await clone(store)
+    await store.replay([AgentApproved("a", SAID)] * 2)
+
+    assert isinstance(await open_as(store, COPY), StreamOpened)
+    assert 1 == len((await store.clones.sides("a")).seen)
 
 
 async def test_new_hardware_has_its_place_again_and_the_old_key_stays_barred(store: StoreUnderTest) -> None:

@@ -6,8 +6,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from msgspec.structs import replace as replace_log
+
 from ct_ops_server.fleet.model import AgentStatus, DeletedAgent, StatusChange
-from ct_ops_server.fleet.sides import SideLog, key_followed
+from ct_ops_server.fleet.sides import SENTENCES, Proof, SideLog, key_followed, key_of_one, quarantined
 from ct_ops_server.store.replaying import (
     AgentApproved,
     AgentDeleted,
@@ -38,6 +40,8 @@ def _do_again(store: MemoryStore, event: Event) -> None:
         case AgentDeleted(agent, status, said):
             _delete(store, agent, status, said)
         case AgentApproved(agent_id, said):
+            if _set_status(store, agent_id, {AgentStatus.QUARANTINED}, AgentStatus.ACTIVE, said):
+                store._rows[agent_id].sides = SideLog()
             _set_status(store, agent_id, {AgentStatus.PENDING}, AgentStatus.ACTIVE, said)
         case KeyReplaced() | KeyShared() | PlaceTaken():
             _change_keys(store, event)
@@ -54,12 +58,23 @@ def _change_keys(store: MemoryStore, event: KeyReplaced | KeyShared | PlaceTaken
     match event:
         case KeyReplaced():
             _replace_key(store, event)
-        case KeyShared(agent_id, key_id):
-            row = store._rows.get(agent_id)
-            if shared := key_id or ("" if row is None else row.application.key_id):
-                store._split_keys[shared] = agent_id
+        case KeyShared():
+            _share_key(store, event)
         case PlaceTaken():
             _take_place(store, event)
+
+
+def _share_key(store: MemoryStore, event: KeyShared) -> None:
+    row = store._rows.get(event.agent_id)
+    current = "" if row is None else row.application.key_id
+    if shared := event.key_id or current:
+        store._split_keys[shared] = event.agent_id
+    if row is None or shared != current:
+        return
+    why = Said("clone detection", SENTENCES[Proof.SPLIT_AFTER_BACKUP], event.said.at_ms)
+    if _set_status(store, row.id, {AgentStatus.ACTIVE}, AgentStatus.QUARANTINED, why):
+        log = replace_log(row.sides, kept=None, rivals=())
+        row.sides = quarantined(log, Proof.SPLIT_AFTER_BACKUP, event.said.at_ms)
 
 
 def _take_place(store: MemoryStore, event: PlaceTaken) -> None:
@@ -92,11 +107,13 @@ def _delete(store: MemoryStore, agent: Subject, status: AgentStatus, said: Said)
 
 def _set_status(
     store: MemoryStore, agent_id: str, found: set[AgentStatus], to: AgentStatus, said: Said
-) -> None:
+) -> bool:
     row = store._rows.get(agent_id)
-    if row is not None and row.status in found - {to}:
-        row.status = to
-        row.history.append(StatusChange(_moment(said), to, said.actor, said.reason))
+    if row is None or row.status not in found - {to}:
+        return False
+    row.status = to
+    row.history.append(StatusChange(_moment(said), to, said.actor, said.reason))
+    return True
 
 
 def _bury(
@@ -110,10 +127,15 @@ def _bury(
 
 
 def _replace_key(store: MemoryStore, event: KeyReplaced) -> None:
+    if event.old_key_id in store._split_keys:
+        store._followed_keys.add(event.old_key_id)
     row = store._rows.get(event.agent_id)
     is_free = all(each.application.key_id != event.key_id for each in store._rows.values())
     if row is not None and is_free:
-        row.sides = key_followed(row.sides, row.application.key_id)
+        follow = key_followed
+        if _set_status(store, row.id, {AgentStatus.QUARANTINED}, AgentStatus.ACTIVE, event.said):
+            follow = key_of_one
+        row.sides = follow(row.sides, row.application.key_id)
         row.application = replace(row.application, key_id=event.key_id, public_key_der=event.public_key_der)
 
 

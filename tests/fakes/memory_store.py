@@ -44,6 +44,7 @@ from ct_ops_server.fleet.model import (
 from ct_ops_server.fleet.ports import WriteRefusedError
 from ct_ops_server.fleet.sides import (
     SENTENCES,
+    Proof,
     SideLog,
     Sight,
     is_served,
@@ -102,6 +103,7 @@ _KEPT = (
     "_refusals",
     "_answered",
     "_split_keys",
+    "_followed_keys",
     "_replaced_keys",
 )
 
@@ -117,6 +119,8 @@ class MemoryStore(MemoryTokens):
         self._endings: list[tuple[int, str, str, datetime]] = []
         self._answered: dict[str, AnsweredRequest] = {}
         self._split_keys: dict[str, str] = {}
+        self._followed_keys: set[str] = set()
+        """Of those, whose agent has another key, as a restored store was told."""
         self._replaced_keys: set[str] = set()
         self.stored_seqs: dict[tuple[str, str], int] = {}
         """How far the outboxes of agents are stored, for tests."""
@@ -426,18 +430,21 @@ class MemoryStore(MemoryTokens):
         token = await self.find_token(digest)
         if known is not None:
             return Findings(known=known, token=token)
+        presented = application.presented_key_id or application.key_id
         return Findings(
             token=token,
             collision=self._collision(application),
             key_is_barred=self._is_barred(application.key_id),
             leaf_agent_is_taken=self._is_taken(application.leaf_agent_id),
-            split_from=self._split_keys.get(application.presented_key_id or application.key_id),
+            split_from=self._split_keys.get(presented),
+            split_is_open=presented in self._split_keys and presented not in self._followed_keys,
         )
 
     async def admit(self, new: NewAgent, *, leaf: LeafRecord | None) -> None:
         key_id = new.application.key_id
         is_known = await self.find_agent(key_id) is not None
-        if self._is_taken(new.id) or is_known or key_id in self._split_keys or self._is_barred(key_id):
+        is_split = self._split_keys.get(key_id, new.id) != new.id or key_id in self._followed_keys
+        if self._is_taken(new.id) or is_known or is_split or self._is_barred(key_id):
             raise KeyAlreadyEnrolledError
         if new.token_id is not None:
             if new.status is AgentStatus.PENDING and self._waiting(new.token_id) >= MOST_PENDING:
@@ -449,6 +456,8 @@ class MemoryStore(MemoryTokens):
         reason = new.evidence or f"enrolment token {new.token_id}"
         row.history.append(StatusChange(self._now(), new.status, "enrolment", reason))
         row.leaves += [] if leaf is None else [leaf]
+        if new.status is AgentStatus.QUARANTINED:
+            row.sides = quarantined(SideLog(), Proof.SPLIT_AFTER_BACKUP, to_ms(self._now()))
         self._rows[new.id] = row
 
     async def replace_key(self, agent_id: str, old_key_id: str, key: NewKey, leaf: LeafRecord) -> bool:

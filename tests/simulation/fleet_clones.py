@@ -120,11 +120,11 @@ def _who_is(world: World, side: Side) -> str:
 
 def recall_copies(world: World) -> None:
     """After a restore to before a split: who still has the key that was shared is a copy again."""
-    for agent in world.installation.store.all_agents():
-        owner, sides = world.ledger.owner.get(agent.id), world.splits.sides.get(agent.id, set())
-        for host in _named(world, sides - {owner}):
-            if host.ended is None and host.key_id() == agent.key_id and owner is not None:
-                world.ledger.copies[host.name] = owner
+    for agent_id, sides in world.splits.sides.items():
+        owner = _named(world, [world.ledger.owner.get(agent_id)])
+        for host in _named(world, sides - {each.name for each in owner}):
+            if owner and host.ended is None and host.key_id() == owner[0].key_id() is not None:
+                world.ledger.copies[host.name] = owner[0].name
 
 
 def _named(world: World, names: Iterable[str | None]) -> list[Host]:

@@ -132,7 +132,7 @@ class Ledger:
         elif new.token_id is None:
             if self.owner.get(new.id) not in {who, self.copies.get(who, who)}:
                 self.violated(f"{who} came back as {new.id}, who is {self.owner.get(new.id, 'nobody')}")
-            if new.status is not AgentStatus.PENDING:
+            if new.status not in {AgentStatus.PENDING, AgentStatus.QUARANTINED}:
                 self.violated(f"{who} came back as {new.id} without an operator's decision")
         else:
             self._redeemed(who, new, now)

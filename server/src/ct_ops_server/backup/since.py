@@ -111,11 +111,15 @@ def _approved(entry: Entry) -> Event:
 
 def _key_replaced(entry: Entry) -> Event | None:
     der = _public_key(entry)
-    return KeyReplaced(entry.agent, _text(entry, "key_id"), der, _said(entry)) if der else None
+    if not der:
+        return None
+    return KeyReplaced(
+        entry.agent, _text(entry, "key_id"), der, _said(entry), old_key_id=_text(entry, "old_key_id")
+    )
 
 
 def _split(entry: Entry) -> Event:
-    return KeyShared(entry.agent, _text(entry, "key_id"))
+    return KeyShared(entry.agent, _said(entry), _text(entry, "key_id"))
 
 
 def _place_taken(entry: Entry) -> Event:

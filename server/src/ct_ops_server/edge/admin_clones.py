@@ -10,7 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ct_ops_server.edge.admin_views import agent_view, rfc3339
 from ct_ops_server.fleet.clones import Clone, CloneDesk
-from ct_ops_server.fleet.sides import SENTENCES, Proof, Side, SideLog, Sighting, is_alive, likely_original
+from ct_ops_server.fleet.sides import SENTENCES, Side, SideLog, Sighting, is_alive, likely_original
+
+_SENTENCES = {proof.value: sentence for proof, sentence in SENTENCES.items()}
+"""Of a proof that only a newer node knows, its word."""
 
 
 class _Body(BaseModel):
@@ -65,7 +68,7 @@ def clone_view(clone: Clone) -> dict[str, Any]:
         "hostname": clone.agent.hostname,
         "quarantined_at": _moment(log.since_ms),
         "proof": log.why,
-        "why": SENTENCES[Proof(log.why)] if log.why else "",
+        "why": _SENTENCES.get(log.why, log.why),
         "sides": sides_view(log),
         "other_sides": log.others,
     }

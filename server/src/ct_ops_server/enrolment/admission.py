@@ -9,7 +9,8 @@ it from here. Words of the table:
 * *introduced*: proven, or beside a token that this server once issued, whatever became of it. Anybody
   else is answered as if the key were unknown: nobody learns by asking which keys there are.
 * *our leaf*: the handshake proved the key with a valid leaf of an active authority of ours. An agent with
-  one that the store does not know was enrolled after the backup that the store was restored from.
+  one that the store does not know was enrolled after the backup that the store was restored from. Where
+  its key was split since, and no other followed, it may be the host that was kept as well as its copy.
 * *twin*: another agent, not revoked, with the same machine id, or with the same hostname. A *live twin*
   is online and has the same machine id, or the same hostname at the same observed address (rule 14). What
   an agent says about its own addresses never enters here.
@@ -33,7 +34,7 @@ from ct_ops_server.enrolment.model import (
     TokenState,
     TokenTerms,
 )
-from ct_ops_server.fleet.model import ENROLLED_AFTER_BACKUP, AgentStatus
+from ct_ops_server.fleet.model import ENROLLED_AFTER_BACKUP, SPLIT_AFTER_BACKUP, AgentStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ class Restore:
 
     agent_id: str
     evidence: str
+    status: AgentStatus = AgentStatus.PENDING
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +149,12 @@ class Case:
         return self.findings.split_from is not None and presented == self.application.key_id
 
     @property
+    def is_forgotten_side(self) -> bool:
+        """Whether the applicant is a side, kept or not, of an agent that was split, and is neither stored nor deleted."""
+        is_of_it = self.findings.split_from == self.application.leaf_agent_id
+        return self.is_forgotten and self.holds_split_key and is_of_it and self.findings.split_is_open
+
+    @property
     def was_copy(self) -> bool:
         """Whether the applicant has proven a key of its own, and that it held one that was split off."""
         is_another = self.findings.split_from is not None and not self.holds_split_key
@@ -214,6 +222,12 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "active", "no", "once issued here", "any", "the stored leaf, and an agent token for 10 minutes",
         lambda case: case.known_as(AgentStatus.ACTIVE), lambda case: HandOverStored(case.known),
+    ),
+    Rule(
+        "split, in our leaf", "yes", "any, also none", "any",
+        "quarantined under its own id: split after the backup",
+        lambda case: case.is_forgotten_side,
+        lambda case: Restore(str(case.application.leaf_agent_id), SPLIT_AFTER_BACKUP, AgentStatus.QUARANTINED),
     ),
     Rule(
         "split off", "introduced", "any", "any", "waits, as pending, until it has a key of its own",

@@ -199,6 +199,8 @@ class Findings:
     """The agent that the leaf names is stored with another key, or was deleted."""
     split_from: str | None = None
     """The agent that kept the key which this connection proved, or that it applies with: its host is a copy."""
+    split_is_open: bool = False
+    """No other key has followed that one, as far as is known: whoever holds it may be the one who kept the agent."""
 
 
 @dataclass(frozen=True, slots=True)

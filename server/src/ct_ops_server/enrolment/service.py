@@ -198,11 +198,11 @@ class Enrolment:
                 return await self._welcome(agent, application)
             case admission.HandOverStored(agent):
                 return await self._hand_over(agent)
-            case admission.Restore() | admission.AdmitCopy() as verdict:
-                is_known = isinstance(verdict, admission.Restore)
-                agent_id = verdict.agent_id if is_known else self._new_agent_id()
-                uninvited = NewAgent(agent_id, AgentStatus.PENDING, application, (), verdict.evidence)
-                return await self._insert(uninvited)
+            case admission.Restore(agent_id, evidence, status):
+                return await self._insert(NewAgent(agent_id, status, application, (), evidence))
+            case admission.AdmitCopy(_, evidence):
+                pending = AgentStatus.PENDING
+                return await self._insert(NewAgent(self._new_agent_id(), pending, application, (), evidence))
             case admission.Admit(token, status, evidence):
                 tags = token.terms.tags
                 new = NewAgent(self._new_agent_id(), status, application, tags, evidence, token.id)
@@ -219,7 +219,7 @@ class Enrolment:
         except TooManyPendingError:
             raise await self._why_not_admitted(new.application, Refusal.TOO_MANY_PENDING) from None
         if leaf is None:
-            return _waiting(new.id)
+            return _waiting(new.id, new.status)
         return self._active(new.id, leaf.pem, leaf.sha256, leaf.not_after)
 
     async def _why_not_admitted(self, application: Application, usually: Refusal) -> EnrolmentRefusedError:
@@ -314,10 +314,10 @@ def _told_to_wait(waiting: admission.Wait | admission.SplitOff) -> Registration:
     """Return the answer to a known key that is not served now. Existing agents exit on other statuses."""
     if isinstance(waiting, admission.SplitOff):
         return Registration(waiting.agent_id, AgentStatus.PENDING, _SPLIT_OFF, reason="split_off")
-    if waiting.agent.status is AgentStatus.QUARANTINED:
-        return Registration(waiting.agent.id, AgentStatus.PENDING, _QUARANTINED, reason="quarantined")
-    return _waiting(waiting.agent.id)
+    return _waiting(waiting.agent.id, waiting.agent.status)
 
 
-def _waiting(agent_id: str) -> Registration:
+def _waiting(agent_id: str, status: AgentStatus) -> Registration:
+    if status is AgentStatus.QUARANTINED:
+        return Registration(agent_id, AgentStatus.PENDING, _QUARANTINED, reason="quarantined")
     return Registration(agent_id, AgentStatus.PENDING, "waiting for an operator's approval")

@@ -78,6 +78,7 @@ class Frame(Struct, frozen=True):
 
 
 ENROLLED_AFTER_BACKUP = "enrolled after the backup"
+SPLIT_AFTER_BACKUP = "enrolled and split after the backup: copies hold its key"
 """The evidence of an agent whom a restored store does not know and whose leaf is ours."""
 
 

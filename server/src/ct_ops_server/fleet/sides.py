@@ -91,6 +91,8 @@ class Proof(StrEnum):
 
     TWO_CAME_BACK = "two_processes"
     MACHINE_CAME_BACK = "two_histories"
+    SPLIT_AFTER_BACKUP = "split_after_backup"
+    """Not by what was seen: the audit log tells a restored server of it."""
 
 
 SENTENCES = {
@@ -98,6 +100,8 @@ SENTENCES = {
     "its data directory or its machine was copied",
     Proof.MACHINE_CAME_BACK: "a machine came back with an older history of what was delivered than another "
     "machine that had spoken as this agent since: its data directory was copied",
+    Proof.SPLIT_AFTER_BACKUP: "it was split after the backup that this server was restored from, and no new key "
+    "followed: its copies still hold the key that it has",
 }
 
 
@@ -202,6 +206,11 @@ def key_followed(log: SideLog, old_key_id: str) -> SideLog:
     if log.kept is None:
         return log
     return replace(log, kept=None, rivals=(), split_keys=(*log.split_keys, old_key_id)[-_MOST_SPLIT_KEYS:])
+
+
+def key_of_one(log: SideLog, old_key_id: str) -> SideLog:
+    """Return the log of an agent that came out of quarantine with another key: its copies hold the old one."""
+    return SideLog(split_keys=(*log.split_keys, old_key_id)[-_MOST_SPLIT_KEYS:])
 
 
 def is_served(log: SideLog, side: Side | None) -> bool:

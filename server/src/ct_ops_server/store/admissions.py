@@ -24,9 +24,11 @@ from ct_ops_server.enrolment import decisions
 from ct_ops_server.enrolment.model import LeafRecord, NewAgent
 from ct_ops_server.enrolment.ports import KeyAlreadyEnrolledError, TokenNotRedeemedError, TooManyPendingError
 from ct_ops_server.fleet.model import AgentStatus
+from ct_ops_server.fleet.sides import Proof, SideLog, quarantined
 from ct_ops_server.store.audit import append
 from ct_ops_server.store.faults import OvertakenError, is_duplicate
 from ct_ops_server.store.grouping import Failed
+from ct_ops_server.store.key_bars import SPLIT
 from ct_ops_server.store.rowset import bind_rows, row_set
 from ct_ops_server.store.schema import (
     Integer64,
@@ -39,6 +41,7 @@ from ct_ops_server.store.schema import (
     tombstones,
 )
 from ct_ops_server.store.side_tables import barred_keys
+from ct_ops_server.store.sides import store_logs
 from ct_ops_server.store.values import claims_of, leaf_values
 
 ADMISSION_ACTOR = decisions.ENROLMENT
@@ -77,7 +80,11 @@ _TAKEN = sa.select(_wanted.c.number).where(
         sa.exists().where(
             tombstones.c.key_id == _wanted.c.key_id, tombstones.c.status == AgentStatus.REVOKED.value
         ),
-        sa.exists().where(barred_keys.c.key_id == _wanted.c.key_id),
+        sa.exists().where(
+            barred_keys.c.key_id == _wanted.c.key_id,
+            # The agent itself may come back with a key that was split, where a restored database has forgotten it.
+            sa.not_(sa.and_(barred_keys.c.why == SPLIT, barred_keys.c.agent_id == _wanted.c.agent_id)),
+        ),
     )
 )
 _is_live = sa.and_(
@@ -211,6 +218,11 @@ async def _insert_belongings(connection: AsyncConnection, made: Sequence[Admissi
         await connection.execute(status_history.insert().values(at=now_ms()), history)
     if first_leaves:
         await connection.execute(leaves.insert(), first_leaves)
+    split = [write.new.id for write in made if write.new.status is AgentStatus.QUARANTINED]
+    if split:
+        at_ms = await connection.scalar(sa.select(now_ms()))
+        log = quarantined(SideLog(), Proof.SPLIT_AFTER_BACKUP, at_ms or 0)
+        await store_logs(connection, dict.fromkeys(split, log))
 
 
 async def _spend(connection: AsyncConnection, made: Sequence[Admission]) -> None:

@@ -1,6 +1,7 @@
 """Keys that must not come back as an agent, though no revoked agent holds them: ``barred_keys``.
 
 * ``SPLIT``: copies of an agent hold it. They are told to make keys of their own.
+* ``FOLLOWED``: the same, and a restored database was told that the agent itself has another one since.
 * ``REPLACED``: the hardware that held it was replaced.
 """
 
@@ -14,6 +15,7 @@ from ct_ops_server.store.side_tables import barred_keys
 from ct_ops_server.store.upsert import upsert
 
 SPLIT = "split"
+FOLLOWED = "followed"
 REPLACED = "replaced"
 
 
@@ -21,6 +23,12 @@ async def bar_key(connection: AsyncConnection, key_id: str, agent_id: str, why: 
     """Bar a key in the transaction of the decision."""
     values = {"key_id": key_id, "agent_id": agent_id, "why": why, "barred_at": now_ms()}
     await connection.execute(upsert(connection, barred_keys, values, key="key_id"))
+
+
+async def note_followed(connection: AsyncConnection, key_id: str) -> None:
+    """Take note that whoever holds a key that was split is a copy: the agent that kept it has another one."""
+    split = sa.and_(barred_keys.c.key_id == key_id, barred_keys.c.why == SPLIT)
+    await connection.execute(barred_keys.update().where(split).values(why=FOLLOWED))
 
 
 async def is_barred(connection: AsyncConnection, key_id: str) -> bool:

@@ -22,7 +22,7 @@ from ct_ops_server.fleet.model import AgentStatus
 from ct_ops_server.fleet.ports import StoreUnavailableError
 from ct_ops_server.store.database import Database
 from ct_ops_server.store.grouping import Pace, WriterLimits
-from ct_ops_server.store.key_bars import SPLIT
+from ct_ops_server.store.key_bars import FOLLOWED, SPLIT
 from ct_ops_server.store.presence import is_online
 from ct_ops_server.store.rowset import bind_rows, row_set
 from ct_ops_server.store.schema import Integer64, agents, leaves, tokens, tombstones
@@ -100,13 +100,11 @@ _is_barred = sa.or_(
     sa.exists().where(
         tombstones.c.key_id == _applied.c.key_id, tombstones.c.status == AgentStatus.REVOKED.value
     ),
-    sa.exists().where(barred_keys.c.key_id == _applied.c.key_id, barred_keys.c.why != SPLIT),
+    sa.exists().where(barred_keys.c.key_id == _applied.c.key_id, barred_keys.c.why.notin_((SPLIT, FOLLOWED))),
 )
-_split_from = (
-    sa.select(barred_keys.c.agent_id)
-    .where(barred_keys.c.key_id == _applied.c.presented, barred_keys.c.why == SPLIT)
-    .scalar_subquery()
-)
+_is_split = sa.and_(barred_keys.c.key_id == _applied.c.presented, barred_keys.c.why.in_((SPLIT, FOLLOWED)))
+_split_from = sa.select(barred_keys.c.agent_id).where(_is_split).scalar_subquery()
+_split_is_open = sa.exists().where(_is_split, barred_keys.c.why == SPLIT)
 _is_taken = sa.or_(
     sa.exists().where(agents.c.id == _applied.c.leaf_agent_id),
     sa.exists().where(tombstones.c.agent_id == _applied.c.leaf_agent_id),
@@ -116,6 +114,7 @@ _PAST = sa.select(
     _is_barred.label("is_barred"),
     _is_taken.label("is_taken"),
     _split_from.label("split_from"),
+    _split_is_open.label("split_is_open"),
 )
 
 
@@ -183,6 +182,7 @@ class LookUps:
                 key_is_barred=number in past and bool(past[number].is_barred),
                 leaf_agent_is_taken=number in past and bool(past[number].is_taken),
                 split_from=past[number].split_from if number in past else None,
+                split_is_open=number in past and bool(past[number].split_is_open),
             )
             for number, application in enumerate(applications)
         ]

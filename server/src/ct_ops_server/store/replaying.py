@@ -9,145 +9,53 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import sqlalchemy as sa
+from msgspec.structs import replace
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ct_ops_server.enrolment.carried_ports import AnsweredRequest
 from ct_ops_server.fleet.model import AgentStatus
+from ct_ops_server.fleet.sides import SENTENCES, Proof, key_of_one, quarantined
 from ct_ops_server.store.agents import read_history
 from ct_ops_server.store.carried_tables import carried_requests
-from ct_ops_server.store.key_bars import REPLACED, SPLIT, bar_key
+from ct_ops_server.store.events_since import (
+    NAMES,
+    AgentApproved,
+    AgentDeleted,
+    AgentRevoked,
+    Event,
+    KeyReplaced,
+    KeyShared,
+    PlaceTaken,
+    RequestAnswered,
+    Said,
+    Subject,
+    TokenRevoked,
+    TokenSpent,
+)
+from ct_ops_server.store.key_bars import REPLACED, SPLIT, bar_key, note_followed
 from ct_ops_server.store.schema import agents, leaves, status_history, tokens, tombstones
 from ct_ops_server.store.side_tables import agent_sides, barred_keys
-from ct_ops_server.store.sides import note_key_followed
+from ct_ops_server.store.sides import CLONES_ACTOR, note_key_followed, read_log, store_logs
 from ct_ops_server.store.upsert import insert_if_absent
 from ct_ops_server.store.values import encode_history
 
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """Who decided, why, and when."""
-
-    actor: str
-    reason: str
-    at_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """Which agent: ids stay, and the names are of then."""
-
-    agent_id: str
-    key_id: str
-    hostname: str
-
-
-@dataclass(frozen=True, slots=True)
-class AgentRevoked:
-    """Revoked, rejected, or gone by itself: refused for good."""
-
-    agent: Subject
-    said: Said
-
-
-@dataclass(frozen=True, slots=True)
-class AgentDeleted:
-    """Deleted, when it had this status."""
-
-    agent: Subject
-    status: AgentStatus
-    said: Said
-
-
-@dataclass(frozen=True, slots=True)
-class AgentApproved:
-    """Let in by an operator."""
-
-    agent_id: str
-    said: Said
-
-
-@dataclass(frozen=True, slots=True)
-class KeyReplaced:
-    """Its key was followed by another."""
-
-    agent_id: str
-    key_id: str
-    public_key_der: bytes
-    said: Said
-
-
-@dataclass(frozen=True, slots=True)
-class TokenSpent:
-    """One use."""
-
-    token_id: str
-
-
-@dataclass(frozen=True, slots=True)
-class TokenRevoked:
-    """Admits nobody any more."""
-
-    token_id: str
-    said: Said
-
-
-@dataclass(frozen=True, slots=True)
-class RequestAnswered:
-    """A carried request: its id is spent."""
-
-    answered: AnsweredRequest
-    at_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class KeyShared:
-    """Copies of an agent hold its key of then: they are to make keys of their own."""
-
-    agent_id: str
-    key_id: str = ""
-    """Empty: not told; then it is the one that the agent has."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlaceTaken:
-    """Another agent's host took its place, with its key; the old key is barred."""
-
-    agent: Subject
-    """With the new key."""
-    other_id: str
-    old_key_id: str
-    public_key_der: bytes
-    """Of the new key; empty: not told."""
-    said: Said
-
-
-Event = (
-    AgentRevoked
-    | AgentDeleted
-    | AgentApproved
-    | KeyReplaced
-    | TokenSpent
-    | TokenRevoked
-    | RequestAnswered
-    | KeyShared
-    | PlaceTaken
-)
-
-NAMES: Mapping[type[Event], str] = {
-    AgentRevoked: "revocations",
-    AgentDeleted: "deletions",
-    AgentApproved: "approvals",
-    KeyReplaced: "replaced keys",
-    TokenSpent: "uses of enrolment tokens",
-    TokenRevoked: "revocations of enrolment tokens",
-    RequestAnswered: "replies to carried requests",
-    KeyShared: "keys that copies share",
-    PlaceTaken: "replaced hosts",
-}
-"""What an operator is told of each."""
+__all__ = [
+    "AgentApproved",
+    "AgentDeleted",
+    "AgentRevoked",
+    "Event",
+    "KeyReplaced",
+    "KeyShared",
+    "PlaceTaken",
+    "RequestAnswered",
+    "Said",
+    "Subject",
+    "TokenRevoked",
+    "TokenSpent",
+    "replay",
+]
 
 _NEEDED: Mapping[type[Event], sa.Table] = {
     RequestAnswered: carried_requests,
@@ -176,8 +84,7 @@ async def _do_again(connection: AsyncConnection, event: Event, there: Collection
         case AgentDeleted(agent, status, said):
             await _delete(connection, agent, status, said)
         case AgentApproved(agent_id, said):
-            pending = agents.c.status == AgentStatus.PENDING.value
-            await _set_status(connection, agent_id, pending, AgentStatus.ACTIVE, said)
+            await _approve(connection, agent_id, said, has_sides=agent_sides.name in there)
         case KeyReplaced() | KeyShared() | PlaceTaken():
             await _change_keys(connection, event, has_sides=agent_sides.name in there)
         case TokenSpent() | TokenRevoked() | RequestAnswered():
@@ -190,9 +97,8 @@ async def _change_keys(
     match event:
         case KeyReplaced():
             await _replace_key(connection, event, has_sides=has_sides)
-        case KeyShared(agent_id, key_id):
-            if shared := key_id or await _key_of(connection, agent_id):
-                await bar_key(connection, shared, agent_id, SPLIT)
+        case KeyShared():
+            await _share_key(connection, event)
         case PlaceTaken():
             await _take_place(connection, event)
 
@@ -211,6 +117,7 @@ async def _spend(connection: AsyncConnection, event: TokenSpent | TokenRevoked |
 
 
 _other = agents.alias("other")
+_QUARANTINED = agents.c.status == AgentStatus.QUARANTINED.value
 
 
 def _token(token_id: str) -> sa.Update:
@@ -225,12 +132,43 @@ async def _revoke(connection: AsyncConnection, agent: Subject, said: Said) -> No
         await _write_tombstone(connection, agent, AgentStatus.REVOKED, said, history="[]")
 
 
+async def _approve(connection: AsyncConnection, agent_id: str, said: Said, *, has_sides: bool) -> None:
+    was_quarantined = await _set_status(connection, agent_id, _QUARANTINED, AgentStatus.ACTIVE, said)
+    if was_quarantined and has_sides:
+        await connection.execute(agent_sides.delete().where(agent_sides.c.agent_id == agent_id))
+    pending = agents.c.status == AgentStatus.PENDING.value
+    await _set_status(connection, agent_id, pending, AgentStatus.ACTIVE, said)
+
+
+async def _share_key(connection: AsyncConnection, event: KeyShared) -> None:
+    current = await _key_of(connection, event.agent_id)
+    if not (shared := event.key_id or current):
+        return
+    await bar_key(connection, shared, event.agent_id, SPLIT)
+    if shared != current:
+        return
+    served = agents.c.status == AgentStatus.ACTIVE.value
+    why = Said(CLONES_ACTOR, SENTENCES[Proof.SPLIT_AFTER_BACKUP], event.said.at_ms)
+    if await _set_status(connection, event.agent_id, served, AgentStatus.QUARANTINED, why):
+        log = await read_log(connection, event.agent_id)
+        log = quarantined(replace(log, kept=None, rivals=()), Proof.SPLIT_AFTER_BACKUP, event.said.at_ms)
+        await store_logs(connection, {event.agent_id: log})
+
+
 async def _replace_key(connection: AsyncConnection, event: KeyReplaced, *, has_sides: bool) -> None:
     before = await _key_of(connection, event.agent_id)
+    if has_sides and event.old_key_id:
+        await note_followed(connection, event.old_key_id)
     free = sa.not_(sa.exists().where(_other.c.key_id == event.key_id))
     key = {"key_id": event.key_id, "public_key_der": event.public_key_der}
     changed = await connection.execute(agents.update().where(agents.c.id == event.agent_id, free).values(key))
-    if changed.rowcount and before is not None and has_sides:
+    if not changed.rowcount or before is None or not has_sides:
+        return
+    if await _set_status(connection, event.agent_id, _QUARANTINED, AgentStatus.ACTIVE, event.said):
+        # Only an agent that is served gets another key: it was split, and has one that no copy holds.
+        log = key_of_one(await read_log(connection, event.agent_id), before)
+        await store_logs(connection, {event.agent_id: log})
+    else:
         # Of an agent that the copy knows as split: who speaks with the new key is it, wherever that is by now.
         await note_key_followed(connection, event.agent_id, before)
 
@@ -265,11 +203,14 @@ async def _delete(connection: AsyncConnection, agent: Subject, status: AgentStat
 
 async def _set_status(
     connection: AsyncConnection, agent_id: str, found: sa.ColumnElement[bool], to: AgentStatus, said: Said
-) -> None:
+) -> bool:
+    """Change a status that is found; return whether it was."""
     changed = agents.update().where(agents.c.id == agent_id, found).values(status=to.value)
-    if (await connection.execute(changed)).rowcount:
-        line = {"status": to.value, "actor": said.actor, "reason": said.reason, "at": said.at_ms}
-        await connection.execute(status_history.insert().values({"agent_id": agent_id, **line}))
+    if not (await connection.execute(changed)).rowcount:
+        return False
+    line = {"status": to.value, "actor": said.actor, "reason": said.reason, "at": said.at_ms}
+    await connection.execute(status_history.insert().values({"agent_id": agent_id, **line}))
+    return True
 
 
 async def _write_tombstone(

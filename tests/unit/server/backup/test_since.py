@@ -72,7 +72,7 @@ ENTRIES = chained([decided(Action.AGENT_ADMITTED), decided(Action.AGENT_REVOKED)
             KeyReplaced("a1", "k1", b"der", SAID),
         ),
         (decided(Action.AGENT_KEY_REPLACED), None),
-        (decided(Action.AGENT_SPLIT), KeyShared("a1", "k1")),
+        (decided(Action.AGENT_SPLIT), KeyShared("a1", SAID, "k1")),
         (
             decided(Action.AGENT_REPLACED, old_key_id="k0"),
             PlaceTaken(Subject("a1", "k1", "web-1"), "", "k0", b"", SAID),
@@ -201,7 +201,7 @@ def test_a_key_that_followed_is_recorded_whole() -> None:
     decision = key_replaced("a1", "old", NewKey("new", b"public key"), leaf("a1", "serial"))
     (entry,) = chained([decision], START, at_ms=5)
 
-    assert KeyReplaced("a1", "new", b"public key", Said("agent:a1", "", 5)) == event_of(entry)
+    assert KeyReplaced("a1", "new", b"public key", Said("agent:a1", "", 5), "old") == event_of(entry)
 
 
 @pytest.mark.parametrize(

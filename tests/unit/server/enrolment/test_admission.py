@@ -205,6 +205,25 @@ def test_attack_a_copy_does_not_come_back_as_an_agent_that_a_restore_forgot() ->
     assert SplitOff("a9") == found
 
 
+@pytest.mark.parametrize("is_taken", [False, True])
+@pytest.mark.parametrize("names", ["a9", "a8"])
+def test_a_side_of_an_agent_that_was_split_and_then_forgotten_comes_back_in_quarantine(
+    names: str,
+    is_taken: bool,  # noqa: FBT001  a column
+) -> None:
+    """Until another key followed, the host that was kept holds that one too: it must not lose its identity.
+
+    Where the leaf names another agent, or that one is there or was deleted, it is a copy.
+    """
+    application = replace(APPLICATION, token="", key_is_proven=True, leaf_agent_id=names)
+    findings = Findings(leaf_agent_is_taken=is_taken, split_from="a9", split_is_open=True)
+    found = decide(application, findings, now=NOW)
+
+    comes_back = names == "a9" and not is_taken
+    again = Restore("a9", "enrolled and split after the backup: copies hold its key", AgentStatus.QUARANTINED)
+    assert (again if comes_back else SplitOff("a9")) == found
+
+
 def test_a_deleted_agent_does_not_come_back_by_its_leaf() -> None:
     """What an operator deleted stays deleted; it may apply with a token like anybody."""
     found = verdict(

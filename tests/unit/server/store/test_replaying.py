@@ -217,6 +217,8 @@ async def test_what_a_copy_from_before_an_upgrade_has_no_table_for_is_passed_ove
         await fill(store, a=ACTIVE)
         async with store.database.writing() as connection:
             await connection.execute(sa.text("DROP TABLE barred_keys"))
-            done = await replay(connection, [KeyShared("a"), AgentRevoked(Subject("a", "key-a", "a"), SAID)])
+            done = await replay(
+                connection, [KeyShared("a", SAID), AgentRevoked(Subject("a", "key-a", "a"), SAID)]
+            )
 
         assert {"revocations": 1} == done

@@ -44,7 +44,8 @@ async def test_split_merge_and_replace_are_recorded_so_that_a_restore_does_them_
     split, revoked, replaced = (told[action] for action in ("agent.split", "agent.revoked", "agent.replaced"))
 
     assert ("192.0.2.1", "192.0.2.2") == quarantine.details["addresses"]
-    assert KeyShared("a", "key-a") == split
+    assert isinstance(split, KeyShared)
+    assert ("a", "key-a") == (split.agent_id, split.key_id)
     assert isinstance(revoked, AgentRevoked)
     assert ("c", "key-c", "host-c") == (
         revoked.agent.agent_id,
