@@ -39,6 +39,9 @@ from ct_ops_server.fleet.work import Work
 if TYPE_CHECKING:
     from ct_ops_server.edge.rpc import Context
 
+_UNDER_WAY = 2
+"""Frames that an agent of ours sends without waiting for a reply, at most: a heartbeat and a batch. It keeps both."""
+
 _log = logging.getLogger("ct_ops_server.agent_service")
 
 
@@ -141,6 +144,7 @@ class Conversation:
         self._deliveries = StreamDeliveries(ground.parts, leaf.agent_id, session.generation)
         self._facts = convert.LatestFacts()
         self._told_fingerprint = ""
+        self._last_frames = 0
         self._opened_at = ground.parts.now()
         self._share = share_of(leaf.agent_id)
         self._now_s = asyncio.get_running_loop().time
@@ -199,7 +203,13 @@ class Conversation:
             raise refuse("silent") from None
 
     async def _last_frame(self, patience: Patience, reason: str) -> bytes | None:
-        """Return a frame that had arrived before this server began to stop; what comes later is not read."""
+        """Return a frame that had arrived before this server began to stop; what comes later is not read.
+
+        An agent that answers each reply with the next batch would never rest, and keep the stop waiting to its end.
+        """
+        if self._speaks_ours and self._last_frames == _UNDER_WAY:
+            raise refuse(reason)
+        self._last_frames += 1
         try:
             return await patience.wait(_read(self._context), self._parts.limits.last_frame_s)
         except TimeoutError:
