@@ -78,6 +78,7 @@ def _under_test(store: Store) -> StoreUnderTest:
         samples=store.samples,
         trust=store.trust,
         anchors=store.anchors,
+        server_cas=store.server_cas,
         replay=replay_in_database,
         age_lease=age_lease,
     )

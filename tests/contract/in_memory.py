@@ -10,6 +10,7 @@ from fakes import memory_replay
 from fakes.memory_anchors import MemoryAnchors
 from fakes.memory_checks import MemoryChecks
 from fakes.memory_deliveries import MemoryDeliveries
+from fakes.memory_server_cas import MemoryServerCas
 from fakes.memory_store import MemoryStore
 from fakes.memory_trust import MemoryTrust
 
@@ -22,6 +23,7 @@ class InMemory:
         self.deliveries = MemoryDeliveries(self.store.is_current)
         self.trust = MemoryTrust(self.store)
         self.anchors = MemoryAnchors(self.store)
+        self.server_cas = MemoryServerCas()
         self._checks = MemoryChecks(self.store)
 
     def under_test(self) -> StoreUnderTest:
@@ -44,6 +46,7 @@ class InMemory:
             samples=self.deliveries,
             trust=self.trust,
             anchors=self.anchors,
+            server_cas=self.server_cas,
             replay=self._replay,
             age_lease=memory.age_lease,
         )

@@ -34,6 +34,8 @@ async def test_who_cannot_follow_is_counted_and_named(store: StoreUnderTest) -> 
 
     assert Following(4, 1, 1, 1, names) == await store.anchors.following(NEW)
     assert 3 == (await store.anchors.following(OLD)).following
+    assert Following(4, 3, 1, 0, ("host-existing",)) == await store.anchors.following(OLD, NEW)
+    assert 0 == (await store.anchors.following()).following
 
 
 async def test_the_latest_report_counts(store: StoreUnderTest) -> None:

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from contract.in_memory import InMemory
 from contract.values import StoreUnderTest
+from ct_ops_server.authority.server_ca_lineage import Lineage
 from ct_ops_server.store.database_url import PostgresTarget, parse_database_url
 from ct_ops_server.store.dump import read_dump
 from ct_ops_server.store.replaying import Event
@@ -43,7 +44,7 @@ class MemoryTimeline:
 
     def __init__(self) -> None:
         self._parts = InMemory()
-        self._backup: tuple[StoreState, MemoryState, TrustRows, Reports] | None = None
+        self._backup: tuple[StoreState, MemoryState, TrustRows, Reports, Lineage | None] | None = None
 
     @asynccontextmanager
     async def opened(self) -> AsyncIterator[StoreUnderTest]:
@@ -56,17 +57,19 @@ class MemoryTimeline:
             parts.deliveries.snapshot(),
             parts.trust.snapshot(),
             parts.anchors.snapshot(),
+            parts.server_cas.snapshot(),
         )
 
     async def restore(self, since: Sequence[Event] = ()) -> None:
         assert self._backup is not None
-        store, deliveries, trust, anchors = self._backup
+        store, deliveries, trust, anchors, server_cas = self._backup
         self._parts.store.restore(store)
         self._parts.store.settle()
         replay(self._parts.store, since)
         self._parts.deliveries.restore(deliveries)
         self._parts.trust.restore(trust)
         self._parts.anchors.restore(anchors)
+        self._parts.server_cas.restore(server_cas)
 
 
 class DatabaseTimeline:

@@ -31,6 +31,7 @@ from ct_ops_server.fleet.model import (
 )
 from ct_ops_server.fleet.ports import AgentStore, EndingStore, PresenceStore, StreamStore
 from ct_ops_server.fleet.samples import SampleStore
+from ct_ops_server.fleet.shared_server_cas import ServerCaStore
 from ct_ops_server.store.replaying import Event
 
 VITALS = Vitals(
@@ -88,6 +89,7 @@ class StoreUnderTest:
     samples: SampleStore
     trust: TrustStore
     anchors: AnchorStore
+    server_cas: ServerCaStore
     replay: Callable[[Sequence[Event]], Awaitable[object]]
     """What a restored store is told again, in a transaction of its own."""
     age_lease: Callable[[str, timedelta], Awaitable[None]]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from ct_ops_server.audit.decisions import Decision
 from ct_ops_server.fleet.following import NAMED, AnchorSource, Believed, Following
 from ct_ops_server.fleet.model import AgentStatus
 from fakes.memory_store import MemoryStore
@@ -16,11 +15,8 @@ Reports = dict[str, Believed]
 class MemoryAnchors:
     """``fleet.anchor_log.AnchorStore``, beside the store that knows agents."""
 
-    def __init__(
-        self, store: MemoryStore, note: Callable[[Sequence[Decision]], None] = lambda _decisions: None
-    ) -> None:
+    def __init__(self, store: MemoryStore) -> None:
         self._store = store
-        self._note = note
         self._reports: Reports = {}
 
     def snapshot(self) -> Reports:
@@ -34,10 +30,10 @@ class MemoryAnchors:
     async def record(self, reports: Mapping[str, Believed]) -> None:
         self._reports |= {each: report for each, report in reports.items() if self._store.knows(each)}
 
-    async def following(self, sha256: bytes) -> Following:
+    async def following(self, *any_of: bytes) -> Following:
         active = await self._store.list_agents(status=AgentStatus.ACTIVE)
         reports = {agent.id: self._reports.get(agent.id) for agent in active}
-        behind = [agent for agent in active if not _believes(reports[agent.id], sha256)]
+        behind = [agent for agent in active if not _believes(reports[agent.id], any_of)]
         existing = [agent for agent in behind if reports[agent.id] is None]
         named = sorted(behind, key=lambda agent: (reports[agent.id] is not None, agent.hostname, agent.id))
         return Following(
@@ -48,12 +44,9 @@ class MemoryAnchors:
             names=tuple(agent.hostname for agent in named[:NAMED]),
         )
 
-    async def note_decision(self, decision: Decision) -> None:
-        self._note([decision])
 
-
-def _believes(report: Believed | None, sha256: bytes) -> bool:
-    return report is not None and sha256 in report.anchors
+def _believes(report: Believed | None, any_of: Sequence[bytes]) -> bool:
+    return report is not None and not report.anchors.isdisjoint(any_of)
 
 
 def _is_configured(report: Believed | None) -> bool:

@@ -22,9 +22,9 @@ from ct_ops_proto.agent.v1 import ingest_pb2 as wire
 from ct_ops_proto.enrolment_token import parse_token
 from ct_ops_server.authority import files
 from ct_ops_server.authority.sealing import load_or_create_secret
-from ct_ops_server.authority.server_ca import prepare
-from ct_ops_server.authority.server_certificate import load_or_create_tls
+from ct_ops_server.authority.server_ca import Turn
 from real_server import real_server, settings_for
+from server_ca_steps import ServerCaNode
 from wire_client import Host, next_reply, reason_of
 
 
@@ -279,8 +279,9 @@ async def test_a_configured_ca_file_that_changes_is_announced_whole(tmp_path: Pa
     tls = tmp_path / "tls"
     files.open_private_directory(tls)
     secret, now = load_or_create_secret(tls / "secret"), datetime.now(UTC)
-    load_or_create_tls(tls, secret, names=["localhost", "127.0.0.1"], now=now)
-    prepare(tls, secret, now=now)
+    node = ServerCaNode(tls, secret, names=["localhost", "127.0.0.1"])
+    node.serve(now)
+    node.step(Turn.PREPARE, now)
     configured = replace(
         settings_for(tmp_path / "server"),
         tls_cert=tls / "server.crt",

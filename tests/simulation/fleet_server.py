@@ -31,6 +31,7 @@ from ct_ops_server.authority.leaf_identity import LeafIdentity, LeafOfAgent, ide
 from ct_ops_server.authority.rotation import AuthorityDesk
 from ct_ops_server.authority.sealing import SealingSecret, load_or_create_secret
 from ct_ops_server.authority.served_tls import ServedTls
+from ct_ops_server.authority.server_ca_lineage import Lineage
 from ct_ops_server.authority.server_certificate import ServerTls, load_or_create_tls
 from ct_ops_server.authority.trust import LiveTrust, Trust
 from ct_ops_server.authority.trust_watch import TrustWatch
@@ -61,10 +62,12 @@ from ct_ops_server.fleet.endings import EndingWatch
 from ct_ops_server.fleet.presence import Presence, PresencePolicy
 from ct_ops_server.fleet.server_ca_desk import ServerCaDesk
 from ct_ops_server.fleet.sessions import Sessions
+from ct_ops_server.fleet.shared_server_cas import SharedServerCas
 from ct_ops_server.keyring import Keyring
 from fakes.memory_anchors import MemoryAnchors, Reports
 from fakes.memory_deliveries import MemoryState
 from fakes.memory_replay import replay
+from fakes.memory_server_cas import MemoryServerCas
 from fakes.memory_store import MemoryStore, StoreState
 from fakes.memory_trust import MemoryTrust, TrustRows
 from real_server import settings_for
@@ -116,6 +119,7 @@ class Backup:
     deliveries: MemoryState
     trust: TrustRows
     anchors: Reports
+    server_cas: Lineage | None
     head: Link
     """How far the audit log was."""
     folder: Path
@@ -138,7 +142,8 @@ class Installation:
         self.store = WatchedStore(ledger, self.now, self.chain)
         self.deliveries = WatchedDeliveries(ledger, self.store.is_current, now=self.now)
         self.trust = MemoryTrust(self.store, self.now, self.chain.note)
-        self.anchors = MemoryAnchors(self.store, self.chain.note)
+        self.anchors = MemoryAnchors(self.store)
+        self.server_cas = MemoryServerCas(self.now, self.chain.note)
         self.backups: list[Backup] = []
         self.restores = 0
         self._processes = 0
@@ -178,6 +183,7 @@ class Installation:
                 self.deliveries.snapshot(),
                 self.trust.snapshot(),
                 self.anchors.snapshot(),
+                self.server_cas.snapshot(),
                 self.chain.head,
                 folder,
             )
@@ -193,6 +199,7 @@ class Installation:
         self.deliveries.restore(backup.deliveries)
         self.trust.restore(backup.trust)
         self.anchors.restore(backup.anchors)
+        self.server_cas.restore(backup.server_cas)
         shutil.rmtree(self.folder)
         shutil.copytree(backup.folder, self.folder)
 
@@ -233,14 +240,14 @@ class Serving:
         self.authority = AuthorityDesk(
             installation.trust, trust, installation.keys.secret, hint=self._hint, now=now
         )
-        self.server_ca = ServerCaDesk(
-            installation.anchors,
-            self.served_tls,
+        self.server_cas = SharedServerCas(
+            installation.server_cas,
             installation.keys.secret,
             data_dir=installation.folder,
             alone=lambda _folder: nullcontext(),
             now=now,
         )
+        self.server_ca = ServerCaDesk(installation.anchors, self.served_tls, self.server_cas, now=now)
         self.agents = AgentDesk(store, hint=self._hint)
         self.clones = CloneDesk(store, store, self.agents, hint=self._hint)
         self.tokens = TokenDesk(
@@ -332,12 +339,14 @@ class Serving:
 
     async def start(self) -> None:
         """Begin to serve."""
+        await self.server_cas.settle()
         await self.presence.start()
         await self.endings.start()
         await self.trust_watch.catch_up()
 
     async def look_after(self) -> None:
         """Do what runs beside a server all the time: certificates, rotations, presence, refusals."""
+        await self.server_cas.take_due()
         self.follower.look()
         await self.trust_watch.catch_up()
         await self.presence.tick()

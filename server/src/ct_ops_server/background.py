@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -26,7 +27,7 @@ from ct_ops_server.edge.process_metrics import LOOK_EVERY_S, ProcessMetrics, res
 from ct_ops_server.edge.rpc import ServiceParts
 from ct_ops_server.edge.server_ca_metrics import ServerCaMetrics
 from ct_ops_server.enrolment.refusal_log import RefusalLog
-from ct_ops_server.fleet import check_retention, endings
+from ct_ops_server.fleet import check_retention, endings, shared_server_cas
 from ct_ops_server.fleet.agent_census import AgentCensus
 from ct_ops_server.fleet.anchor_log import AnchorLog
 from ct_ops_server.fleet.authority_watch import AuthorityWatch
@@ -51,6 +52,9 @@ from ct_ops_server.store.listening import Listener
 from ct_ops_server.store.retention import Retention
 from ct_ops_server.store.rolling import Rolling
 from ct_ops_server.store.upkeep import Upkeep
+
+_SERVER_CAS_EVERY = timedelta(seconds=5)
+"""How often it is looked whether another node took a step of the server CA."""
 
 _SUMMED_UP_EVERY_S = 15.0
 """How often it is looked whether refusals are due for the audit log."""
@@ -129,15 +133,18 @@ async def refusals_recorded(core: Core, metrics: EdgeMetrics) -> AsyncIterator[R
 
 @asynccontextmanager
 async def anchors_recorded(core: Core, metrics: ServerCaMetrics) -> AsyncIterator[AnchorLog]:
-    """Keep which server CAs agents believe, written beside their frames, and warn before they end."""
+    """Keep which server CAs agents believe, written beside their frames, and look after these CAs."""
     log = AnchorLog(core.store.anchors)
     watch = ServerCaWatch(
         core.store.anchors,
         core.keys.tls,
+        core.server_cas,
         AlarmMemory(core.settings.data_dir, one_at_a_time),
         observe=metrics.looked,
         now=core.now,
     )
+    with suppress(StoreError):  # the watch says so, and tries again
+        await watch.take_due()
     try:
         async with beside(log.run, watch.run):
             yield log
@@ -174,6 +181,8 @@ async def push_bus(
         node=socket.gethostname(),
     )
     bus.subscribe(ports.TOPIC, trust.catch_up, every=CATCH_UP_EVERY)
+    if core.keys.tls.current.state_file is not None:
+        bus.subscribe(shared_server_cas.TOPIC, core.server_cas.catch_up, every=_SERVER_CAS_EVERY)
     hurry = HurryRun(
         core.store.hurries, hint=bus.hint, observe=metrics.hurry_stepped, issue=partial(_issue, core)
     )

@@ -47,6 +47,7 @@ from ct_ops_server.fleet.health import HealthDesk
 from ct_ops_server.fleet.resolutions import Keeping
 from ct_ops_server.fleet.samples import SampleDesk
 from ct_ops_server.fleet.server_ca_desk import ServerCaDesk
+from ct_ops_server.fleet.shared_server_cas import SharedServerCas
 from ct_ops_server.fleet.work_desk import WorkDesk
 from ct_ops_server.keyring import Keyring, brought_authority
 from ct_ops_server.ownership import one_at_a_time
@@ -136,6 +137,8 @@ class Core:
     keyring: Keyring
     trust: LiveTrust
     """Whom this process trusts and what it signs with; changes while it runs."""
+    server_cas: SharedServerCas
+    """The CAs of our own server certificate, as all nodes have them."""
     enrolment: Enrolment
     shelf: Shelf
     whereabouts: Whereabouts
@@ -213,14 +216,7 @@ class Core:
             authority=self.authority_desk(hint=hint),
             hurries=self.store.hurries,
             hint=hint,
-            server_ca=ServerCaDesk(
-                self.store.anchors,
-                tls,
-                self.keys.secret,
-                data_dir=self.settings.data_dir,
-                alone=one_at_a_time,
-                now=self.now,
-            ),
+            server_ca=ServerCaDesk(self.store.anchors, tls, self.server_cas, now=self.now),
             now=self.now,
             token_warnings=lambda: (_PIN_IS_LEAF,) if tls.current.pin_is_leaf else (),
         )
@@ -313,6 +309,9 @@ async def _assemble(settings: Settings, store: Store, keys: Keys, now: Callable[
         keys=keys,
         keyring=keyring,
         trust=trust,
+        server_cas=SharedServerCas(
+            store.server_cas, keys.secret, data_dir=settings.data_dir, alone=one_at_a_time, now=now
+        ),
         enrolment=enrolment,
         shelf=Shelf(settings.agent_dist_dir),
         whereabouts=Whereabouts(settings, keys.tls, keys.web_certificate, grpc_port=settings.grpc_port),

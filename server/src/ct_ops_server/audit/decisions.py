@@ -62,6 +62,7 @@ class Action(StrEnum):
     SERVER_CA_PREPARED = "server_ca.prepared"
     SERVER_CA_ACTIVATED = "server_ca.activated"
     SERVER_CA_RETIRED = "server_ca.retired"
+    SERVER_CA_WENT_BACK = "server_ca.went_back"
     QUERY_ASKED = "query.asked"
     TASK_GIVEN = "task.given"
     TASK_CANCELLED = "task.cancelled"
@@ -109,6 +110,7 @@ MEANINGS: Mapping[Action, str] = MappingProxyType(
         Action.SERVER_CA_PREPARED: "a server CA was prepared: told to agents, and not signing yet",
         Action.SERVER_CA_ACTIVATED: "a server CA began to sign the server's certificate",
         Action.SERVER_CA_RETIRED: "a server CA was retired",
+        Action.SERVER_CA_WENT_BACK: "an earlier server CA signs again: a clock had let the next one sign too early",
         Action.QUERY_ASKED: "an operator asked an agent something",
         Action.TASK_GIVEN: "an operator gave an agent a task",
         Action.TASK_CANCELLED: "an operator cancelled a task",

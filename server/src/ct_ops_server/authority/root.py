@@ -98,9 +98,9 @@ def load_or_create_root(directory: Path, name: RootName, secret: SealingSecret, 
     """
     key_file, certificate_file = directory / f"{name.stem}.key", directory / f"{name.stem}.crt"
     if (pem := files.load_private(certificate_file)) is not None:
-        key = _elliptic(key_file, load_key(key_file, secret))
+        key = elliptic(key_file, load_key(key_file, secret))
         return Root(certificate_file, _matching_certificate(certificate_file, pem, key), key)
-    key = _elliptic(key_file, load_or_create_key(key_file, secret, _generate).key)
+    key = elliptic(key_file, load_or_create_key(key_file, secret, generate_key).key)
     certificate = make_root_certificate(key, name, now=now)
     if not files.create_private(certificate_file, certificate.public_bytes(serialization.Encoding.PEM)):
         return load_or_create_root(directory, name, secret, now=now)
@@ -108,9 +108,9 @@ def load_or_create_root(directory: Path, name: RootName, secret: SealingSecret, 
 
 
 def make_root_certificate(
-    key: ec.EllipticCurvePrivateKey, name: RootName, *, now: datetime
+    key: ec.EllipticCurvePrivateKey, name: RootName, *, now: datetime, begins: datetime | None = None
 ) -> x509.Certificate:
-    """Return a self-signed CA certificate for ``key``, valid for ``LIFETIME`` from now."""
+    """Return a self-signed CA certificate for ``key``, valid for ``LIFETIME`` from now; ``begins`` dates it back."""
     public_key = key.public_key()
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, _common_name(public_key, name))])
     ski = x509.SubjectKeyIdentifier.from_public_key(public_key)
@@ -120,7 +120,7 @@ def make_root_certificate(
         .issuer_name(subject)
         .public_key(public_key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - BACKDATED)
+        .not_valid_before(begins or now - BACKDATED)
         .not_valid_after(now + LIFETIME)
         .add_extension(x509.BasicConstraints(ca=True, path_length=name.path_length), critical=True)
         .add_extension(_KEY_USAGE, critical=True)
@@ -129,11 +129,17 @@ def make_root_certificate(
     )
 
 
-def _generate() -> ec.EllipticCurvePrivateKey:
+def generate_key() -> ec.EllipticCurvePrivateKey:
+    """Return a new private key for a root."""
     return ec.generate_private_key(ec.SECP256R1())
 
 
-def _elliptic(path: Path, key: PrivateKeyTypes | None) -> ec.EllipticCurvePrivateKey:
+def elliptic(path: Path, key: PrivateKeyTypes | None) -> ec.EllipticCurvePrivateKey:
+    """Return a root's key as the sort that all of ours are.
+
+    Raises:
+        AuthorityError: it is missing, or of another sort.
+    """
     if key is None:
         raise AuthorityError(path, "is missing, but its certificate is here. Restore it from a backup.")
     if not isinstance(key, ec.EllipticCurvePrivateKey):

@@ -39,7 +39,6 @@ class ServedTls:
             is_our_own: whether we issue it.
         """
         self._current = current
-        self._steps = list(current.steps)
         self._begins_at = current.not_before
         self._load = load
         self._is_our_own = is_our_own
@@ -64,19 +63,9 @@ class ServedTls:
         self._files.changed()  # what we wrote ourselves is no news
         return found
 
-    @property
-    def steps(self) -> tuple[tuple[str, bytes], ...]:
-        """What time did to server CAs, and nobody has recorded yet."""
-        return tuple(self._steps)
-
-    def recorded(self, step: tuple[str, bytes]) -> None:
-        """Forget a step that is in the audit log now."""
-        self._steps.remove(step)
-
     def accept(self, candidate: ServerTls) -> None:
         """Serve the candidate from now on."""
         self._current = candidate
-        self._steps += candidate.steps
         self._begins_at = candidate.not_before
         self._next_renewal_try = None
 

@@ -3,55 +3,66 @@
 Agents believe a server CA, so it cannot simply be replaced. A new one goes through three steps:
 
 * **prepare**: it is made, and announced to agents beside the old one; nothing is signed by it yet;
-* **activate**: it signs the server's certificate. The *cross-certificate*, its key signed by the old CA, goes into
-  the TLS chain: who believes only the old one can go on until that one's own end, also existing agents;
-* **retire**: the old one is announced no more, so agents forget it. That happens by itself at its end.
+* **activate**: it signs the server's certificate. *Cross-certificates* in the TLS chain (``server_ca_chain``) lead
+  whoever believes an older one to it, until that one's own end, also existing agents;
+* **retire**: those before are announced no more, so agents forget them. At its end that happens by itself.
 
-What time does by itself: the next one is prepared 400 days before the end, and activated 90 days before it when a
-cross-certificate keeps everybody, else on the last three days, when nobody has anything to lose.
+What time does by itself (``due``): the next one is prepared 400 days before the end, and activated 90 days before it
+when everybody is led to it, else on the last three days, when nobody has anything to lose. Clocks are wrong at times,
+by years: what is made is dated back to the beginning of the one that signs, so it is valid whenever that one is; and
+where a step of time's left somebody out, an earlier one signs again (**go back**) once the clock says that it was early.
 
-``server-ca.json`` says which is which and is replaced as a whole; without it there is the first one only. The
-files of the n-th are ``server-ca-N.crt`` and ``.key``; the first one's have no number. They are made before the
-state names them, so a crash in between leaves a file that the next try finds and uses.
-
-Left to others: whether enough of the fleet can follow (``fleet.following``), and who asks for a step.
+A step is pure: it makes the next version of a ``Lineage``, of which this module neither reads nor writes a file.
+Left to others: files (``server_ca_files``), other nodes and the audit log (``fleet.shared_server_cas``), and whether
+enough of the fleet can follow (``fleet.following``).
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
 
-from ct_ops_server.authority import files
-from ct_ops_server.authority.errors import AuthorityError
-from ct_ops_server.authority.root import BACKDATED, Root, RootName, load_or_create_root
-from ct_ops_server.authority.sealing import SealingSecret
+from ct_ops_server.authority.root import (
+    Root,
+    RootName,
+    generate_key,
+    load_or_create_root,
+    make_root_certificate,
+)
+from ct_ops_server.authority.sealing import SealingSecret, seal
+from ct_ops_server.authority.server_ca_chain import (
+    PATH_LENGTH,
+    Chain,
+    chain_of,
+    left_out,
+    make_cross_certificate,
+    may_vouch,
+)
+from ct_ops_server.authority.server_ca_files import Vault, read_lineage, stem
+from ct_ops_server.authority.server_ca_lineage import MOST_ANCHORS, Lineage, Member, Role
 
-STATE_FILE = "server-ca.json"
 PREPARE_BELOW = timedelta(days=400)
 ACTIVATE_BELOW = timedelta(days=90)
 ACTIVATE_ALONE_BELOW = timedelta(days=3)
+_YOUNGER_BY = timedelta(seconds=1)
 
 
 class StepError(Exception):
     """This step does not follow now. ``str()`` says what does."""
 
 
-@dataclass(frozen=True, slots=True)
-class _State:
-    """Which numbers are which."""
+class Turn(StrEnum):
+    """What becomes of server CAs."""
 
-    signs: int = 1
-    following: int | None = None
-    before: tuple[int, ...] = ()
-    """Newest first; those that are still announced."""
+    PREPARE = "prepare"
+    ACTIVATE = "activate"
+    RETIRE = "retire"
+    GO_BACK = "go-back"
+    """Only time does this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,220 +70,192 @@ class ServerCas:
     """Those that matter now."""
 
     signs: Root
-    following: Root | None = None
-    before: tuple[x509.Certificate, ...] = ()
-    """Newest first; those that have not ended."""
-    crosses: tuple[x509.Certificate, ...] = ()
-    """The key that signs, vouched for by the one before: the chain above the server's certificate."""
+    """The one whose turn it is; while that one is not valid by this clock, another one that is."""
+    announced: tuple[x509.Certificate, ...]
+    """What agents shall believe, the one that signs first."""
+    crosses: tuple[x509.Certificate, ...]
+    """The chain above the server's certificate."""
+    lineage: Lineage
     made: tuple[str, ...] = ()
-    steps: tuple[tuple[str, bytes], ...] = ()
-    """What time did just now: ``prepare`` or ``activate``, and the certificate (DER) that it was done to."""
-    state: _State = field(default=_State(), repr=False)
-
-    @property
-    def announced(self) -> tuple[x509.Certificate, ...]:
-        """What agents shall believe, the one that signs first."""
-        coming = () if self.following is None else (self.following.certificate,)
-        return (self.signs.certificate, *coming, *self.before)
 
     def look_again_at(self) -> datetime:
         """Return when time next changes something here."""
-        end = self.signs.certificate.not_valid_after_utc
-        ends = [each.not_valid_after_utc for each in (*self.before, *self.crosses)]
-        if self.following is None:
-            return min([end - PREPARE_BELOW, *ends])
-        return min([activated_at(self.signs.certificate), *ends])
+        ends = (each.not_valid_after_utc for each in (*self.announced, *self.crosses))
+        return min(ends)
 
 
 def open_server_cas(data_dir: Path, secret: SealingSecret, *, now: datetime) -> ServerCas:
-    """Return the server CAs, making the first one, and doing what is due by the dates.
+    """Return the server CAs, making the first one. No step is taken.
 
     Raises:
         WrongSecretError: a key is sealed with another secret.
-        AuthorityError: a file is damaged or unreadable, or the one that signs is not valid now.
+        AuthorityError: a file is damaged or unreadable, or none of them is valid now.
     """
-    found = _read(data_dir, secret, now)
-    end, made = found.signs.certificate.not_valid_after_utc, found.made
-    steps = list[tuple[str, bytes]]()
+    found, made = read_lineage(data_dir), tuple[str, ...]()
+    if found is None or found.version == 0:
+        made = load_or_create_root(data_dir, _name(1), secret, now=now).made
+        found = read_lineage(data_dir)
+    assert found is not None
+    signer = signer_of(found, now)
+    root = Vault(data_dir, secret).root_of(signer)
+    root.check_dates(now)
+    others = (each for each in found.announced(now) if each != signer)
+    return ServerCas(
+        signs=root,
+        announced=(signer.certificate, *(each.certificate for each in others)),
+        crosses=chain_of(found, signer, now).crosses,
+        lineage=found,
+        made=made,
+    )
+
+
+def signer_of(lineage: Lineage, now: datetime) -> Member:
+    """Return the one that signs at this moment: never one that nobody can believe now while another could be."""
+    candidates = (lineage.signs, *lineage.before, *filter(None, (lineage.following,)))
+    usable = (each for each in candidates if each.is_valid(now) and each.sealed_key is not None)
+    return next(usable, lineage.signs)
+
+
+def due(lineage: Lineage, *clocks: datetime) -> Turn | None:
+    """Return what time has come for, by all clocks that there are: one that is wrong moves nothing alone."""
+    earliest, latest = min(clocks), max(clocks)
+    end, following = lineage.signs.certificate.not_valid_after_utc, lineage.following
+    if _was_early(lineage, latest):
+        return Turn.GO_BACK
     # After its end nothing is prepared any more: rather the clock is wrong, and agents would be lost for it.
-    if found.following is None and timedelta(0) < end - now < PREPARE_BELOW:
-        found = prepare(data_dir, secret, now=now)
-        made = (*made, *found.made)
-        steps += [] if found.following is None else [("prepare", found.following.der)]
-    if found.following is not None and now >= activated_at(found.signs.certificate):
-        found = activate(data_dir, secret, now=now)
-        made = (*made, f"{found.signs.file}: it signs the server's certificate from now on.")
-        steps.append(("activate", found.signs.der))
-    found.signs.check_dates(now)
-    return replace(found, made=made, steps=tuple(steps))
+    if following is None and latest < end and end - earliest < PREPARE_BELOW:
+        return Turn.PREPARE
+    if following is not None and following.is_valid(earliest) and earliest >= activated_at(lineage):
+        return Turn.ACTIVATE
+    return None
 
 
-def activated_at(signs: x509.Certificate) -> datetime:
+def activated_at(lineage: Lineage) -> datetime:
     """Return when the next one signs without being asked to."""
-    return signs.not_valid_after_utc - (ACTIVATE_BELOW if may_vouch(signs) else ACTIVATE_ALONE_BELOW)
+    end = lineage.signs.certificate.not_valid_after_utc
+    return end - (ACTIVATE_BELOW if leads_everybody(lineage, end - ACTIVATE_BELOW) else ACTIVATE_ALONE_BELOW)
 
 
-def may_vouch(root: x509.Certificate) -> bool:
-    """Return whether this root may have another CA below it. Those that were made before rotations existed may not."""
-    length = root.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length
-    return length is None or length > 0
+def leads_everybody(lineage: Lineage, now: datetime) -> bool:
+    """Return whether nobody is cut off at once when the next one signs."""
+    later, chain = after_activation(lineage, now)
+    return not left_out(later, chain, now)
 
 
-def prepare(data_dir: Path, secret: SealingSecret, *, now: datetime) -> ServerCas:
+def after_activation(lineage: Lineage, now: datetime) -> tuple[Lineage, Chain]:
+    """Return what there is once the next one signs, and the chain that leads to it."""
+    following = lineage.following
+    if following is None:
+        return lineage, chain_of(lineage, lineage.signs, now)
+    later = _activated(lineage, following, by_time=False)
+    return later, chain_of(later, later.signs, now)
+
+
+def prepare(lineage: Lineage, vault: Vault, *, now: datetime) -> Lineage:
     """Make the next one.
 
     Raises:
-        StepError: there is one already.
-        AuthorityError: a file is damaged or cannot be written.
+        StepError: there is one already, or agents could not believe it beside the others.
+        AuthorityError: the key of the one that signs is not here.
     """
-    found = _read(data_dir, secret, now)
-    if found.following is not None:
+    if lineage.following is not None:
         raise StepError("the next server CA is prepared already; what follows is to activate it")
-    state = found.state
-    number = max((state.signs, *state.before)) + 1
-    following = load_or_create_root(data_dir, _name(number), secret, now=now)
-    if may_vouch(found.signs.certificate) and now < found.signs.certificate.not_valid_after_utc:
-        _keep_cross(data_dir, number, found.signs, following, now)
-    _write(data_dir, replace(state, following=number))
-    return replace(_read(data_dir, secret, now), made=following.made)
+    if len(lineage.announced(now)) >= MOST_ANCHORS:
+        raise StepError(
+            f"{MOST_ANCHORS} server CAs are announced, and agents believe no more at once; what follows is to retire those "
+            "before, or to wait until one has ended"
+        )
+    signs, number, key = lineage.signs.certificate, lineage.members[-1].number + 1, generate_key()
+    # As old as the one that signs, and a second younger: valid whenever that one is, and told apart by age.
+    begins = signs.not_valid_before_utc + _YOUNGER_BY
+    certificate = make_root_certificate(key, _name(number), now=now, begins=begins)
+    root = Root(vault.data_dir / f"{stem(number)}.crt", certificate, key)
+    vouched = may_vouch(signs) and lineage.signs.is_valid(now)
+    cross = make_cross_certificate(vault.root_of(lineage.signs), root) if vouched else None
+    return lineage.changed(Member(number, Role.NEXT, certificate, cross, seal(key, vault.secret)))
 
 
-def activate(data_dir: Path, secret: SealingSecret, *, now: datetime) -> ServerCas:
+def activate(lineage: Lineage, *, now: datetime, by_time: bool = False) -> Lineage:
     """Let the next one sign.
 
     Raises:
-        StepError: none is prepared.
-        AuthorityError: a file is damaged or cannot be written.
+        StepError: none is prepared, or by this clock it is not valid.
     """
-    state = _read(data_dir, secret, now).state
-    if state.following is None:
+    following = lineage.following
+    if following is None:
         raise StepError("no next server CA is prepared; what follows is to prepare one")
-    _write(data_dir, _State(state.following, None, (state.signs, *state.before)))
-    return _read(data_dir, secret, now)
+    if not following.is_valid(now):
+        begins, ends = following.certificate.not_valid_before_utc, following.certificate.not_valid_after_utc
+        raise StepError(
+            f"the next server CA is valid from {begins:%Y-%m-%d} to {ends:%Y-%m-%d}, and this host's clock says "
+            f"{now:%Y-%m-%d}: set the clock, or wait"
+        )
+    return _activated(lineage, following, by_time=by_time)
 
 
-def retire(data_dir: Path, secret: SealingSecret, *, now: datetime) -> ServerCas:
+def retire(lineage: Lineage) -> Lineage:
     """Have agents forget those that were before, and erase their private keys.
 
     Raises:
         StepError: none is left.
-        AuthorityError: a file is damaged or cannot be written.
     """
-    found = _read(data_dir, secret, now)
-    if not found.state.before:
+    if not lineage.before:
         raise StepError("there is no earlier server CA that agents still believe")
-    _write(data_dir, replace(found.state, before=()))
-    for number in found.state.before:
-        (data_dir / f"{_stem(number)}.key").unlink(missing_ok=True)
-    return _read(data_dir, secret, now)
+    return lineage.changed(*(replace(each, role=Role.RETIRED) for each in lineage.before))
 
 
-def _read(data_dir: Path, secret: SealingSecret, now: datetime) -> ServerCas:
-    state = _load_state(data_dir / STATE_FILE)
-    signs = load_or_create_root(data_dir, _name(state.signs), secret, now=now)
-    following = (
-        None
-        if state.following is None
-        else load_or_create_root(data_dir, _name(state.following), secret, now=now)
+def go_back(lineage: Lineage, vault: Vault, *, now: datetime) -> Lineage:
+    """Let the one before sign again. Who came to believe only the later one is led to it by that one.
+
+    Raises:
+        StepError: there is none that could.
+        AuthorityError: a key is not here.
+    """
+    target, signs = _way_back(lineage, now), lineage.signs
+    if target is None:
+        raise StepError("there is no earlier server CA that could sign again")
+    cross = target.cross
+    if not chain_of(lineage, target, now).crosses and may_vouch(signs.certificate):
+        cross = make_cross_certificate(vault.root_of(signs), vault.root_of(target))
+    waits = Role.NEXT if lineage.following is None else Role.BEFORE
+    again = replace(target, role=Role.SIGNS, cross=cross, by_time=False)
+    return lineage.changed(replace(signs, role=waits, by_time=False), again)
+
+
+def _activated(lineage: Lineage, following: Member, *, by_time: bool) -> Lineage:
+    return lineage.changed(
+        replace(lineage.signs, role=Role.BEFORE, by_time=False),
+        replace(following, role=Role.SIGNS, by_time=by_time),
     )
-    before = [_certificate(data_dir / f"{_stem(number)}.crt") for number in state.before]
-    cross = _load_certificate(data_dir / _cross_file(state.signs)) if state.before else None
-    crosses = [] if cross is None else [cross]
-    return ServerCas(
-        signs=signs,
-        following=following,
-        before=tuple(each for each in before if now < each.not_valid_after_utc),
-        crosses=tuple(each for each in crosses if now < each.not_valid_after_utc),
-        made=signs.made,
-        state=state,
-    )
 
 
-def _keep_cross(data_dir: Path, number: int, signer: Root, following: Root, now: datetime) -> None:
-    cross = make_cross_certificate(signer, following, now=now)
-    files.replace_private(data_dir / _cross_file(number), cross.public_bytes(serialization.Encoding.PEM))
+def _was_early(lineage: Lineage, now: datetime) -> bool:
+    """Return whether the one that signs should not yet, by any clock, and it costs somebody that it does."""
+    target, signs = _way_back(lineage, now), lineage.signs
+    if target is None:
+        return False
+    if now < signs.certificate.not_valid_before_utc:
+        return True
+    if not signs.by_time or not left_out(lineage, chain_of(lineage, signs, now), now):
+        return False
+    was_due = activated_at(_as_it_was(lineage, target))
+    return now < was_due
 
 
-def make_cross_certificate(signer: Root, root: Root, *, now: datetime) -> x509.Certificate:
-    """Return a certificate by ``signer`` for the next root's name and key, as long as the signer lasts."""
-    second, following = now.astimezone(UTC).replace(microsecond=0), root.certificate
-    signer_key = signer.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-    usage = following.extensions.get_extension_for_class(x509.KeyUsage).value
-    ski = following.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-    end = min(signer.certificate.not_valid_after_utc, following.not_valid_after_utc)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(following.subject)
-        .issuer_name(signer.certificate.subject)
-        .public_key(root.key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(second - BACKDATED)
-        .not_valid_after(end)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(usage, critical=True)
-        .add_extension(ski, critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(signer_key), critical=False
-        )
-        .sign(signer.key, hashes.SHA256())
-    )
+def _as_it_was(lineage: Lineage, target: Member) -> Lineage:
+    signs = replace(lineage.signs, role=Role.NEXT, by_time=False)
+    return lineage.changed(signs, replace(target, role=Role.SIGNS))
+
+
+def _way_back(lineage: Lineage, now: datetime) -> Member | None:
+    return next((each for each in lineage.before if each.is_valid(now) and each.sealed_key is not None), None)
 
 
 def _name(number: int) -> RootName:
     return RootName(
-        _stem(number),
+        stem(number),
         "CT-Ops Server CA",
         "a server CA, which agents pin; it is good for ten years",
         key_in_name=True,
-        path_length=1,
+        path_length=PATH_LENGTH,
     )
-
-
-def _stem(number: int) -> str:
-    return "server-ca" if number == 1 else f"server-ca-{number}"
-
-
-def _cross_file(number: int) -> str:
-    return f"{_stem(number)}-cross.crt"
-
-
-def _certificate(path: Path) -> x509.Certificate:
-    found = _load_certificate(path)
-    if found is None:
-        raise AuthorityError(
-            path, f"is missing, and {STATE_FILE} names it. Restore the whole directory from a backup."
-        )
-    return found
-
-
-def _load_certificate(path: Path) -> x509.Certificate | None:
-    pem = files.load_private(path)
-    if pem is None:
-        return None
-    try:
-        return x509.load_pem_x509_certificate(pem)
-    except ValueError as error:
-        raise AuthorityError(path, "holds no certificate in PEM form. Restore it from a backup.") from error
-
-
-def _load_state(path: Path) -> _State:
-    content = files.load_private(path)
-    if content is None:
-        return _State()
-    try:
-        return _state_of(json.loads(content))
-    except (ValueError, KeyError, TypeError) as error:
-        raise AuthorityError(path, "is damaged. Restore it from a backup.") from error
-
-
-def _state_of(document: Mapping[str, Any]) -> _State:
-    following = document["next"]
-    before: Sequence[Any] = document["before"]
-    return _State(
-        int(document["signs"]), None if following is None else int(following), tuple(map(int, before))
-    )
-
-
-def _write(data_dir: Path, state: _State) -> None:
-    document = {"signs": state.signs, "next": state.following, "before": list(state.before)}
-    files.replace_private(data_dir / STATE_FILE, (json.dumps(document) + "\n").encode())

@@ -32,13 +32,12 @@ from ct_ops_server.authority import files
 from ct_ops_server.authority.errors import AuthorityError
 from ct_ops_server.authority.root import BACKDATED, Root
 from ct_ops_server.authority.sealing import SealingSecret
-from ct_ops_server.authority.server_ca import STATE_FILE, ServerCas, open_server_cas
+from ct_ops_server.authority.server_ca import ServerCas, open_server_cas
+from ct_ops_server.authority.server_ca_files import STATE_FILE
+from ct_ops_server.authority.server_ca_lineage import MOST_ANCHORS
 
 LIFETIME = timedelta(days=397)
 """What browsers still accept."""
-
-MOST_ANCHORS = 8
-"""Agents believe no more at once."""
 
 _MAX_COMMON_NAME = 64
 _SERVER_ONLY = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
@@ -66,8 +65,6 @@ class ServerTls:
     """When time changes something about our own server CAs."""
     made: tuple[str, ...] = ()
     """One sentence for each thing created or issued again just now."""
-    steps: tuple[tuple[str, bytes], ...] = ()
-    """Of ``made``, what time did to server CAs: for the audit log."""
 
     @property
     def not_before(self) -> datetime:
@@ -176,7 +173,6 @@ def load_or_create_tls(
         state_file=data_dir / STATE_FILE,
         look_again_at=cas.look_again_at(),
         made=(*cas.made, *made),
-        steps=cas.steps,
     )
 
 

@@ -36,7 +36,11 @@ from ct_ops_server.store.replaying import (
     TokenSpent,
 )
 
-_SERVER_CA_CHANGES = {Action.SERVER_CA_ACTIVATED.value, Action.SERVER_CA_RETIRED.value}
+_SERVER_CA_CHANGES = {
+    Action.SERVER_CA_ACTIVATED.value,
+    Action.SERVER_CA_RETIRED.value,
+    Action.SERVER_CA_WENT_BACK.value,
+}
 
 
 @dataclass(frozen=True, slots=True)

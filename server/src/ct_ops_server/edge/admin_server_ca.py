@@ -56,6 +56,7 @@ def server_ca_view(overview: ServerCaOverview) -> dict[str, Any]:
         "activates_by_itself_at": None if due is None else _seconds(due),
         "certificate_not_after": _seconds(overview.certificate_not_after),
         "existing_agents_until": _seconds(overview.existing_end),
+        "problem": overview.problem,
         "authorities": [_ca_view(each) for each in overview.cas],
     }
 

@@ -9,7 +9,7 @@ import hashlib
 
 from ct_ops_proto.agent.v1 import ingest_pb2 as wire
 from ct_ops_server.authority.served_tls import ServedTls
-from ct_ops_server.authority.server_certificate import MOST_ANCHORS
+from ct_ops_server.authority.server_ca_lineage import MOST_ANCHORS
 from ct_ops_server.fleet.anchor_log import AnchorLog
 from ct_ops_server.fleet.following import AnchorSource, Believed
 

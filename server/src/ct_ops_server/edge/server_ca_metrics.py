@@ -33,7 +33,12 @@ class ServerCaMetrics:
             registry=registry,
             multiprocess_mode=LATEST,
         )
-
+        self.stuck = Gauge(
+            "ct_ops_server_ca_stuck",
+            "1 while this server does not do what it should about the server CA (the log says why), else 0",
+            registry=registry,
+            multiprocess_mode=LATEST,
+        )
         self.hurry_halted = Gauge(
             "ct_ops_hurry_halted",
             "1 while a hurry has halted because agents did not come back, else 0",
@@ -50,3 +55,4 @@ class ServerCaMetrics:
         self.days.set(round((outlook.end - now) / timedelta(days=1), 1))
         self.existing.set(outlook.following.existing)
         self.following.set(outlook.following.following)
+        self.stuck.set(1 if outlook.is_stuck else 0)

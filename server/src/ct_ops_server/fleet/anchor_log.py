@@ -27,8 +27,8 @@ class AnchorStore(Protocol):
     async def record(self, reports: Mapping[str, Believed]) -> None:
         """Store what agents reported. Raises ``StoreError``."""
 
-    async def following(self, sha256: bytes, /) -> Following:
-        """Return how much of the fleet believes this server CA. Raises ``StoreError``."""
+    async def following(self, *any_of: bytes) -> Following:
+        """Return how much of the fleet believes one of these server CAs (SHA-256). Raises ``StoreError``."""
 
 
 class AnchorLog:

@@ -1,8 +1,8 @@
-"""Looks now and then how long existing agents can go on, and warns 180, 90 and 30 days before they cannot.
+"""Looks after the server CA now and then: takes what time has come for, and warns in time of its end.
 
-They cannot learn another server CA at all (rule 22), so somebody has to see to each of them in time. A threshold is
-said once for each end, not at every start and not by every worker: what was said is remembered in a file. With
-no existing agent there is nothing to warn about.
+Existing agents cannot learn another server CA at all (rule 22), so somebody has to see to each of them: the log says
+so 180, 90 and 30 days before. A threshold is said once for each end, not at every start and not by every worker: what
+was said is remembered in a file. With no existing agent there is nothing to warn about.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from ct_ops_server.audit.decisions import SERVER
 from ct_ops_server.authority import files
 from ct_ops_server.authority.errors import AuthorityError
 from ct_ops_server.authority.served_tls import ServedTls
+from ct_ops_server.authority.server_ca import StepError
+from ct_ops_server.fleet.anchor_log import AnchorStore
 from ct_ops_server.fleet.following import Following, alarm_due, alarm_sentence
 from ct_ops_server.fleet.ports import StoreError
-from ct_ops_server.fleet.server_ca_desk import DeskStore, Step, decision_of
+from ct_ops_server.fleet.shared_server_cas import SharedServerCas
 
 MEMORY_FILE = "server-ca-alarm.json"
 _LOOK_EVERY_S = 600.0
@@ -38,6 +39,8 @@ class Outlook:
     """Of what existing agents believe."""
     following: Following
     """Of the newest server CA."""
+    is_stuck: bool = False
+    """This server does not do what it should about the server CA; the log says why."""
 
 
 class AlarmMemory:
@@ -77,8 +80,9 @@ class ServerCaWatch:
 
     def __init__(
         self,
-        store: DeskStore,
+        store: AnchorStore,
         served: ServedTls,
+        shared: SharedServerCas,
         memory: AlarmMemory,
         *,
         observe: Callable[[Outlook, datetime], None],
@@ -88,6 +92,7 @@ class ServerCaWatch:
         """Prepare; ``observe`` is told what was found, and when."""
         self._store = store
         self._served = served
+        self._shared = shared
         self._memory = memory
         self._observe = observe
         self._now = now
@@ -103,24 +108,34 @@ class ServerCaWatch:
             await asyncio.sleep(self._every_s)
 
     async def look(self) -> Outlook:
-        """Look once, record what time did, and warn when a threshold is crossed.
+        """Look once: take what time has come for, and warn when a threshold is crossed.
 
         Raises:
             StoreError: the store did not answer.
             AuthorityError: what was warned of cannot be remembered.
         """
+        await self.take_due()
         tls, now = self._served.current, self._now()
         newest = tls.newest_anchor or tls.certificate_der
         following = await self._store.following(hashlib.sha256(newest).digest())
-        outlook = Outlook(tls.existing_end, following)
+        outlook = Outlook(tls.existing_end, following, is_stuck=bool(self._shared.problem))
         self._observe(outlook, now)
-        await self._record_steps()
         if following.existing and self._memory.take(outlook.end, now) is not None:
             existing = following.names[: following.existing]
             _log.error("%s", alarm_sentence(outlook.end, existing, following.existing, now=now))
         return outlook
 
-    async def _record_steps(self) -> None:
-        for step in self._served.steps:
-            await self._store.note_decision(decision_of(Step(step[0]), step[1], actor=SERVER, forced=False))
-            self._served.recorded(step)
+    async def take_due(self) -> None:
+        """Take what time has come for with our own server CAs; why it cannot be is kept and said once.
+
+        Raises:
+            StoreError: the store did not answer.
+        """
+        if self._served.current.state_file is None:
+            return
+        try:
+            await self._shared.take_due()
+        except (StepError, AuthorityError) as error:
+            self._shared.trouble(str(error))
+        else:
+            self._shared.trouble("")

@@ -11,6 +11,7 @@ from ct_ops_server.store import (  # noqa: F401 - they register their tables
     hurry_tables,
     rollup_tables,
     sample_tables,
+    server_ca_tables,
     side_tables,
     work_tables,
 )

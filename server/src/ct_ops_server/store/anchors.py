@@ -11,11 +11,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from ct_ops_server.audit.decisions import Decision
 from ct_ops_server.fleet.following import NAMED, AnchorSource, Believed, Following
 from ct_ops_server.fleet.model import AgentStatus
 from ct_ops_server.store.anchor_tables import agent_anchors
-from ct_ops_server.store.audit import append
 from ct_ops_server.store.database import Database
 from ct_ops_server.store.rowset import bind_rows, row_set
 from ct_ops_server.store.schema import agents, now_ms
@@ -24,11 +22,7 @@ from ct_ops_server.store.writer import GroupWriter
 
 _reported = row_set("reported", agent_id=sa.Text(), source=sa.Text(), anchors=sa.Text())
 _ACTIVE = agents.c.status == AgentStatus.ACTIVE.value
-_BELIEVES = sa.func.coalesce(agent_anchors.c.anchors.contains(sa.bindparam("sha256")), sa.false())
 _IS_EXISTING = agent_anchors.c.agent_id.is_(None)
-_IS_CONFIGURED = sa.and_(
-    sa.not_(_BELIEVES), sa.not_(_IS_EXISTING), agent_anchors.c.source != AnchorSource.LEARNT.value
-)
 _FLEET = agents.outerjoin(agent_anchors, agent_anchors.c.agent_id == agents.c.id)
 
 
@@ -36,23 +30,35 @@ def _count(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
     return sa.func.coalesce(sa.func.sum(sa.case((condition, 1), else_=0)), 0)
 
 
-_COUNT = (
-    sa.select(
-        sa.func.count().label("agents"),
-        _count(_BELIEVES).label("following"),
-        _count(_IS_EXISTING).label("existing"),
-        _count(_IS_CONFIGURED).label("configured"),
+def _believes(any_of: Sequence[bytes]) -> sa.ColumnElement[bool]:
+    """Return the condition that an agent reported one of these; one that never reported believes none."""
+    each = (agent_anchors.c.anchors.contains(sha256.hex()) for sha256 in any_of)
+    return sa.func.coalesce(sa.or_(sa.false(), *each), sa.false())
+
+
+def _counts(believes: sa.ColumnElement[bool]) -> sa.Select[int, int, int, int]:
+    is_learning = agent_anchors.c.source == AnchorSource.LEARNT.value
+    is_configured = sa.and_(sa.not_(believes), sa.not_(_IS_EXISTING), sa.not_(is_learning))
+    return (
+        sa.select(
+            sa.func.count().label("agents"),
+            _count(believes).label("following"),
+            _count(_IS_EXISTING).label("existing"),
+            _count(is_configured).label("configured"),
+        )
+        .select_from(_FLEET)
+        .where(_ACTIVE)
     )
-    .select_from(_FLEET)
-    .where(_ACTIVE)
-)
-_NAMES = (
-    sa.select(agents.c.hostname)
-    .select_from(_FLEET)
-    .where(_ACTIVE, sa.not_(_BELIEVES))
-    .order_by(_IS_EXISTING.desc(), agents.c.hostname, agents.c.id)
-    .limit(NAMED)
-)
+
+
+def _names(believes: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    return (
+        sa.select(agents.c.hostname)
+        .select_from(_FLEET)
+        .where(_ACTIVE, sa.not_(believes))
+        .order_by(_IS_EXISTING.desc(), agents.c.hostname, agents.c.id)
+        .limit(NAMED)
+    )
 
 
 class SqlAnchorStore:
@@ -71,21 +77,13 @@ class SqlAnchorStore:
 
         await self._writer.run(record)
 
-    async def following(self, sha256: bytes) -> Following:
-        """Return how much of the fleet believes this server CA."""
-        parameters = {"sha256": sha256.hex()}
+    async def following(self, *any_of: bytes) -> Following:
+        """Return how much of the fleet believes one of these server CAs."""
+        believes = _believes(any_of)
         async with self._database.reading() as connection:
-            row = (await connection.execute(_COUNT, parameters)).one()
-            names: Sequence[str] = list(await connection.scalars(_NAMES, parameters))
+            row = (await connection.execute(_counts(believes))).one()
+            names: Sequence[str] = list(await connection.scalars(_names(believes)))
         return Following(row.agents, row.following, row.existing, row.configured, tuple(names))
-
-    async def note_decision(self, decision: Decision) -> None:
-        """Record a step of a server CA: its files are there by now."""
-
-        async def note(connection: AsyncConnection) -> None:
-            await append(connection, [decision])
-
-        await self._writer.run(note)
 
 
 def _row(agent_id: str, report: Believed) -> dict[str, str]:

@@ -43,6 +43,7 @@ BOUNDS: Mapping[str, str] = {
     "samples_1m": "`INGEST_SAMPLES_KEEP_1M`, by whole days",
     "series": "`INGEST_SERIES_PER_AGENT` live ones an agent; one that nobody delivers, for `INGEST_SERIES_KEEP` more",
     "sealed_keys": "a few while a rotation needs them; erased when what they sign for is retired",
+    "server_cas": "one row for each server CA since the first step; the keys of retired ones are erased",
     "signing_keys": "one row for each key that ever signed agent tokens",
     "software_packages": "what is installed; what is gone, for 400 days",
     "status_history": "`INGEST_HISTORY_KEEP`, and the latest decision on each agent",

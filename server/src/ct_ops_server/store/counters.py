@@ -26,6 +26,16 @@ async def raise_counter(connection: AsyncConnection, name: str) -> int:
     return int((await connection.execute(raised)).scalar_one())
 
 
+async def move_counter(connection: AsyncConnection, name: str, expected: int, to: int) -> bool:
+    """Set a counter that stands at ``expected``; return whether it did."""
+    await connection.execute(insert_if_absent(connection, counters, {"name": name, "value": 0}, key="name"))
+    stands = sa.and_(counters.c.name == name, counters.c.value == expected)
+    moved = await connection.execute(
+        counters.update().where(stands).values(value=to).returning(counters.c.value)
+    )
+    return moved.scalar_one_or_none() is not None
+
+
 async def read_counter(connection: AsyncConnection, name: str) -> int:
     """Return the latest committed number, 0 when there never was one."""
     return await connection.scalar(_READ, {"counter": name}) or 0

@@ -30,6 +30,7 @@ from ct_ops_server.store.queries import SqlQueryStore
 from ct_ops_server.store.refusals import SqlRefusalStore
 from ct_ops_server.store.sample_reading import SqlSampleStore
 from ct_ops_server.store.samples import SERIES_OF_AN_AGENT
+from ct_ops_server.store.server_cas import SqlServerCaStore
 from ct_ops_server.store.streams import SqlStreamStore
 from ct_ops_server.store.successions import SqlSuccessionStore
 from ct_ops_server.store.tasks import SqlTaskStore
@@ -53,6 +54,7 @@ class Store:
     agents: SqlAgentStore
     clones: SqlCloneStore
     anchors: SqlAnchorStore
+    server_cas: SqlServerCaStore
     successions: SqlSuccessionStore
     hurries: SqlHurryStore
     streams: SqlStreamStore
@@ -134,6 +136,7 @@ def _assemble(
         agents=SqlAgentStore(database, writer),
         clones=SqlCloneStore(database),
         anchors=SqlAnchorStore(database, writer),
+        server_cas=SqlServerCaStore(database, writer),
         successions=SqlSuccessionStore(writer),
         hurries=SqlHurryStore(database, writer),
         streams=SqlStreamStore(database, writer),

@@ -17,28 +17,28 @@ from ct_ops_server.authority.errors import AuthorityError
 from ct_ops_server.authority.root import RootName, load_or_create_root
 from ct_ops_server.authority.sealing import SealingSecret
 from ct_ops_server.authority.served_tls import ServedTls
-from ct_ops_server.authority.server_ca import (
-    ACTIVATE_BELOW,
-    PREPARE_BELOW,
-    STATE_FILE,
-    ServerCas,
-    StepError,
-    activate,
-    open_server_cas,
-    prepare,
-    retire,
-)
+from ct_ops_server.authority.server_ca import ACTIVATE_BELOW, PREPARE_BELOW, StepError, Turn
+from ct_ops_server.authority.server_ca_files import STATE_FILE
+from ct_ops_server.authority.server_ca_lineage import MOST_ANCHORS
 from ct_ops_server.authority.server_certificate import ServerTls, load_or_create_tls
+from server_ca_steps import ServerCaNode
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 NAMES = ("server.example",)
 DAY = timedelta(days=1)
+YEAR = 365 * DAY
 
 
 @pytest.fixture
-def serve(data_dir: Path, secret: SealingSecret) -> Callable[[datetime], ServerTls]:
-    """Load what is served at a moment."""
-    return lambda now: load_or_create_tls(data_dir, secret, names=NAMES, now=now)
+def node(data_dir: Path, secret: SealingSecret) -> ServerCaNode:
+    """A data directory whose server CAs are looked after."""
+    return ServerCaNode(data_dir, secret, names=NAMES)
+
+
+@pytest.fixture
+def serve(node: ServerCaNode) -> Callable[[datetime], ServerTls]:
+    """Do what is due at a moment, and load what is served then."""
+    return node.serve
 
 
 def end_of(tls: ServerTls) -> datetime:
@@ -69,7 +69,6 @@ def test_the_next_server_ca_is_announced_400_days_before_the_end_and_signs_nothi
     assert early.anchors == first.anchors == (first.ca_der,)
     assert later.ca_der == first.ca_der
     assert len(later.anchors) == 2
-    assert later.made
     assert believed(later, first.anchors, end_of(first) - PREPARE_BELOW + DAY)
 
 
@@ -95,20 +94,24 @@ def test_time_alone_switches_and_whoever_knows_only_the_old_one_goes_on_until_it
     assert after.anchors == (switched.ca_der,), "what has ended is announced no more"
 
 
-def test_tls_clients_of_either_root_shake_hands_after_the_switch(
-    data_dir: Path, secret: SealingSecret
-) -> None:
+def test_tls_clients_of_either_root_shake_hands_after_the_switch(node: ServerCaNode) -> None:
     """Also as OpenSSL sees it, which agents of other languages use."""
     now = datetime.now(UTC)
-    old = load_or_create_tls(data_dir, secret, names=NAMES, now=now)
-    prepare(data_dir, secret, now=now)
-    activate(data_dir, secret, now=now)
-    tls = load_or_create_tls(data_dir, secret, names=NAMES, now=now)
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(tls.cert_file, tls.key_file)
+    old = node.serve(now)
+    node.step(Turn.PREPARE, now)
+    node.step(Turn.ACTIVATE, now)
+    tls = node.serve(now)
+    server = server_context(tls)
 
     for root in (old.ca_pem, tls.ca_pem, old.ca_pem + tls.ca_pem):
         shake_hands(ssl.create_default_context(cadata=root), server)
+
+
+def server_context(tls: ServerTls) -> ssl.SSLContext:
+    """Return what presents this chain."""
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(tls.cert_file, tls.key_file)
+    return server
 
 
 def shake_hands(client_context: ssl.SSLContext, server_context: ssl.SSLContext) -> None:
@@ -124,20 +127,25 @@ def shake_hands(client_context: ssl.SSLContext, server_context: ssl.SSLContext) 
     assert client.getpeercert()
 
 
+def of_before_rotations(data_dir: Path, secret: SealingSecret) -> bytes:
+    """Make a server CA as they were then: nothing may stand between it and a certificate."""
+    name = RootName("server-ca", "CT-Ops Server CA", "of before", key_in_name=True)
+    return load_or_create_root(data_dir, name, secret, now=START).der
+
+
 def test_a_ca_of_before_rotations_cannot_vouch_and_is_replaced_on_its_last_days_only(
     data_dir: Path, secret: SealingSecret, serve: Callable[[datetime], ServerTls]
 ) -> None:
     """Its path length is zero: a chain through it would be refused, so its agents keep it as long as can be."""
-    of_before = RootName("server-ca", "CT-Ops Server CA", "of before", key_in_name=True)
-    root = load_or_create_root(data_dir, of_before, secret, now=START)
-    end = root.certificate.not_valid_after_utc
+    root = of_before_rotations(data_dir, secret)
+    end = x509.load_der_x509_certificate(root).not_valid_after_utc
 
     late = serve(end - 4 * DAY)
-    assert late.ca_der == root.der
+    assert late.ca_der == root
     assert len(late.anchors) == 2
-    assert believed(late, (root.der,), end - 4 * DAY)
+    assert believed(late, (root,), end - 4 * DAY)
     last = serve(end - 2 * DAY)
-    assert last.ca_der != root.der
+    assert last.ca_der != root
     assert last.chain_pem.count("BEGIN") == 1
 
 
@@ -154,85 +162,85 @@ def test_a_clock_that_leaps_beyond_the_end_replaces_nothing(
     assert serve(START + DAY).anchors == first.anchors
 
 
-def test_steps_are_taken_in_order(data_dir: Path, secret: SealingSecret) -> None:
+def test_steps_are_taken_in_order(node: ServerCaNode) -> None:
     """What does not follow is refused with what does."""
-    open_server_cas(data_dir, secret, now=START)
+    node.serve(START)
     with pytest.raises(StepError, match="prepare one"):
-        activate(data_dir, secret, now=START)
+        node.step(Turn.ACTIVATE, START)
     with pytest.raises(StepError, match="no earlier"):
-        retire(data_dir, secret, now=START)
-    prepare(data_dir, secret, now=START)
+        node.step(Turn.RETIRE, START)
+    node.step(Turn.PREPARE, START)
     with pytest.raises(StepError, match="activate"):
-        prepare(data_dir, secret, now=START)
+        node.step(Turn.PREPARE, START)
 
 
 def test_retired_ones_are_announced_no_more_and_the_next_has_a_name_of_its_own(
-    data_dir: Path, secret: SealingSecret, serve: Callable[[datetime], ServerTls]
+    node: ServerCaNode, data_dir: Path
 ) -> None:
-    """Two rotations in a row leave the third, and numbers are never used twice."""
-    serve(START)
+    """Two rotations in a row leave the third, and numbers are never used twice; keys of retired ones are erased."""
+    node.serve(START)
     for _ in range(2):
-        prepare(data_dir, secret, now=START)
-        activate(data_dir, secret, now=START)
-        retired: ServerCas = retire(data_dir, secret, now=START)
-        assert serve(START).anchors == (retired.signs.der,)
-        assert serve(START).chain_pem.count("BEGIN") == 1
-    assert retired.signs.file.name == "server-ca-3.crt"
+        node.step(Turn.PREPARE, START)
+        node.step(Turn.ACTIVATE, START)
+        node.step(Turn.RETIRE, START)
+        served = node.serve(START)
+        assert served.anchors == (served.ca_der,)
+        assert served.chain_pem.count("BEGIN") == 1
+    assert node.lineage.signs.number == 3
+    assert [each.name for each in data_dir.glob("server-ca*.key")] == ["server-ca-3.key"]
 
 
 def test_a_restored_directory_is_believed_again_once_it_has_the_lost_ones_server_cas(
-    data_dir: Path, secret: SealingSecret, serve: Callable[[datetime], ServerTls], tmp_path: Path
+    data_dir: Path, node: ServerCaNode, tmp_path: Path
 ) -> None:
     """The backup is of before a change; agents believe only the new CA. Copying ``server-ca*`` is all there is to do."""
-    serve(START)
+    node.serve(START)
     backup = shutil.copytree(data_dir, tmp_path / "backup")
-    prepare(data_dir, secret, now=START)
-    activate(data_dir, secret, now=START)
-    retire(data_dir, secret, now=START)
-    agents = serve(START).anchors
+    for turn in (Turn.PREPARE, Turn.ACTIVATE, Turn.RETIRE):
+        node.step(turn, START)
+    agents = node.serve(START).anchors
     lost = data_dir.rename(tmp_path / "lost")
     shutil.copytree(backup, data_dir)
-    believed_before = believed(serve(START), agents, START + DAY)
+    believed_before = believed(node.serve(START), agents, START + DAY)
     for file in lost.glob("server-ca*"):
         shutil.copy(file, data_dir)
 
     assert not believed_before
-    assert believed(serve(START), agents, START + DAY)
+    assert believed(node.serve(START), agents, START + DAY)
 
 
-def test_a_crash_before_the_state_is_written_leaves_what_the_next_try_uses(
-    data_dir: Path, secret: SealingSecret
-) -> None:
-    """The files of the next one are there, and nobody has been told of them."""
-    open_server_cas(data_dir, secret, now=START)
-    prepared = prepare(data_dir, secret, now=START)
-    assert prepared.following is not None
-    (data_dir / STATE_FILE).unlink()
-
-    assert open_server_cas(data_dir, secret, now=START).following is None
-    again = prepare(data_dir, secret, now=START)
-    assert again.following is not None
-    assert again.following.der == prepared.following.der
-
-
-def test_a_damaged_state_file_is_said_and_not_guessed(data_dir: Path, secret: SealingSecret) -> None:
+def test_a_damaged_state_file_is_said_and_not_guessed(node: ServerCaNode, data_dir: Path) -> None:
     """Which CA signs is nothing to guess."""
-    open_server_cas(data_dir, secret, now=START)
+    node.serve(START)
     (data_dir / STATE_FILE).write_text('{"signs": ')
     with pytest.raises(AuthorityError, match="damaged"):
-        open_server_cas(data_dir, secret, now=START)
+        node.serve(START)
 
 
-def test_the_cross_certificate_ends_with_the_ca_that_vouches(data_dir: Path, secret: SealingSecret) -> None:
+def test_a_state_file_of_before_there_were_versions_is_read(node: ServerCaNode, data_dir: Path) -> None:
+    """An installation that was updated in the middle of a change goes on with it."""
+    node.serve(START)
+    node.step(Turn.PREPARE, START)
+    node.step(Turn.ACTIVATE, START)
+    before = node.serve(START).anchors
+    (data_dir / STATE_FILE).write_text('{"signs": 2, "next": null, "before": [1]}\n')
+
+    assert node.serve(START).anchors == before
+    assert node.lineage.version == 1
+
+
+def test_the_cross_certificate_ends_with_the_ca_that_vouches(node: ServerCaNode) -> None:
     """It says nothing of its own: the new CA's name and key."""
-    old = open_server_cas(data_dir, secret, now=START)
-    prepare(data_dir, secret, now=START)
-    (cross,) = activate(data_dir, secret, now=START).crosses
+    node.serve(START)
+    old = node.lineage.signs.certificate
+    node.step(Turn.PREPARE, START)
+    cross = node.step(Turn.ACTIVATE, START).signs.cross
 
-    assert cross.not_valid_after_utc == old.signs.certificate.not_valid_after_utc
-    assert cross.issuer == old.signs.certificate.subject
+    assert cross is not None
+    assert cross.not_valid_after_utc == old.not_valid_after_utc
+    assert cross.issuer == old.subject
     der = serialization.Encoding.DER
-    assert cross.public_bytes(der) != old.signs.der
+    assert cross.public_bytes(der) != old.public_bytes(der)
 
 
 def test_in_the_last_months_of_a_ca_the_certificate_is_not_looked_at_without_end(
@@ -253,6 +261,135 @@ def test_in_the_last_months_of_a_ca_the_certificate_is_not_looked_at_without_end
     assert changes <= 1
     assert served.current.anchors[0] == first.ca_der
 
-    switched = served.candidate(end_of(first) - ACTIVATE_BELOW)
-    assert switched is not None
-    assert switched.ca_der != first.ca_der, "and it switches when the time has come, without a restart"
+
+def test_an_agent_that_believes_only_the_first_of_three_is_connected_until_its_end(
+    node: ServerCaNode,
+) -> None:
+    """Two changes within the life of the first one: the chain is one line from the third to the first."""
+    now = datetime.now(UTC)
+    served = [node.serve(now)]
+    for _ in range(2):
+        node.step(Turn.PREPARE, now)
+        node.step(Turn.ACTIVATE, now)
+        served.append(node.serve(now))
+    *_, third = served
+    server = server_context(third)
+
+    for each in served:
+        assert believed(third, (each.ca_der,), now)
+        shake_hands(ssl.create_default_context(cadata=each.ca_pem), server)
+    last_day = end_of(served[0]) - DAY
+    assert believed(node.serve(last_day), (served[0].ca_der,), last_day)
+
+
+def test_who_is_not_led_to_the_third_is_known_before_the_step(
+    node: ServerCaNode, data_dir: Path, secret: SealingSecret
+) -> None:
+    """A first one of before rotations vouches for nobody, and time waits for its last days rather than cut agents off."""
+    of_before_rotations(data_dir, secret)
+    node.serve(START)
+    node.step(Turn.PREPARE, START)
+    assert [each.number for each in node.left_out_by_activation(START)] == [1]
+    node.step(Turn.ACTIVATE, START)
+    node.step(Turn.PREPARE, START)
+
+    assert [each.number for each in node.left_out_by_activation(START)] == [1]
+
+
+def test_eight_announced_server_cas_always_hold_the_one_that_signs_and_a_ninth_is_refused(
+    node: ServerCaNode,
+) -> None:
+    """Agents believe eight at once; another one would push out one that somebody needs."""
+    now = datetime.now(UTC)
+    first = node.serve(now)
+    for _ in range(MOST_ANCHORS - 1):
+        node.step(Turn.PREPARE, now)
+        node.step(Turn.ACTIVATE, now)
+    served = node.serve(now)
+
+    with pytest.raises(StepError, match="8 server CAs are announced"):
+        node.step(Turn.PREPARE, now)
+    assert len(served.anchors) == MOST_ANCHORS
+    assert served.anchors[0] == served.ca_der
+    assert first.ca_der in served.anchors
+    server = server_context(served)
+    for anchor in served.anchors:
+        shake_hands(ssl.create_default_context(cadata=ssl.DER_cert_to_PEM_cert(anchor)), server)
+
+
+@pytest.mark.parametrize("leap", [9 * YEAR, 3560 * DAY, 3650 * DAY])
+def test_a_clock_that_was_years_ahead_locks_out_nobody_once_it_is_right_again(
+    node: ServerCaNode, leap: timedelta
+) -> None:
+    """What was made meanwhile is dated back, so it is valid now, and leads to what agents believe."""
+    first = node.serve(START)
+    ahead = node.serve(START + leap)
+    now = START + DAY
+    served = node.serve(now)
+
+    assert len(ahead.anchors) == 2
+    assert believed(served, (first.ca_der,), now), "an agent of before"
+    assert believed(served, (ahead.ca_der,), now), "an agent that was enrolled meanwhile"
+    for each in served.anchors:
+        assert x509.load_der_x509_certificate(each).not_valid_before_utc <= now
+
+
+def test_a_step_of_a_wrong_clock_that_cut_agents_off_is_undone(
+    node: ServerCaNode, data_dir: Path, secret: SealingSecret
+) -> None:
+    """Nothing leads from the first one to the second, so the first one signs again; and who knows only the second is led."""
+    root = of_before_rotations(data_dir, secret)
+    wrong = x509.load_der_x509_certificate(root).not_valid_after_utc - 2 * DAY
+    ahead = node.serve(wrong)
+    assert not believed(ahead, (root,), wrong)
+    now = START + DAY
+    served = node.serve(now)
+
+    assert served.ca_der == root
+    assert believed(served, (root,), now)
+    assert believed(served, (ahead.ca_der,), now), "a token of meanwhile pins it"
+    assert node.taken == [Turn.PREPARE, Turn.ACTIVATE, Turn.GO_BACK]
+    later = node.serve(wrong)
+    assert (later.ca_der, node.taken[-1]) == (ahead.ca_der, Turn.ACTIVATE), "when time has really come"
+
+
+def test_a_step_that_an_operator_forced_is_not_undone_by_a_clock(
+    node: ServerCaNode, data_dir: Path, secret: SealingSecret
+) -> None:
+    """The old one's key was stolen: the operator knew what it costs."""
+    root = of_before_rotations(data_dir, secret)
+    node.serve(START)
+    node.step(Turn.PREPARE, START)
+    node.step(Turn.ACTIVATE, START)
+
+    assert node.serve(START + DAY).ca_der != root
+
+
+def test_one_that_begins_in_years_is_never_served_while_another_is_valid(
+    node: ServerCaNode, data_dir: Path, secret: SealingSecret
+) -> None:
+    """An earlier version made it while the clock was nine years ahead, and activated it."""
+    first, later = node.serve(START), START + 9 * YEAR
+    second = ServerCaNode(data_dir.with_name("later"), secret, names=NAMES)
+    second.serve(later)
+    for end in (".crt", ".key"):
+        shutil.copy(second.data_dir / f"server-ca{end}", data_dir / f"server-ca-2{end}")
+    (data_dir / STATE_FILE).write_text('{"signs": 2, "next": null, "before": [1]}\n')
+    loaded = load_or_create_tls(data_dir, secret, names=NAMES, now=START)
+    served = node.serve(START)
+
+    assert loaded.ca_der == served.ca_der == first.ca_der, "before anybody takes a step, and after"
+    assert believed(served, (first.ca_der,), START)
+    assert node.taken == [Turn.GO_BACK]
+    with pytest.raises(StepError, match="set the clock"):
+        node.step(Turn.ACTIVATE, START)
+
+
+def test_time_moves_nothing_before_all_clocks_agree(node: ServerCaNode) -> None:
+    """This host's clock may be wrong, and the database's as well; both are not wrong the same way."""
+    first = node.serve(START)
+    ahead = end_of(first) - DAY
+
+    assert node.due(START, ahead) is None
+    assert node.due(ahead, START) is None
+    assert node.due(ahead, ahead - DAY) is Turn.PREPARE
