@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,9 @@ from ct_ops_proto.enrolment_token import parse_token
 from ct_ops_server.authority import files
 from ct_ops_server.authority.sealing import load_or_create_secret
 from ct_ops_server.authority.server_ca import Turn
+from ct_ops_server.fleet.shared_server_cas import Recorded, ServerCaStore, SharedServerCas
+from ct_ops_server.ownership import one_at_a_time
+from ct_ops_server.store.opening import open_store
 from real_server import real_server, settings_for
 from server_ca_steps import ServerCaNode
 from wire_client import Host, next_reply, reason_of
@@ -163,6 +166,77 @@ async def test_an_agent_that_slept_through_the_switch_wakes_up_and_learns(world:
     async with living(world.without_token, world.agent_clock) as agent:
         await until_more(agent)
         await until_believed(world.config, {server_ca(world), server_ca(world, 2)}, agent)
+
+
+async def test_an_agent_that_slept_through_two_switches_wakes_up_and_learns(world: World) -> None:
+    """It believes only the first of three server CAs, whose end is years away: the chain is one line down to it."""
+    await switch(world)
+    await step(world, "prepare")
+    await step(world, "activate", force=True)
+    await served(world, server_ca(world, 3))
+
+    async with living(world.without_token, world.agent_clock) as agent:
+        await until_more(agent)
+        await until_believed(world.config, {server_ca(world, number) for number in (1, 2, 3)}, agent)
+        await until_share(world, 1.0, agent)
+        shown = await step(world, "retire")
+        assert [each["role"] for each in shown["authorities"]] == ["signs"]
+        await until_believed(world.config, {server_ca(world, 3)}, agent)
+
+
+async def test_a_server_that_starts_with_a_clock_years_ahead_moves_no_server_ca(tmp_path: Path) -> None:
+    """The database's clock says otherwise: that is told to operators, and once the clock is right nothing has changed."""
+    settings, ahead = settings_for(tmp_path / "server"), datetime.now(UTC) + timedelta(days=3500)
+    async with real_server(settings):
+        pass
+    async with real_server(settings, now=lambda: ahead) as server:
+        found = dict(await server.ask("GET", "/v1/server-ca"))
+        assert "and the database's" in found["problem"]
+        assert [each["role"] for each in found["authorities"]] == ["signs"]
+    async with real_server(settings) as server:
+        found = dict(await server.ask("GET", "/v1/server-ca"))
+        assert (found["problem"], len(found["authorities"])) == ("", 1)
+        await server.enrolled(
+            "comes-back"
+        )  # its certificate is valid again: that of the wrong clock is not served
+
+
+async def test_a_clock_of_host_and_database_that_is_years_ahead_takes_steps_that_cost_nobody_anything(
+    world: World,
+) -> None:
+    """What time does then is in the audit log; an agent of before believes the server all the time afterwards."""
+    settings = world.server.settings
+    ahead = datetime.now(UTC) + timedelta(days=3600)
+    secret = load_or_create_secret(settings.secret_file)
+    async with open_store(settings.database_url) as store:
+        leaping = SharedServerCas(
+            AheadStore(store.server_cas, ahead),
+            secret,
+            data_dir=settings.data_dir,
+            alone=one_at_a_time,
+            now=lambda: ahead,
+        )
+        assert await leaping.take_due() == [Turn.PREPARE, Turn.ACTIVATE]
+    await served(world, server_ca(world, 2))
+    entries = await world.server.ask("GET", "/v1/audit?limit=10")
+
+    assert {"server_ca.prepared", "server_ca.activated"} <= {each["action"] for each in entries}
+    async with living(world.without_token, world.agent_clock) as agent:
+        await until_more(agent)
+        await until_believed(world.config, {server_ca(world), server_ca(world, 2)}, agent)
+
+
+class AheadStore:
+    """A database whose clock is wrong the same way as this host's: SQLite's is this host's."""
+
+    def __init__(self, store: ServerCaStore, clock: datetime) -> None:
+        self._clock = clock
+        self.version = store.version
+        self.change = store.change
+        self._load = store.load
+
+    async def load(self) -> Recorded:
+        return replace(await self._load(), clock=self._clock)
 
 
 async def test_an_agent_asleep_until_the_old_ca_is_gone_comes_back_by_its_bundle(world: World) -> None:

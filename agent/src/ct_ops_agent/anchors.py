@@ -91,7 +91,7 @@ class StreamAnchors:
 
     async def _provable(self, believed: tuple[bytes, ...], announced: tuple[bytes, ...]) -> str:
         dropped = [der for der in believed if der not in announced]
-        roots_pem = _to_bundle(announced)
+        roots_pem = _to_bundle(_in_order(believed, announced))
         if not dropped:
             return roots_pem
         try:
@@ -100,7 +100,7 @@ class StreamAnchors:
             _log.warning(
                 "an old server CA is kept, since the server is not believed without it yet: %s", error
             )
-            return _to_bundle((*announced, *dropped)[:MOST])
+            return _to_bundle(_in_order(believed, (*believed, *announced)))
         return roots_pem
 
     def _reported(self) -> tuple[bytes, ...]:
@@ -127,6 +127,17 @@ def _problem(route: Route, believed: tuple[bytes, ...], announced: tuple[bytes, 
     if not all(is_authority(der) for der in announced if der not in believed):
         return "a new one is no certificate of a CA"
     return ""
+
+
+def _in_order(believed: tuple[bytes, ...], wanted: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    """Return what is wanted: first what is believed already, then of what is new as much as there is room for.
+
+    gRPC takes the first CA with the right name and never a second one. A new one of an old one's name, which may not be
+    valid yet, must not stand before the one that works.
+    """
+    stays = [der for der in believed if der in wanted]
+    new = [der for der in dict.fromkeys(wanted) if der not in believed]
+    return (*stays, *new[: max(0, MOST - len(stays))])
 
 
 def _to_bundle(ders: tuple[bytes, ...]) -> str:

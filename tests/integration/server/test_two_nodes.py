@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import pytest
@@ -113,3 +114,26 @@ async def test_a_cancellation_reaches_the_task_on_the_other_node(nodes: Nodes) -
 
         assert task.task_id == await agent.cancelled()
         await agent.end(task, exit_code=-1, error="cancelled")
+
+
+async def test_a_step_of_the_server_ca_on_one_node_holds_on_both(nodes: Nodes) -> None:
+    """Agents behind either hear of the same next one, and either can sign with it; nothing is copied by hand."""
+    first, second = nodes
+    for step in ("prepare", "activate"):
+        async with asyncio.timeout(PROMPT_S):
+            taken = await first.ask("POST", f"/v1/server-ca/{step}", {"actor": "test"})
+            while server_cas(await second.ask("GET", "/v1/server-ca")) != server_cas(taken):  # noqa: ASYNC110  of the server
+                await asyncio.sleep(0.05)
+    taken = await second.ask("POST", "/v1/server-ca/retire", {"actor": "test", "force": True})
+    async with asyncio.timeout(PROMPT_S):
+        while server_cas(await first.ask("GET", "/v1/server-ca")) != server_cas(taken):  # noqa: ASYNC110  of the server
+            await asyncio.sleep(0.05)
+
+    assert [role for _, role in server_cas(taken)] == ["signs"]
+    keys = [sorted(path.name for path in node.settings.data_dir.glob("server-ca*.key")) for node in nodes]
+    assert keys == [["server-ca-2.key"], ["server-ca-2.key"]]
+
+
+def server_cas(found: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return what a node says of its server CAs."""
+    return [(each["sha256"], each["role"]) for each in found["authorities"]]

@@ -71,6 +71,28 @@ async def test_nobody_is_locked_out_by_an_announcement_that_comes_too_early() ->
     assert set(report.believed) == {digest(OLD), digest(NEXT)}
 
 
+async def test_a_new_one_never_stands_before_one_that_works() -> None:
+    """GRPC takes the first of a name, also when that is not valid yet: what is believed keeps its place."""
+    anchors = StreamAnchors(replace(ROUTE, roots_pem=bundle(OLD, NEXT)), never)
+
+    assert await anchors.learn((OTHER, NEXT, OLD)) == bundle(OLD, NEXT, OTHER)
+
+
+async def test_eight_announced_ones_push_out_none_that_the_server_is_believed_by() -> None:
+    """There is room for eight: what is proven to work stays, and of the new ones the first are taken."""
+    many = (
+        NEXT,
+        *(next(der for _, der in parse_pem(make_authority(f"New {n}").pem)) for n in range(MOST - 1)),
+    )
+    anchors = StreamAnchors(replace(ROUTE, roots_pem=bundle(OLD, NEXT)), never)
+
+    assert await anchors.learn(many) == bundle(OLD, *many[: MOST - 1])
+
+    report = anchors.report()
+    assert report is not None
+    assert len(report.believed) == MOST
+
+
 @pytest.mark.parametrize("source", [AnchorSource.OPERATOR, AnchorSource.HOST, AnchorSource.UNVERIFIED])
 async def test_what_an_operator_configured_is_kept_to_and_only_reported(source: AnchorSource) -> None:
     """A server cannot add to what somebody chose on the host; it learns which of its CAs are believed."""

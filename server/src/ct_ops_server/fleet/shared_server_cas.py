@@ -156,15 +156,20 @@ class SharedServerCas:
         """Take what time has come for; return it.
 
         Raises:
-            StepError: it cannot be taken.
+            StepError: it cannot be taken, or this host's clock and the database's differ about it.
             AuthorityError: files of this node cannot follow.
             StoreError: the store did not answer.
         """
         taken = list[Turn]()
         while len(taken) < len(Turn):
             found, clock = await self._settle()
-            turn = server_ca.due(found, self._now(), clock)
-            if turn is None:
+            now = self._now()
+            if (turn := server_ca.due(found, now, clock)) is None:
+                if server_ca.due(found, now) is not server_ca.due(found, clock):
+                    raise StepError(
+                        f"this host's clock says {now:%Y-%m-%d %H:%M} and the database's {clock:%Y-%m-%d %H:%M}, and a step is due "
+                        "by one of them only. Set the one that is wrong; until they agree no step is taken by time"
+                    )
                 break
             await self.take(turn, actor=SERVER, planned_for=found)
             taken.append(turn)

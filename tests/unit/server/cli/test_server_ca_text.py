@@ -27,6 +27,7 @@ def shown(*cas: dict[str, Any], **more: Any) -> str:
     """Return what is printed."""
     found: dict[str, Any] = {
         "pin_is_leaf": False,
+        "problem": "",
         "activates_by_itself_at": None,
         "existing_agents_until": "2035-07-01T00:00:00Z",
     }
@@ -52,6 +53,13 @@ def test_who_cannot_follow_is_named_with_the_day_on_which_that_matters() -> None
 def test_a_certificate_without_a_ca_is_said() -> None:
     """Nothing can be announced then."""
     assert "INGEST_TLS_CERT holds no CA" in shown(pin_is_leaf=True)
+
+
+def test_why_a_server_does_not_do_what_it_should_is_said() -> None:
+    """Beside what there is."""
+    assert "does not do what it should: it has another secret" in shown(
+        ca("signs"), problem="it has another secret"
+    )
 
 
 def test_a_halted_hurry_says_who_is_missing() -> None:
