@@ -121,7 +121,7 @@ async def test_a_step_of_the_server_ca_on_one_node_holds_on_both(nodes: Nodes) -
     first, second = nodes
     for step in ("prepare", "activate"):
         async with asyncio.timeout(PROMPT_S):
-            taken = await first.ask("POST", f"/v1/server-ca/{step}", {"actor": "test"})
+            taken = await first.ask("POST", f"/v1/server-ca/{step}", {"actor": "test", "force": True})
             while server_cas(await second.ask("GET", "/v1/server-ca")) != server_cas(taken):  # noqa: ASYNC110  of the server
                 await asyncio.sleep(0.05)
     taken = await second.ask("POST", "/v1/server-ca/retire", {"actor": "test", "force": True})
