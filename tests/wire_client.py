@@ -122,7 +122,7 @@ def reason_of(error: grpc.aio.AioRpcError) -> str:
 
 def insecure_context(*, alpn: list[str]) -> ssl.SSLContext:
     """Return a context that believes everybody: for looking at a handshake."""
-    context = ssl.create_default_context()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.set_alpn_protocols(alpn)

@@ -28,7 +28,7 @@ PLATFORM = "os=linux&arch=amd64"
 async def client_of(server: RealServer, port: str) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the agent port, as curl offers itself, or of the local one."""
     if port == "local":
-        base, verify = f"http://127.0.0.1:{server.http_port}", ssl.create_default_context()
+        base, verify = f"http://127.0.0.1:{server.http_port}", ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     else:
         base, verify = (
             f"https://localhost:{server.wire.port}",
