@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-from databases import PostgresServer, drop_database, fresh_database, postgres_server
+from databases import PostgresServer, drop_database, fresh_database, migrated_database, postgres_server
+from memory_folder import memory_folder
 from replayed_migrations import replayed_migrations
 
 # A build is red or green for what was changed, never for the dice or a busy machine.
 settings.register_profile("build", derandomize=True, deadline=None)
 settings.load_profile("build")
+
+if "TMPDIR" not in os.environ and (_folder := memory_folder()) is not None:
+    tempfile.tempdir = str(_folder)
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -37,6 +42,15 @@ def postgres() -> Iterator[PostgresServer]:
 
 @pytest.fixture
 async def postgres_url(postgres: PostgresServer) -> AsyncIterator[str]:
+    """The address of a database that has the schema and nothing in it."""
+    url = await migrated_database(postgres)
+    yield url
+    await drop_database(url)
+
+
+@pytest.fixture
+async def empty_postgres_url(postgres: PostgresServer) -> AsyncIterator[str]:
+    """The address of a database without a schema, for whoever makes one."""
     url = await fresh_database(postgres.url)
     yield url
     await drop_database(url)
@@ -49,7 +63,7 @@ def sqlite_url(tmp_path: Path) -> str:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_url(request: pytest.FixtureRequest) -> str:
-    """An empty database of each sort."""
+    """A database of each sort with nothing in it; the one of PostgreSQL has its schema."""
     name = "sqlite_url" if request.param == "sqlite" else "postgres_url"
     url: str = request.getfixturevalue(name)
     return url

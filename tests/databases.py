@@ -1,7 +1,8 @@
 """Real databases for tests and benches: SQLite files, and a PostgreSQL server that pip installed.
 
 ``postgres_server`` starts one server in a folder of its own and stops exactly that one at the end;
-``fresh_database`` makes an empty database on it. It listens on a UNIX socket only.
+``fresh_database`` makes an empty database on it, and ``migrated_database`` one with the schema of this version, as a copy
+of one that the migrations were run on. It listens on a UNIX socket only.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import asyncpg
+
+from ct_ops_server.store.opening import migrate
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class PostgresServer:
     url: str
     """Of its maintenance database, in libpq's form."""
     _server: Any
+    templates: list[str] = field(default_factory=list)
+    """The migrated database that others are copied from, once there is one."""
 
     @property
     def tools(self) -> Path:
@@ -38,7 +43,7 @@ class PostgresServer:
     def trust_the_power(self) -> None:
         """Leave out what only a power cut could undo: tests kill processes, and databases are made by the thousand."""
         with (self._server.pgdata / "postgresql.conf").open("a") as file:
-            file.write("fsync = off\nfull_page_writes = off\n")
+            file.write("fsync = off\nfull_page_writes = off\nmax_wal_size = 128MB\n")
         self._pg_ctl("reload")
 
     def stop(self) -> None:
@@ -90,23 +95,39 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 async def fresh_database(base_url: str) -> str:
     """Create an empty database on the server at ``base_url``; return its address."""
+    return await _created(base_url)
+
+
+async def migrated_database(server: PostgresServer) -> str:
+    """Create a database with the schema of this version; return its address."""
+    if not server.templates:
+        url = await fresh_database(server.url)
+        await migrate(url)
+        server.templates.append(_name_of(url))
+    return await _created(server.url, f"TEMPLATE {server.templates[0]} STRATEGY file_copy")
+
+
+async def _created(base_url: str, how: str = "") -> str:
     name = f"t_{uuid.uuid4().hex}"
     connection = await asyncpg.connect(base_url)
     try:
-        await connection.execute(f"CREATE DATABASE {name}")
+        await connection.execute(f"CREATE DATABASE {name} {how}")
     finally:
         await connection.close()
     place, _, query = base_url.partition("?")
     return f"{place.rpartition('/')[0]}/{name}?{query}"
 
 
+def _name_of(url: str) -> str:
+    return url.partition("?")[0].rpartition("/")[2]
+
+
 async def drop_database(url: str) -> None:
     """Drop the database at ``url``, whoever is connected to it."""
     place, _, query = url.partition("?")
-    server, _, name = place.rpartition("/")
-    connection = await asyncpg.connect(f"{server}/postgres?{query}")
+    connection = await asyncpg.connect(f"{place.rpartition('/')[0]}/postgres?{query}")
     try:
-        await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        await connection.execute(f"DROP DATABASE {_name_of(url)} WITH (FORCE)")
     finally:
         await connection.close()
 

@@ -7,7 +7,7 @@ import pytest
 
 from agent_world import World, new_world
 from ct_ops_server.config.schema import Settings
-from databases import PostgresServer, drop_database, fresh_database
+from databases import PostgresServer, drop_database, migrated_database
 from real_server import RealServer, real_server, settings_for
 
 
@@ -17,7 +17,7 @@ async def settings(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
         yield settings_for(tmp_path / "server")
         return
     server: PostgresServer = request.getfixturevalue("postgres")
-    url = await fresh_database(server.url)
+    url = await migrated_database(server)
     yield settings_for(tmp_path / "server", url)
     await drop_database(url)
 

@@ -20,7 +20,7 @@ from ct_ops_agent.config.schema import AgentConfig
 from ct_ops_agent.daemon import run_once
 from ct_ops_proto.agent.v1 import ingest_pb2 as wire
 from ct_ops_proto.enrolment_token import parse_token
-from databases import PostgresServer, fresh_database
+from databases import PostgresServer, migrated_database
 from putting_agent import config_for
 from real_server import RealServer, two_servers
 from wire_client import Host, next_reply, reason_of
@@ -240,7 +240,7 @@ async def test_a_template_cloned_400_times_hurts_nobody_else(sqlite_server: Real
 
 async def test_two_nodes_see_one_clone(postgres: PostgresServer, tmp_path: Path) -> None:
     """Each side speaks to a node of its own: what they count lies in the database."""
-    url = await fresh_database(postgres.url)
+    url = await migrated_database(postgres)
     async with two_servers(tmp_path, url) as (first, second), AsyncExitStack() as keep:
         host = await first.enrolled("web-1")
         refused = [

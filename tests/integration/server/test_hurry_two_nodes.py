@@ -14,7 +14,7 @@ import grpc
 import pytest
 from cryptography import x509
 
-from databases import PostgresServer, drop_database, fresh_database
+from databases import PostgresServer, drop_database, migrated_database
 from real_server import RealServer, real_server, settings_for, two_servers
 from wire_client import Host, Wire, next_reply
 
@@ -82,7 +82,7 @@ def issuer_of(pem: str) -> str:
 
 @pytest.fixture
 async def database_url(postgres: PostgresServer) -> AsyncIterator[str]:
-    url = await fresh_database(postgres.url)
+    url = await migrated_database(postgres)
     yield url
     await drop_database(url)
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from ct_ops_proto.agent.v1 import ingest_pb2 as ingest
 from ct_ops_server.authority.sealing import load_key, load_or_create_secret
 from ct_ops_server.config.schema import Settings
-from databases import drop_database, fresh_database
+from databases import drop_database, migrated_database
 from real_server import RealServer, real_server, settings_for, two_servers
 from wire_client import HeartbeatStream, Host, Wire, make_csr, next_reply, reason_of
 
@@ -94,7 +94,7 @@ async def servers(
         async with real_server(settings_for(tmp_path / "one")) as server:
             yield server, server
         return
-    url = await fresh_database(request.getfixturevalue("postgres").url)
+    url = await migrated_database(request.getfixturevalue("postgres"))
     async with two_servers(tmp_path, url) as both:
         yield both
     await drop_database(url)

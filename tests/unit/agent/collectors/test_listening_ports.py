@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
@@ -93,7 +94,7 @@ def test_without_the_privilege_ports_are_told_without_their_processes(tmp_path: 
         "print(missing_parts(ListeningPorts(Settings(), proc)), read_ports(proc))"
     )
     for folder in (tmp_path, *tmp_path.parents):
-        if folder.stat().st_uid == 0 and folder.is_relative_to("/tmp"):
+        if folder.stat().st_uid == 0 and folder.is_relative_to(tempfile.gettempdir()):
             folder.chmod(0o755)
     (proc / "77" / "fd").chmod(0o700)
     import subprocess  # noqa: PLC0415  for this test only

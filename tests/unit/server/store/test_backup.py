@@ -20,6 +20,12 @@ from ct_ops_server.store.opening import migrate, open_store
 NOON = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 
 
+@pytest.fixture
+def postgres_url(empty_postgres_url: str) -> str:
+    """Nobody has migrated it yet."""
+    return empty_postgres_url
+
+
 def restore(url: str, copy: Path) -> Restored:
     return restore_at(url, copy, now=NOON)
 

@@ -22,6 +22,12 @@ from ct_ops_server.store.migrations import HEAD, alembic_config
 from ct_ops_server.store.opening import Store, open_store
 
 
+@pytest.fixture
+def postgres_url(empty_postgres_url: str) -> str:
+    """Nobody has migrated it yet."""
+    return empty_postgres_url
+
+
 def compare(connection: sa.Connection) -> None:
     command.check(alembic_config(connection))
 
