@@ -76,6 +76,8 @@ class Keyring:
         self._brought = brought
         self._now = now
         self._files = KeysHere()
+        self._signing_file_holds: SigningKey | None = None
+        """Read once: to check an RSA key takes longer than everything else of a start."""
         self.made: tuple[str, ...] = ()
         """A sentence for each file that was made."""
 
@@ -136,7 +138,7 @@ class Keyring:
         return self._brought is None and (active is None or active.sealed_key is None)
 
     def _load_signing(self, stored: StoredTrust) -> SigningKey | None:
-        found = load_signing_key(self._signing_file, self._data_dir, self._secret)
+        found = self._signing_file_holds or load_signing_key(self._signing_file, self._data_dir, self._secret)
         active = stored.active(Kind.JWT)
         if found is None and (active is None or active.sealed_key is None):
             found = load_or_create_signing_key(
@@ -146,6 +148,7 @@ class Keyring:
                 secret=self._secret,
             )
             self.made += found.made
+        self._signing_file_holds = found
         return found
 
     @staticmethod

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
 
+from ct_ops_server.authority import sealing
 from ct_ops_server.authority.issuer import sha256_of
 from ct_ops_server.authority.life_cycle import Kind, TrustState
 from ct_ops_server.authority.ports import Change, NewKey
@@ -40,6 +42,28 @@ async def opened(settings: Settings, *, take: int = 0) -> tuple[str, list[str]]:
         await steps(core, take)
         stored = await core.store.trust.load()
         return signed, [each.state.value for each in stored.keys[Kind.CA]]
+
+
+async def test_a_start_reads_the_key_of_agent_tokens_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often it looks at the database until all is settled: checking an RSA key is slow."""
+    settings, read = made(tmp_path / "server"), list[int]()
+    parse = sealing.parse_key
+
+    def counted(path: Path, pem: bytes, secret: sealing.SealingSecret) -> PrivateKeyTypes:
+        key = parse(path, pem, secret)
+        read.append(isinstance(key, rsa.RSAPrivateKey))
+        return key
+
+    monkeypatch.setattr(sealing, "parse_key", counted)
+    counts = []
+    for _ in range(2):
+        await opened(settings)
+        counts.append(sum(read))
+        read.clear()
+
+    assert [0, 1] == counts
 
 
 async def test_nothing_is_made_twice(tmp_path: Path) -> None:
