@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from fastapi import FastAPI
-
 from ct_ops_proto.enrolment_token import ServerHint
 from ct_ops_server.audit.desk import AuditDesk
 from ct_ops_server.audit.heads import key_name
@@ -35,7 +33,9 @@ from ct_ops_server.authority.trust import LiveTrust
 from ct_ops_server.authority.web_certificate import WebCertificateFile
 from ct_ops_server.backup.belongings import RESTORE_MARK
 from ct_ops_server.config.schema import Settings
-from ct_ops_server.edge.admin_app import AdminParts, build_admin_app
+from ct_ops_server.edge.admin_app import build_admin_app
+from ct_ops_server.edge.admin_groups import GroupedApp
+from ct_ops_server.edge.admin_parts import AdminParts
 from ct_ops_server.enrolment.bundles import BundleDesk, Surroundings
 from ct_ops_server.enrolment.carried import CarriedDesk, Meeting
 from ct_ops_server.enrolment.service import Enrolment
@@ -161,7 +161,7 @@ class Core:
         """Return what operators ask of the authority; ``hint`` tells the push bus of this process."""
         return AuthorityDesk(self.store.trust, self.trust, self.keys.secret, hint=hint, now=self.now)
 
-    def admin_app(self, *, hint: Callable[[str], None]) -> FastAPI:
+    def admin_app(self, *, hint: Callable[[str], None]) -> GroupedApp:
         """Return the admin API; ``hint`` tells the push bus of this process what was decided."""
         tls = self.keys.tls
         agents = AgentDesk(self.store.agents, hint=hint)

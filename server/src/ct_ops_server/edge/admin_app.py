@@ -11,29 +11,18 @@ is ambiguous, 422 malformed, 503 the database does not answer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Query, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi import FastAPI, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from ct_ops_server.audit.desk import AuditDesk
-from ct_ops_server.authority.rotation import AuthorityDesk
 from ct_ops_server.config.duration import LONGEST
-from ct_ops_server.edge.admin_audit import add_audit
-from ct_ops_server.edge.admin_authority import add_authority
-from ct_ops_server.edge.admin_bundles import add_bundles
-from ct_ops_server.edge.admin_carried import add_carried
-from ct_ops_server.edge.admin_checks import add_checks
-from ct_ops_server.edge.admin_clones import add_clones
+from ct_ops_server.edge.admin_errors import add_errors
+from ct_ops_server.edge.admin_groups import Group, GroupedApp
 from ct_ops_server.edge.admin_health import health_view, reasons_view
-from ct_ops_server.edge.admin_hurry import add_hurry
-from ct_ops_server.edge.admin_samples import add_samples
-from ct_ops_server.edge.admin_server_ca import add_server_ca
+from ct_ops_server.edge.admin_parts import AdminParts
 from ct_ops_server.edge.admin_views import (
     agent_view,
     change_view,
@@ -42,22 +31,8 @@ from ct_ops_server.edge.admin_views import (
     sheet_view,
     token_view,
 )
-from ct_ops_server.edge.admin_work import add_work
-from ct_ops_server.enrolment.bundles import BundleDesk
-from ct_ops_server.enrolment.carried import CarriedDesk
 from ct_ops_server.enrolment.model import Refusal, TokenTerms
-from ct_ops_server.enrolment.tokens import DigestError, TokenDesk, TokenError, TokenNotFoundError
-from ct_ops_server.fleet.agents import AgentDesk, AgentError, AgentNotFoundError
-from ct_ops_server.fleet.checks import CheckDesk
-from ct_ops_server.fleet.clones import CloneDesk
-from ct_ops_server.fleet.health import HealthDesk
-from ct_ops_server.fleet.hurry import HurryStore
 from ct_ops_server.fleet.model import Agent, AgentStatus, Tag
-from ct_ops_server.fleet.ports import StoreError, StoreUnavailableError
-from ct_ops_server.fleet.samples import SampleDesk
-from ct_ops_server.fleet.server_ca_desk import ServerCaDesk
-from ct_ops_server.fleet.work_desk import WorkDesk
-from ct_ops_server.releases.install_script import InstallOffer
 
 _Actor = Annotated[str, Field(min_length=1, max_length=100)]
 
@@ -105,48 +80,17 @@ class DecisionRequest(_Body):
     reason: Annotated[str, Field(max_length=500)] = ""
 
 
-@dataclass(frozen=True)
-class AdminParts:
-    """What the API works on."""
-
-    tokens: TokenDesk
-    audit: AuditDesk
-    agents: AgentDesk
-    clones: CloneDesk
-    samples: SampleDesk
-    health: HealthDesk
-    checks: CheckDesk
-    work: WorkDesk
-    bundles: BundleDesk
-    carried: CarriedDesk
-    authority: AuthorityDesk
-    server_ca: ServerCaDesk
-    hurries: HurryStore
-    hint: Callable[[str], None]
-    """Of the push bus of this process."""
-    install_offer: Callable[[str], InstallOffer]
-    """What to run on a host that shall enrol with a token; blocks, reading the shelf."""
-    now: Callable[[], datetime]
-    token_warnings: Callable[[], tuple[str, ...]] = tuple
-
-
-def build_admin_app(parts: AdminParts) -> FastAPI:
+def build_admin_app(parts: AdminParts) -> GroupedApp:
     """Return the app."""
-    app = FastAPI(title="CT-Ops admin", openapi_url=None, docs_url=None, redoc_url=None)
-    _add_errors(app)
-    _add_tokens(app, parts)
-    _add_agents(app, parts)
-    add_clones(app, parts.clones)
-    add_audit(app, parts.audit)
-    add_samples(app, parts.agents, parts.samples)
-    add_checks(app, parts.checks)
-    add_work(app, parts.work)
-    add_bundles(app, parts.bundles, parts.audit, parts.now)
-    add_carried(app, parts.carried, parts.agents, parts.token_warnings)
-    add_authority(app, parts.authority)
-    add_server_ca(app, parts.server_ca)
-    add_hurry(app, parts.hurries, parts.hint)
-    return app
+
+    def make(group: Group) -> FastAPI:
+        app = FastAPI(title="CT-Ops admin", openapi_url=None, docs_url=None, redoc_url=None)
+        add_errors(app)
+        if (add := GROUPS.get(group)) is not None:
+            add(app, parts)
+        return app
+
+    return GroupedApp(make)
 
 
 def _add_tokens(app: FastAPI, parts: AdminParts) -> None:
@@ -242,35 +186,78 @@ def _decision(decide: Callable[..., Awaitable[Agent]]) -> Callable[..., Awaitabl
     return endpoint
 
 
-def _add_errors(app: FastAPI) -> None:
-    def answer(status: int, code: str, message: str) -> JSONResponse:
-        return JSONResponse({"error": {"code": code, "message": message}}, status_code=status)
+def _add_audit(app: FastAPI, parts: AdminParts) -> None:
+    from ct_ops_server.edge.admin_audit import add_audit  # noqa: PLC0415  when it is asked for
 
-    @app.exception_handler(AgentError)
-    async def agent_error(_: Request, error: AgentError) -> JSONResponse:
-        if isinstance(error, AgentNotFoundError):
-            return answer(404, "not_found", str(error))
-        return answer(409, "conflict", str(error))
+    add_audit(app, parts.audit)
 
-    @app.exception_handler(TokenError)
-    async def token_error(_: Request, error: TokenError) -> JSONResponse:
-        if isinstance(error, TokenNotFoundError):
-            return answer(404, "not_found", str(error))
-        return answer(422 if isinstance(error, DigestError) else 409, "conflict", str(error))
 
-    @app.exception_handler(StoreError)
-    async def store_error(_: Request, error: StoreError) -> JSONResponse:
-        if isinstance(error, StoreUnavailableError):
-            return answer(503, "store_unavailable", f"the database does not answer: {error}")
-        return answer(500, "write_refused", f"the database refused this: {error}")
+def _add_authority(app: FastAPI, parts: AdminParts) -> None:
+    from ct_ops_server.edge.admin_authority import add_authority  # noqa: PLC0415  when it is asked for
 
-    @app.exception_handler(RequestValidationError)
-    async def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
-        problems = "; ".join(
-            f"{'.'.join(map(str, item['loc'][1:]))}: {item['msg']}" for item in error.errors()
-        )
-        return answer(422, "malformed", problems)
+    add_authority(app, parts.authority)
 
-    @app.exception_handler(ValueError)
-    async def impossible(_: Request, error: ValueError) -> JSONResponse:
-        return answer(422, "malformed", str(error))
+
+def _add_bundles(app: FastAPI, parts: AdminParts) -> None:
+    from ct_ops_server.edge.admin_bundles import add_bundles  # noqa: PLC0415  when it is asked for
+
+    add_bundles(app, parts.bundles, parts.audit, parts.now)
+
+
+def _add_carried(app: FastAPI, parts: AdminParts) -> None:
+    from ct_ops_server.edge.admin_carried import add_carried  # noqa: PLC0415  when it is asked for
+
+    add_carried(app, parts.carried, parts.agents, parts.token_warnings)
+
+
+def _add_checks(app: FastAPI, parts: AdminParts) -> None:
+    from ct_ops_server.edge.admin_checks import add_checks  # noqa: PLC0415  when it is asked for
+
+    add_checks(app, parts.checks)
+
+
+def _add_clones(app: FastAPI, parts: AdminParts) -> None:
+    from ct_ops_server.edge.admin_clones import add_clones  # noqa: PLC0415  when it is asked for
+
+    add_clones(app, parts.clones)
+
+
+def _add_hurry(app: FastAPI, parts: AdminParts) -> None:
+    from ct_ops_server.edge.admin_hurry import add_hurry  # noqa: PLC0415  when it is asked for
+
+    add_hurry(app, parts.hurries, parts.hint)
+
+
+def _add_samples(app: FastAPI, parts: AdminParts) -> None:
+    from ct_ops_server.edge.admin_samples import add_samples  # noqa: PLC0415  when it is asked for
+
+    add_samples(app, parts.agents, parts.samples)
+
+
+def _add_server_ca(app: FastAPI, parts: AdminParts) -> None:
+    from ct_ops_server.edge.admin_server_ca import add_server_ca  # noqa: PLC0415  when it is asked for
+
+    add_server_ca(app, parts.server_ca)
+
+
+def _add_work(app: FastAPI, parts: AdminParts) -> None:
+    from ct_ops_server.edge.admin_work import add_work  # noqa: PLC0415  when it is asked for
+
+    add_work(app, parts.work)
+
+
+GROUPS: Mapping[Group, Callable[[FastAPI, AdminParts], None]] = {
+    Group.AGENTS: _add_agents,
+    Group.AUDIT: _add_audit,
+    Group.AUTHORITY: _add_authority,
+    Group.BUNDLES: _add_bundles,
+    Group.CARRIED: _add_carried,
+    Group.CHECKS: _add_checks,
+    Group.CLONES: _add_clones,
+    Group.HURRY: _add_hurry,
+    Group.SAMPLES: _add_samples,
+    Group.SERVER_CA: _add_server_ca,
+    Group.WORK: _add_work,
+    Group.TOKENS: _add_tokens,
+}
+"""What adds the routes of a group, and imports what only they need."""

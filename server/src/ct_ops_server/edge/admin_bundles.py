@@ -15,7 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ct_ops_server.audit.decisions import Action, Decision, Detail
 from ct_ops_server.audit.desk import AuditDesk
-from ct_ops_server.authority.errors import AuthorityError
 from ct_ops_server.config.duration import LONGEST
 from ct_ops_server.enrolment.bundles import (
     Bundle,
@@ -102,10 +101,6 @@ def add_bundles(app: FastAPI, desk: BundleDesk, audit: AuditDesk, now: Callable[
         missing = isinstance(error, NoArtefactError)
         code, status = ("no_artefact", 503) if missing else ("conflict", 409)
         return JSONResponse(_error(code, error), status_code=status)
-
-    @app.exception_handler(AuthorityError)
-    async def unusable(_: Request, error: AuthorityError) -> JSONResponse:
-        return JSONResponse(_error("conflict", error), status_code=409)
 
 
 def _decision(bundle: Bundle, actor: str) -> Decision:
