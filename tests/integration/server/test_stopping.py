@@ -29,7 +29,7 @@ async def beat_at_every_reply(stream: HeartbeatStream, host: Host) -> None:
 async def test_an_agent_that_is_never_silent_does_not_keep_a_server_from_stopping(tmp_path: Path) -> None:
     """What it had under way is answered; a stop does not wait for its whole time because there is always more."""
     settings = replace(settings_for(tmp_path / "server"), drain=timedelta(minutes=10))
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(120):
         async with real_server(settings, FASTER) as server:
             host = await server.enrolled("busy")
             connection = server.wire.connect(host)
