@@ -35,13 +35,8 @@ from ct_ops_agent.identity.certificates import leaf_life, make_csr, names_agent,
 from ct_ops_agent.identity.credentials import CredentialStore, Identity, StoredRoute
 from ct_ops_agent.identity.keystore import KeyPair, load_key_pair, parse_pem, to_pem
 from ct_ops_agent.secret import Secret
-from ct_ops_proto.carried_enrolment import (
-    CarriedFormError,
-    CarriedReply,
-    CarriedRequest,
-    CarriedTag,
-    parse_reply,
-)
+from ct_ops_proto.carried_enrolment import CarriedReply, CarriedRequest, CarriedTag, parse_reply
+from ct_ops_proto.carried_form import CarriedFormError
 
 _log = logging.getLogger(__name__)
 

@@ -13,18 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ct_ops_proto.carried_enrolment import (
-    LARGEST_BYTES,
-    CarriedFormError,
     CarriedReply,
     CarriedRequest,
     CarriedTag,
-    Fault,
     fingerprint,
     parse_reply,
     parse_request,
     reply_text,
     request_text,
 )
+from ct_ops_proto.carried_form import LARGEST_BYTES, CarriedFormError, Fault
 
 REQUEST = CarriedRequest(
     request_id="0123456789abcdef" * 2,

@@ -28,9 +28,7 @@ from ct_ops_agent.identity.keystore import KeyPair, keep_key_pair, load_key_pair
 from ct_ops_agent.identity.owner import acting_as_owner
 from ct_ops_agent.status.text import shown
 from ct_ops_proto.carried_enrolment import (
-    LARGEST_BYTES,
     REQUEST_ID_BYTES,
-    CarriedFormError,
     CarriedReply,
     fingerprint,
     parse_reply,
@@ -38,6 +36,7 @@ from ct_ops_proto.carried_enrolment import (
     request_text,
 )
 from ct_ops_proto.carried_files import CarriedFileError, check_place, read_carried, write_carried
+from ct_ops_proto.carried_form import LARGEST_BYTES, CarriedFormError
 
 if TYPE_CHECKING:
     from ct_ops_agent.carried import CarriedAdmission

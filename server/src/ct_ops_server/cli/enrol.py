@@ -12,12 +12,9 @@ from typing import Any
 
 import click
 
-from ct_ops_proto.carried_enrolment import (
-    LARGEST_BYTES,
-    CarriedFormError,
-    parse_request,
-)
+from ct_ops_proto.carried_enrolment import parse_request
 from ct_ops_proto.carried_files import CarriedFileError, check_place, read_carried, write_carried
+from ct_ops_proto.carried_form import LARGEST_BYTES, CarriedFormError
 from ct_ops_proto.enrolment_token import MAX_ACCEPTED_BYTES, TokenIncompleteError, parse_token
 from ct_ops_server.cli.asking import ask, signed
 from ct_ops_server.cli.carried_output import signed_lines, waiting_lines

@@ -15,12 +15,8 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ct_ops_proto.agent.v1 import ingest_pb2 as wire
-from ct_ops_proto.carried_enrolment import (
-    LARGEST_BYTES,
-    CarriedRequest,
-    parse_request,
-    reply_text,
-)
+from ct_ops_proto.carried_enrolment import CarriedRequest, parse_request, reply_text
+from ct_ops_proto.carried_form import LARGEST_BYTES
 from ct_ops_server.authority.key_signature import signed_by
 from ct_ops_server.edge.convert import application_of
 from ct_ops_server.edge.refusals import Refused
