@@ -20,7 +20,7 @@ from ct_ops_agent.config.collector_pages import collectors_markdown
 from ct_ops_agent.config.document import keys_markdown
 from ct_ops_proto.check_document import check_types_markdown
 from ct_ops_server.audit.decisions import actions_markdown
-from ct_ops_server.authority import life_cycle
+from ct_ops_server.authority import life_cycle, starting
 from ct_ops_server.config.document import deferred_markdown, variables_markdown
 from ct_ops_server.enrolment.admission import table_markdown
 from ct_ops_server.enrolment.remedies import remedies_markdown
@@ -41,6 +41,7 @@ SECTIONS: Mapping[str, Callable[[], str]] = {
     "audit-actions": actions_markdown,
     "agent-commands": agent_commands_markdown,
     "agent-keys": keys_markdown,
+    "authority-starts": starting.rules_markdown,
     "authority-states": life_cycle.states_markdown,
     "authority-steps": life_cycle.steps_markdown,
     "check-types": check_types_markdown,

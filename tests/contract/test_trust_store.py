@@ -59,6 +59,32 @@ async def test_one_that_is_known_is_not_stored_again(store: StoreUnderTest) -> N
     ]
 
 
+async def test_other_certificates_above_one_that_is_known_are_stored(store: StoreUnderTest) -> None:
+    """Its name, its state and its key stay."""
+    await prepare_second(store)
+    await store.trust.change(Change(Kind.CA, public_pems={A: "pem of a, and above"}))
+
+    assert [("pem of a, and above", ACTIVE, "key a"), ("pem of b", PREPARED, "key b")] == [
+        (each.public_pem, each.state, each.sealed_key) for each in (await store.trust.load()).keys[Kind.CA]
+    ]
+
+
+async def test_leaves_of_a_renewed_certificate_count_as_the_new_ones(store: StoreUnderTest) -> None:
+    """One key has signed both: nobody is told to get another leaf."""
+    await store.trust.change(Change(Kind.CA, new=NewKey(A, "pem of a", ACTIVE)))
+    await enrol(store, "a")
+    await store.enrolment.record_leaf(leaf("a", "a1"))
+    renewed = Change(Kind.CA, {A: RETIRED}, NewKey(B, "pem of b", ACTIVE), instead_of=A)
+    await store.trust.change(renewed)
+    now = ISSUED + timedelta(days=1)
+
+    assert [(A, RETIRED), (B, ACTIVE)] == [
+        (each.name, each.state) for each in (await store.trust.load()).keys[Kind.CA]
+    ]
+    assert [B] == [each.name for each in await store.trust.shares(now)]
+    assert 1 == (await store.trust.holders(B, now, first=5)).count
+
+
 async def test_a_step_planned_before_another_is_refused_and_changes_nothing(store: StoreUnderTest) -> None:
     """Two operators saw the same plan."""
     version = await prepare_second(store)

@@ -277,6 +277,14 @@ class MemoryStore(MemoryTokens):
         """Return every agent that has a leaf, with its youngest."""
         return [(self._agent(row), leaf) for row in self._rows.values() if (leaf := row.youngest_leaf())]
 
+    def count_leaves_as(self, before: bytes, new: bytes) -> None:
+        """Have every leaf of one agent CA count as one of another."""
+        for row in self._rows.values():
+            row.leaves = [
+                replace(leaf, authority_sha256=new) if leaf.authority_sha256 == before else leaf
+                for leaf in row.leaves
+            ]
+
     def all_agents(self) -> list[Agent]:
         """Return every agent, for simulations."""
         return [self._agent(row) for row in self._rows.values()]

@@ -74,6 +74,10 @@ class MemoryTrust:
                 keys[name] = replace(keys[name], state=state, since=self._now(), sealed_key=sealed)
         if change.new is not None and change.new.name not in keys:
             keys[change.new.name] = self._new(change.new)
+        for name, pem in change.public_pems.items():
+            keys[name] = replace(keys[name], public_pem=pem)
+        if change.instead_of is not None and change.new is not None:
+            self._store.count_leaves_as(bytes.fromhex(change.instead_of), bytes.fromhex(change.new.name))
         for name, sealed_key in change.sealed_keys.items():
             keys[name] = replace(keys[name], sealed_key=sealed_key)
         self._note(change.decisions)

@@ -21,9 +21,11 @@ from ct_ops_server.audit.watching import Watcher
 from ct_ops_server.audit.writing import FileLimits, Signer
 from ct_ops_server.authority.agent_token import TokenSigner
 from ct_ops_server.authority.audit_key import AuditKey, load_or_create_audit_key
+from ct_ops_server.authority.brought import brought_authority
 from ct_ops_server.authority.errors import AuthorityError
 from ct_ops_server.authority.host_names import local_names
 from ct_ops_server.authority.leaf_identity import LeafIdentity, identify
+from ct_ops_server.authority.life_cycle import Kind
 from ct_ops_server.authority.rotation import AuthorityDesk
 from ct_ops_server.authority.sealing import SealingSecret, load_or_create_secret
 from ct_ops_server.authority.served_tls import ServedTls
@@ -49,7 +51,7 @@ from ct_ops_server.fleet.samples import SampleDesk
 from ct_ops_server.fleet.server_ca_desk import ServerCaDesk
 from ct_ops_server.fleet.shared_server_cas import SharedServerCas
 from ct_ops_server.fleet.work_desk import WorkDesk
-from ct_ops_server.keyring import Keyring, brought_authority
+from ct_ops_server.keyring import Keyring
 from ct_ops_server.ownership import one_at_a_time
 from ct_ops_server.public_address import Whereabouts, host_of
 from ct_ops_server.releases.install_script import install_offer
@@ -286,6 +288,24 @@ async def open_core(
         for sentence in core.keyring.made:
             announce(f"made {sentence}")
         yield core
+
+
+async def replace_lost_key(
+    settings: Settings, kind: Kind, *, actor: str, now: Callable[[], datetime] = utc_now
+) -> str:
+    """Have another agent CA or token key sign, whose name is returned; the private key of the active one is lost.
+
+    The caller holds the data directory.
+
+    Raises:
+        AuthorityError: it is not lost; or something must be put right first.
+        StoreError: the database does not answer.
+    """
+    secret = load_or_create_secret(settings.secret_file)
+    async with open_store(settings.database_url) as store:
+        brought = brought_authority(settings, secret)
+        keyring = Keyring(settings, secret, store.trust, brought=brought, now=now)
+        return await keyring.replace_lost(kind, actor=actor)
 
 
 async def _assemble(settings: Settings, store: Store, keys: Keys, now: Callable[[], datetime]) -> Core:

@@ -2,14 +2,8 @@
 
 The first agent CA and token key lie in files of the data directory, or where the operator names them, and the
 database learns of them here. From the first rotation on private keys come sealed out of the database, so that
-every node has them (ADR 16); a file of one that is retired is erased. What a start decides:
-
-* the database knows none as active: the one in the files, which are made when there are none;
-* the files hold another than the active one, which a rotation has brought: the active one, the files are stale;
-* the files hold one that nobody knows: an operator replaced it. With nobody else running it takes the place of
-  the active one, at once and without an overlap. While another server runs, the start is refused;
-* ``INGEST_AGENT_CA_CERT`` names one that nobody knows, and another is active: it is prepared, and waits for
-  ``ca rotate``.
+every node has them (ADR 16); a file of one that is retired is erased. What a start does is a table
+(``authority.starting``), for both kinds; nothing that merely lies on a host takes the place of an active one (ADR 22).
 
 A running server looks for later versions with ``refresh``; one that it cannot act by changes nothing, and is not
 reported, so no step follows it.
@@ -19,39 +13,35 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from ct_ops_server.audit.decisions import SERVER
+from ct_ops_server.authority.brought import Brought, looked_at
 from ct_ops_server.authority.ca import erase_authority, load_or_create_authority, name_on_disk
-from ct_ops_server.authority.decided import step_taken
 from ct_ops_server.authority.errors import AuthorityError
 from ct_ops_server.authority.files import erase
-from ct_ops_server.authority.issuer import Issuer, must_be_usable, open_brought, sealed_key_of
+from ct_ops_server.authority.issuer import Issuer
 from ct_ops_server.authority.jwks import (
     EXISTING_FILE,
     SigningKey,
     key_name,
     load_or_create_signing_key,
     load_signing_key,
-    public_pem,
-    signing_key_file,
 )
-from ct_ops_server.authority.life_cycle import Kind, Step, TrustState, moving_of
-from ct_ops_server.authority.ports import (
-    Change,
-    NewKey,
-    StoredKey,
-    StoredTrust,
-    TrustChangedError,
-    TrustStore,
-)
+from ct_ops_server.authority.key_search import Looked, look_for_authority, look_for_signing_key
+from ct_ops_server.authority.life_cycle import Kind, TrustState, moving_of
+from ct_ops_server.authority.ports import Change, StoredTrust, TrustChangedError, TrustStore
 from ct_ops_server.authority.sealing import SealingSecret
+from ct_ops_server.authority.start_changes import adopted, lost_replaced, named_prepared, named_renewed
+from ct_ops_server.authority.start_sentences import WORDS, key_is_nowhere, prepared, remark_on, renewed
+from ct_ops_server.authority.starting import Move, Named, Remark, Rule, StartRefusedError, rule_for
 from ct_ops_server.authority.trust import KeysHere, LiveTrust, Trust, assemble
 from ct_ops_server.config.schema import Settings
 
 _log = logging.getLogger("ct_ops_server.authority")
 _ATTEMPTS = 5
+_SIGNING_OR_NOBODY = {Named.NOTHING, Named.ACTIVE, Named.PREPARED}
 
 
 class Keyring:
@@ -63,20 +53,18 @@ class Keyring:
         secret: SealingSecret,
         store: TrustStore,
         *,
-        brought: Issuer | None,
+        brought: Brought | None,
         now: Callable[[], datetime],
     ) -> None:
         """Prepare; ``brought`` is the agent CA that the settings name."""
         self._data_dir = settings.data_dir
-        self._signing_file = signing_key_file(
-            configured=settings.jwt_key_file, existing=EXISTING_FILE, data_dir=settings.data_dir
-        )
+        self._signing_file = settings.jwt_key_file
         self._secret = secret
         self._store = store
         self._brought = brought
         self._now = now
         self._files = KeysHere()
-        self._signing_file_holds: SigningKey | None = None
+        self._signing_files: dict[Path, SigningKey] = {}
         """Read once: to check an RSA key takes longer than everything else of a start."""
         self.made: tuple[str, ...] = ()
         """A sentence for each file that was made."""
@@ -85,12 +73,15 @@ class Keyring:
         """Settle which ones are active and return them.
 
         Raises:
-            AuthorityError: a key is missing, damaged, sealed with another secret, or not the running servers'.
+            StartRefusedError: the active one's private key is nowhere, or what is named cannot be used.
+            AuthorityError: a key is damaged, or sealed with another secret.
             StoreError: the store did not answer.
         """
-        if self._brought is not None:
-            must_be_usable(self._brought, self._now())
-        return LiveTrust(await self._settle())
+        for _ in range(_ATTEMPTS):
+            stored = await self._store.load()
+            if not await self._moved(Kind.CA, stored) and not await self._moved(Kind.JWT, stored):
+                return LiveTrust(await self.read())
+        raise AuthorityError(self._data_dir, "was changed by others again and again. Start again.")
 
     async def read(self) -> Trust:
         """Return the latest version.
@@ -104,171 +95,156 @@ class Keyring:
         self._erase_retired(stored)
         return trust
 
-    async def _settle(self) -> Trust:
-        for _ in range(_ATTEMPTS):
-            stored = await self._store.load()
-            self._files = self._load_files(stored)
-            change = self._change_of_authority(stored) or self._change_of_signing_key(stored)
-            if change is None:
-                return await self.read()
-            try:
-                await self._store.change(change)
-            except TrustChangedError as error:
-                if change.only_without_workers and not await self._has_moved(stored):
-                    raise self._belongs_to_another(change.kind) from error
-        raise AuthorityError(self._data_dir, "was changed by others again and again. Start again.")
+    async def replace_lost(self, kind: Kind, *, actor: str) -> str:
+        """Go on without the active one's private key, which is lost: a new one signs at once; return its name.
 
-    async def _has_moved(self, seen: StoredTrust) -> bool:
-        return (await self._store.load()).version != seen.version
+        What the lost one has signed stays good until it is retired.
 
-    def _load_files(self, stored: StoredTrust) -> KeysHere:
-        issuers = [] if self._brought is None else [self._brought]
-        if self._needs_file_of_authority(stored):
-            authority = load_or_create_authority(self._data_dir, self._secret, now=self._now())
-            self.made += authority.made
-            issuers.append(authority.issuer)
-        return KeysHere(tuple(issuers), (signing,) if (signing := self._load_signing(stored)) else ())
+        Raises:
+            StartRefusedError: it is not lost, or a server runs, which has it.
+            StoreError: the store did not answer.
+        """
+        stored = await self._store.load()
+        active, moving = stored.active(kind), moving_of(stored.held(kind))
+        if active is None or self._look(kind, stored).situation.has_key:
+            raise StartRefusedError(self._data_dir, "nothing is lost: the private key that signs is at hand.")
+        if moving is not None:
+            raise StartRefusedError(
+                self._data_dir, f"{moving.name[:16]} is {moving.state}: finish that rotation first."
+            )
+        change = lost_replaced(kind, active, stored.version, self._secret, actor=actor, now=self._now())
+        try:
+            await self._store.change(change)
+        except TrustChangedError as error:
+            raise StartRefusedError(
+                self._data_dir, f"nothing was done: {error}, and has the key. Copy it from there."
+            ) from error
+        assert change.new is not None
+        return change.new.name
 
-    def _needs_file_of_authority(self, stored: StoredTrust) -> bool:
-        on_disk, active = name_on_disk(self._data_dir), stored.active(Kind.CA)
-        if self._is_stale(stored, Kind.CA, on_disk):
-            return False
-        if on_disk is not None:
+    async def _moved(self, kind: Kind, stored: StoredTrust) -> bool:
+        """Do what the table says. False: one is active and its key is at hand, so the start goes on."""
+        looked = self._look(kind, stored)
+        rule = rule_for(looked.situation)
+        match rule.move:
+            case Move.REFUSE:
+                raise self._refusal(kind, rule, looked, stored)
+            case Move.GO_ON:
+                self._remark(kind, rule, looked, stored)
+                return False
+            case Move.MAKE:
+                self._make(kind)
+                return True
+        try:
+            await self._store.change(self._change(kind, rule.move, looked, stored))
+        except TrustChangedError:
             return True
-        return self._brought is None and (active is None or active.sealed_key is None)
+        if rule.move is Move.PREPARE:
+            _log.warning(prepared(kind))
+        if rule.move is Move.RENEW and looked.stored is not None:
+            _log.warning(renewed(looked.stored.name))
+        return True
 
-    def _load_signing(self, stored: StoredTrust) -> SigningKey | None:
-        found = self._signing_file_holds or load_signing_key(self._signing_file, self._data_dir, self._secret)
-        active = stored.active(Kind.JWT)
-        if found is None and (active is None or active.sealed_key is None):
-            found = load_or_create_signing_key(
+    def _look(self, kind: Kind, stored: StoredTrust) -> Looked:
+        """Look for private keys, and keep what is found for when a step is read."""
+        if kind is Kind.CA:
+            brought = None if self._brought is None else looked_at(self._brought, self._now())
+            looked = look_for_authority(self._data_dir, self._secret, stored, brought)
+            issuers = tuple(each for each in looked.keys if isinstance(each, Issuer))
+            self._files = replace(self._files, issuers=issuers)
+            return looked
+        looked = look_for_signing_key(self._signing_file, self._data_dir, stored, self._load_signing)
+        signing = tuple(each for each in looked.keys if isinstance(each, SigningKey))
+        self._files = replace(self._files, signing=signing)
+        return looked
+
+    def _load_signing(self, file: Path) -> SigningKey | None:
+        found = self._signing_files.get(file) or load_signing_key(file, self._data_dir, self._secret)
+        if found is not None:
+            self._signing_files[file] = found
+        return found
+
+    def _make(self, kind: Kind) -> None:
+        if kind is Kind.CA:
+            self.made += load_or_create_authority(self._data_dir, self._secret, now=self._now()).made
+        else:
+            signing = load_or_create_signing_key(
                 configured=self._signing_file,
                 existing=EXISTING_FILE,
                 data_dir=self._data_dir,
                 secret=self._secret,
             )
-            self.made += found.made
-        self._signing_file_holds = found
-        return found
+            self._signing_files[signing.file] = signing
+            self.made += signing.made
 
-    @staticmethod
-    def _is_stale(stored: StoredTrust, kind: Kind, name: str | None) -> bool:
-        """Return whether a rotation has gone past what lies in the files."""
+    def _change(self, kind: Kind, move: Move, looked: Looked, stored: StoredTrust) -> Change:
+        key = looked.kept if move is Move.ADOPT_KEPT else looked.named
+        if key is None:
+            raise looked.defect or StartRefusedError(
+                self._data_dir, "holds keys that the database calls retired."
+            )
+        if move is Move.PREPARE:
+            return named_prepared(kind, key, looked.keys, stored, self._secret)
+        if move is Move.RENEW:
+            assert isinstance(key, Issuer)
+            assert looked.stored is not None
+            return named_renewed(key, looked.stored, stored.version, self._secret)
+        return adopted(kind, key, stored.version)
+
+    def _refusal(self, kind: Kind, rule: Rule, looked: Looked, stored: StoredTrust) -> AuthorityError:
+        says_why = rule.remark is Remark.NAMED_IS_UNUSABLE or looked.situation.named in _SIGNING_OR_NOBODY
+        if looked.defect is not None and says_why:
+            return looked.defect  # it is here, and cannot be used
         active = stored.active(kind)
-        if active is None or name is None or active.sealed_key is None:
-            return False
-        known = stored.find(kind, name)
-        return known is not None and known.state is TrustState.RETIRED
+        name = "" if active is None else active.name[:16]
+        return StartRefusedError(
+            Path(f"{WORDS[kind].what} {name}"), key_is_nowhere(kind, beside=looked.beside)
+        )
 
-    def _change_of_authority(self, stored: StoredTrust) -> Change | None:
-        active, brought = stored.active(Kind.CA), self._brought
-        if brought is not None and active is not None and active.name != brought.sha256.hex():
-            return self._prepare_brought(stored, active, brought)
-        here = next(iter(self._files.issuers), None)
-        if here is None or (active is not None and here.sha256.hex() == active.name):
-            return None
-        new = NewKey(here.sha256.hex(), here.pem, TrustState.ACTIVE)
-        return _replacement(stored, Kind.CA, new)
-
-    def _prepare_brought(self, stored: StoredTrust, active: StoredKey, brought: Issuer) -> Change | None:
-        known = stored.find(Kind.CA, brought.sha256.hex())
-        if known is not None:
-            if known.state in {TrustState.OUTGOING, TrustState.RETIRED}:
-                _log.warning(
-                    "INGEST_AGENT_CA_CERT names an agent CA that is %s: name the next one, or none",
-                    known.state,
-                )
-            return None
-        if (moving := moving_of(stored.held(Kind.CA))) is not None:
+    def _remark(self, kind: Kind, rule: Rule, looked: Looked, stored: StoredTrust) -> None:
+        found, moving = looked.situation, moving_of(stored.held(kind))
+        if rule.remark is Remark.KEPT_IS_A_STRANGER and looked.defect is not None:
+            _log.warning("not needed, and left alone: %s", looked.defect)
+        elif rule.remark is not Remark.NOTHING:
+            sentence = remark_on(
+                kind,
+                rule.remark,
+                state="" if looked.stored is None else looked.stored.state.value,
+                moving="" if moving is None else f"{moving.name[:16]} is {moving.state}",
+                kept=looked.beside,
+                why=str(looked.defect or ""),
+            )
+            _log.warning(sentence)
+        if kind is Kind.JWT and self._signing_file is not None and found.named is Named.NOTHING:
             _log.warning(
-                "INGEST_AGENT_CA_CERT names a new agent CA, and %s is %s: finish that rotation and start again",
-                moving.name[:16], moving.state,
-            )  # fmt: skip
-            return None
-        _log.warning(
-            "the agent CA in INGEST_AGENT_CA_CERT is prepared: `ct-ops-server ca rotate` activates it"
-        )
-        new = NewKey(brought.sha256.hex(), brought.pem, TrustState.PREPARED)
-        sealed = {new.name: sealed_key_of(brought, self._secret)}
-        for issuer in self._files.issuers:
-            if issuer.sha256.hex() == active.name:
-                sealed[active.name] = sealed_key_of(issuer, self._secret)
-        entry = step_taken(Kind.CA, Step.PREPARE, new.name, actor=SERVER)
-        return Change(
-            Kind.CA, new=new, sealed_keys=sealed, expected_version=stored.version, decisions=[entry]
-        )
-
-    def _change_of_signing_key(self, stored: StoredTrust) -> Change | None:
-        here, active = next(iter(self._files.signing), None), stored.active(Kind.JWT)
-        if here is None:
-            return None
-        new = NewKey(key_name(here.public_key), public_pem(here), TrustState.ACTIVE)
-        if active is not None and active.name == new.name:
-            return None
-        return _replacement(stored, Kind.JWT, new)
+                "INGEST_JWT_KEY_FILE names %s, which is not there; the key that the database knows signs on",
+                self._signing_file,
+            )
 
     def _erase_retired(self, stored: StoredTrust) -> None:
         """Erase our own files of what a rotation has gone past; an operator's file is the operator's."""
-        if self._is_stale(stored, Kind.CA, name_on_disk(self._data_dir)):
+        if _is_stale(stored, Kind.CA, name_on_disk(self._data_dir)):
             erase_authority(self._data_dir)
             _log.warning("the agent CA in %s is retired: its private key is erased", self._data_dir)
         for signing in self._files.signing:
-            if self._is_stale(stored, Kind.JWT, key_name(signing.public_key)):
-                self._erase_signing_key(signing.file)
+            if _is_stale(stored, Kind.JWT, key_name(signing.public_key)):
+                self._erase_signing_key(signing)
 
-    def _erase_signing_key(self, file: Path) -> None:
-        self._files = KeysHere(self._files.issuers)
-        if file.parent == self._data_dir:
-            erase(file)
-            _log.warning("the key of agent tokens in %s is retired: it is erased", file)
-        else:
-            _log.warning("the key of agent tokens in %s is retired: erase it", file)
-
-    def _belongs_to_another(self, kind: Kind) -> AuthorityError:
-        if kind is Kind.CA:
-            return AuthorityError(
-                self._data_dir / "agent-ca.crt",
-                "is not the agent CA of the server that is running on this database. Copy agent-ca.crt, agent-ca.key "
-                "and the secret from that server's data directory into this one.",
-            )
-        return AuthorityError(
-            self._signing_file,
-            "is not the key of agent tokens of the server that is running on this database. Copy jwt_key.pem and the "
-            "secret from that server's data directory into this one.",
+    def _erase_signing_key(self, signing: SigningKey) -> None:
+        self._files = replace(
+            self._files, signing=tuple(each for each in self._files.signing if each is not signing)
         )
+        if signing.file.parent == self._data_dir:
+            erase(signing.file)
+            _log.warning("the key of agent tokens in %s is retired: it is erased", signing.file)
+        else:
+            _log.warning("the key of agent tokens in %s is retired: erase it", signing.file)
 
 
-def brought_authority(settings: Settings, secret: SealingSecret) -> Issuer | None:
-    """Return the agent CA that the settings name.
-
-    Raises:
-        WrongSecretError: its key is sealed with another secret than ours.
-        AuthorityError: it cannot be read, or certificate and key do not belong together.
-    """
-    certificate, key = settings.agent_ca_cert, settings.agent_ca_key
-    if certificate is None or key is None:
-        return None
-    origin = Path("INGEST_AGENT_CA_CERT" if certificate.path is None else certificate.path)
-    try:
-        return open_brought(origin, certificate.read(), key.read(), secret)
-    except OSError as error:
-        raise AuthorityError(origin, f"or its key cannot be read ({error.strerror}).") from error
-
-
-def _replacement(stored: StoredTrust, kind: Kind, new: NewKey) -> Change | None:
-    """Return what makes ``new`` active at once; None when a rotation has brought the one that is."""
+def _is_stale(stored: StoredTrust, kind: Kind, name: str | None) -> bool:
+    """Return whether a rotation has gone past what lies in the files."""
     active = stored.active(kind)
-    entry = step_taken(kind, Step.ACTIVATE, new.name, actor=SERVER)
-    if active is None:
-        states = {new.name: TrustState.ACTIVE}
-        return Change(kind, states, new, expected_version=stored.version, decisions=[entry])
-    if active.sealed_key is not None and stored.find(kind, new.name) is not None:
-        return None
-    return Change(
-        kind,
-        {active.name: TrustState.RETIRED, new.name: TrustState.ACTIVE},
-        new,
-        expected_version=stored.version,
-        only_without_workers=True,
-        decisions=[entry, step_taken(kind, Step.RETIRE, active.name, actor=SERVER)],
-    )
+    if active is None or name is None or active.sealed_key is None:
+        return False
+    known = stored.find(kind, name)
+    return known is not None and known.state is TrustState.RETIRED

@@ -147,6 +147,32 @@ async def test_a_trust_store_is_not_recognised(
     assert 1 == len((await shown())["authorities"])
 
 
+async def test_a_key_that_is_lost_is_replaced_by_a_command_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any other command says what is the matter; without a yes nothing is done."""
+    monkeypatch.setenv("INGEST_DATA_DIR", str(tmp_path / "server"))
+    monkeypatch.setenv("DATABASE_URL", "")
+    before = (await shown())["authorities"]
+    for file in (tmp_path / "server").glob("agent-ca.*"):
+        file.unlink()
+    refused = await ctl("ca", "status")
+    no = await ctl("ca", "replace-lost", answers="n\n")
+    yes = await ctl("ca", "replace-lost", "--yes")
+    again = await ctl("ca", "replace-lost", "--yes")
+    after = (await shown())["authorities"]
+
+    assert (78, 1, 0, 78) == (refused.exit_code, no.exit_code, yes.exit_code, again.exit_code)
+    assert "run `ct-ops-server ca replace-lost`" in refused.stderr
+    assert "signs from now on" in yes.stdout
+    assert "nothing is lost" in again.stderr
+    assert [("active", before[0]["name"])] == [(each["state"], each["name"]) for each in before]
+    assert [("outgoing", before[0]["name"]), "active"] == [
+        (after[0]["state"], after[0]["name"]),
+        after[1]["state"],
+    ]
+
+
 async def test_a_foreign_authority_is_recognised_once(
     sqlite_server: RealServer, environ: None, tmp_path: Path
 ) -> None:

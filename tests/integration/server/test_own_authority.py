@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import shutil
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,15 @@ from cryptography.hazmat.primitives import hashes, serialization
 from ct_ops_server.authority.errors import AuthorityError
 from ct_ops_server.config.load import load_settings
 from ct_ops_server.config.schema import Settings
+from databases import drop_database, fresh_database
 from own_authority import SERVERS_ONLY, OwnCa, make_ca
 from real_server import RealServer, real_server, settings_for
 from wire_client import Host, next_reply, reason_of
 
 _PATIENCE_S = 30
+_NOT_COPIED = shutil.ignore_patterns("*.sock", "*.lock", "*.db*")
+_PROMPT_S = 10
+"""It takes a second; a slow machine may take longer, and without taking it up it would be for ever."""
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +182,57 @@ async def test_a_ca_that_cannot_certify_clients_stops_the_start(tmp_path: Path) 
     with pytest.raises(AuthorityError, match=r"ca\.pem: may not certify clients"):
         async with real_server(settings_with(tmp_path / "server", **said)):
             pass
+
+
+@pytest.fixture
+async def nodes_url(request: pytest.FixtureRequest) -> AsyncIterator[str]:
+    url = await fresh_database(request.getfixturevalue("postgres").url)
+    yield url
+    await drop_database(url)
+
+
+@pytest.mark.parametrize("step", ["renewed", "prepared"])
+async def test_the_start_of_one_node_is_taken_up_by_the_other_within_a_second(
+    tmp_path: Path, nodes_url: str, root: OwnCa, step: str
+) -> None:
+    """A renewed certificate, or a new CA that is prepared: the other node runs on, and its streams live through it."""
+    own = make_ca("Own Agents", above=root, days=(-1, 400))
+    said = own.write(tmp_path / "pki") | {"DATABASE_URL": nodes_url}
+    theirs = {"DATABASE_URL": nodes_url}
+    if step == "renewed":
+        theirs |= own.write(tmp_path / "pki of the other")
+        own = make_ca("Own Agents", above=root, key=own.key, days=(-1, 4000))
+        own.write(tmp_path / "pki")
+    async with real_server(settings_with(tmp_path / "two", **theirs)) as stays:
+        shutil.copytree(tmp_path / "two", tmp_path / "one", ignore=_NOT_COPIED)
+        host = await stays.enrolled("web-1")
+        before = issuer_of(host)
+        async with stays.wire.connect(host) as stub:
+            stream = stub.Heartbeat()
+            await stream.write(host.first_frame())
+            await next_reply(stream)
+            async with real_server(settings_with(tmp_path / "one", **said)) as starts:
+                async with asyncio.timeout(_PROMPT_S):
+                    while await version_of(stays) != await version_of(starts):  # noqa: ASYNC110
+                        await asyncio.sleep(0.02)
+                    await until_everywhere(stays)
+                await opened(starts, newcomer := await stays.enrolled("web-2"))
+                await opened(stays, await starts.enrolled("web-3"))
+                found = await states(stays)
+            await stream.write(host.first_frame())
+            await next_reply(stream)
+            stream.cancel()
+        chain = (await stays.wire.register(Host("web-4"), await stays.token())).agent_ca_cert_pem
+
+    assert before == issuer_of(newcomer)
+    if step == "renewed":
+        assert ([("CN=Own Agents", "retired"), ("CN=Own Agents", "active")], own.pem) == (found, chain)
+    else:
+        assert [(before, "active"), ("CN=Own Agents", "prepared")] == found
+
+
+async def version_of(server: RealServer) -> int:
+    return int((await server.ask("GET", "/v1/authority"))["version"])
 
 
 def issuer_of(host: Host) -> str:

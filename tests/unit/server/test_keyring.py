@@ -94,19 +94,6 @@ async def test_a_file_that_a_rotation_has_gone_past_is_erased_and_not_believed(t
     assert ["retired", "active"] == states
 
 
-async def test_a_replaced_file_takes_over_while_nobody_else_runs(tmp_path: Path) -> None:
-    """As it always did: the one before proves keys from then on."""
-    settings, other = made(tmp_path / "server"), made(tmp_path / "other")
-    await opened(settings)
-    theirs, _ = await opened(other)
-    for name in ("agent-ca.crt", "agent-ca.key", "secret", "jwt_key.pem"):
-        (settings.data_dir / name).write_bytes((other.data_dir / name).read_bytes())
-    for file in (*settings.data_dir.glob("server*.*"), *settings.data_dir.glob("audit.*")):
-        file.unlink()
-
-    assert (theirs, ["retired", "active"]) == await opened(settings)
-
-
 @pytest.mark.parametrize("kind", list(Kind))
 async def test_private_keys_are_in_the_database_from_prepare_to_retire_only(
     tmp_path: Path, kind: Kind

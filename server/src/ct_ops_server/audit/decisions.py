@@ -53,6 +53,7 @@ class Action(StrEnum):
     CA_PREPARED = "ca.prepared"
     CA_ACTIVATED = "ca.activated"
     CA_RETIRED = "ca.retired"
+    CA_RENEWED = "ca.renewed"
     CA_RECOGNISED = "ca.recognised"
     CA_HURRIED = "ca.hurried"
     CA_HURRY_STOPPED = "ca.hurry_stopped"
@@ -101,6 +102,7 @@ MEANINGS: Mapping[Action, str] = MappingProxyType(
         Action.CA_PREPARED: "an agent CA was prepared: known, and not signing yet",
         Action.CA_ACTIVATED: "an agent CA began to sign leaves",
         Action.CA_RETIRED: "an agent CA was retired",
+        Action.CA_RENEWED: "an agent CA of the operator's goes on with a new certificate of the same key",
         Action.CA_RECOGNISED: "the CA of another server was recognised",
         Action.CA_HURRIED: "agents are made to renew their leaves now",
         Action.CA_HURRY_STOPPED: "an operator stopped that",

@@ -19,14 +19,21 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from ct_ops_server.authority import files
 from ct_ops_server.authority.errors import AuthorityError
 from ct_ops_server.authority.issuer import Issuer, dates_of, sha256_of
 from ct_ops_server.authority.public_key import PublicKey
-from ct_ops_server.authority.root import BACKDATED, RootName, load_or_create_root, make_root_certificate
-from ct_ops_server.authority.sealing import SealingSecret
+from ct_ops_server.authority.root import (
+    BACKDATED,
+    RootName,
+    load_or_create_root,
+    load_root,
+    make_root_certificate,
+)
+from ct_ops_server.authority.sealing import SealingSecret, load_key
 from ct_ops_server.authority.spiffe import SpiffeName, format_uri
 
 LEAF_LIFETIME = timedelta(days=90)
@@ -142,6 +149,25 @@ def load_or_create_authority(data_dir: Path, secret: SealingSecret, *, now: date
     """
     root = load_or_create_root(data_dir, _NAME, secret, now=now)
     return Authority(Issuer(root.file, (root.certificate,), root.key, root.made))
+
+
+def load_authority(data_dir: Path, secret: SealingSecret) -> Issuer:
+    """Return the agent CA whose certificate is kept in ``data_dir``.
+
+    Raises:
+        As ``load_or_create_authority``; also when its key is missing.
+    """
+    root = load_root(data_dir, _NAME, secret)
+    return Issuer(root.file, (root.certificate,), root.key)
+
+
+def key_on_disk(data_dir: Path, secret: SealingSecret) -> PrivateKeyTypes | None:
+    """Return the private key kept in ``data_dir``, also when its certificate is missing.
+
+    Raises:
+        WrongSecretError, AuthorityError: as ``load_or_create_authority``.
+    """
+    return load_key(data_dir / f"{_NAME.stem}.key", secret)
 
 
 def name_on_disk(data_dir: Path) -> str | None:

@@ -34,3 +34,14 @@ def step_taken(
 def recognised(name: str, *, actor: str) -> Decision:
     """Return the entry for a foreign agent CA whose leaves prove keys from now on."""
     return Decision(Action.CA_RECOGNISED, actor, subject=name)
+
+
+def renewed_by(before: str, name: str, *, actor: str) -> Decision:
+    """Return the entry for an agent CA that goes on with a new certificate, or with other certificates above it."""
+    return Decision(Action.CA_RENEWED, actor, subject=name, details={"instead_of": before})
+
+
+def lost(kind: Kind, name: str, new: str, *, actor: str) -> Decision:
+    """Return the entry for a new one that signs because the private key of the one before is lost."""
+    details = {"step": Step.ACTIVATE.value, "instead_of_lost": name}
+    return Decision(_ACTIONS[kind, Step.ACTIVATE], actor, subject=new, details=details)

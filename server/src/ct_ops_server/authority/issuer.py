@@ -94,6 +94,17 @@ def sha256_of(certificate: x509.Certificate) -> bytes:
     return hashlib.sha256(certificate.public_bytes(serialization.Encoding.DER)).digest()
 
 
+def signs_as(certificate: x509.Certificate) -> bytes:
+    """Return what its leaves can tell of a CA: name and key. A renewed certificate of one has the same."""
+    try:
+        spki = certificate.public_key().public_bytes(
+            serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        return certificate.subject.public_bytes() + spki
+    except UNREADABLE:  # one that was recognised before such were refused: like no other
+        return sha256_of(certificate)
+
+
 def name_of(certificate: x509.Certificate) -> str:
     """Return what a certificate is called, also when it has no name or one that cannot be read."""
     try:

@@ -86,6 +86,12 @@ def signing_key_file(*, configured: Path | None, existing: Path, data_dir: Path)
     return configured or (existing if _is_there(existing) else data_dir / _FILE_NAME)
 
 
+def kept_key_files(data_dir: Path) -> tuple[Path, ...]:
+    """Return where keys lie that no setting names, the one that is looked at first before the others."""
+    ours = data_dir / _FILE_NAME
+    return (EXISTING_FILE, ours) if _is_there(EXISTING_FILE) else (ours,)
+
+
 def make_signing_key() -> SigningKey:
     """Return a new key that is kept nowhere yet."""
     return SigningKey(Path("the new key of agent tokens"), _generate())

@@ -73,6 +73,11 @@ class KnownAuthority:
         """What it is known by."""
         return sha256_of(self.certificate)
 
+    def is_valid(self, now: datetime) -> bool:
+        """Return whether it and those above it are inside their dates, give or take what clocks differ."""
+        start, end = dates_of((self.certificate, *self.above))
+        return start - SKEW_TOLERANCE <= now <= end + SKEW_TOLERANCE
+
 
 @dataclass(frozen=True, slots=True)
 class LeafOfAgent:
@@ -122,7 +127,7 @@ def identify(
     leaf = _parse(leaf_der)
     if isinstance(leaf, AnonymousReason):
         return Anonymous(leaf)
-    authority = _signer(leaf.certificate, authorities)
+    authority = _signer(leaf.certificate, authorities, now)
     if authority is None:
         return Anonymous(AnonymousReason.UNKNOWN_AUTHORITY)
     if leaf.name is None or leaf.name.installation_id != installation_id:
@@ -161,9 +166,18 @@ def _parse(der: bytes | None) -> _Leaf | AnonymousReason:
         return AnonymousReason.LEAF_MALFORMED
 
 
-def _signer(leaf: x509.Certificate, authorities: Sequence[KnownAuthority]) -> KnownAuthority | None:
-    """Return the authority whose key signed the leaf; a trusted one before a retired one."""
-    for authority in sorted(authorities, key=lambda known: known.state not in TRUSTED):
+def _signer(
+    leaf: x509.Certificate, authorities: Sequence[KnownAuthority], now: datetime
+) -> KnownAuthority | None:
+    """Return the authority whose key signed the leaf; a trusted one before a retired one, a valid one before an ended.
+
+    A CA whose certificate was renewed is there twice, with one name and one key.
+    """
+
+    def worse(known: KnownAuthority) -> tuple[bool, bool]:
+        return known.state not in TRUSTED, not known.is_valid(now)
+
+    for authority in sorted(authorities, key=worse):
         try:
             leaf.verify_directly_issued_by(authority.certificate)
         except (InvalidSignature, ValueError, TypeError, UnsupportedAlgorithm):
@@ -187,8 +201,7 @@ def _out_of_order(leaf: x509.Certificate, authority: KnownAuthority, now: dateti
     """Return what is wrong with state and dates, the authority's first; None when all is in order."""
     if authority.state not in TRUSTED:
         return KeyProvenReason.AUTHORITY_RETIRED
-    start, end = dates_of((authority.certificate, *authority.above))
-    if not start - SKEW_TOLERANCE <= now <= end + SKEW_TOLERANCE:
+    if not authority.is_valid(now):
         return KeyProvenReason.AUTHORITY_EXPIRED
     if now > leaf.not_valid_after_utc + SKEW_TOLERANCE:
         return KeyProvenReason.LEAF_EXPIRED

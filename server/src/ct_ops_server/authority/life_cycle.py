@@ -170,6 +170,8 @@ class Situation:
     not_before: datetime | None = None
     """When the one it is about may sign; None: at any time."""
     not_after: datetime | None = None
+    has_key: bool = True
+    """Whether the private key of the one it is about is stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +230,8 @@ def changes(plan: Plan, held: Sequence[Held]) -> dict[str, TrustState]:
 def objections(plan: Plan, situation: Situation) -> list[Objection]:
     """Return everything that speaks against taking this step now."""
     found = [*_not_everybody_knows(plan, situation), *_dates(plan, situation)]
+    if plan.step is Step.GO_BACK and not situation.has_key:
+        found.append(Objection("its private key is lost, so it cannot sign again", can_be_forced=False))
     if plan.step is Step.RETIRE:
         found += _still_needed(plan, situation)
     if plan.kind is Kind.JWT and plan.step is Step.ACTIVATE:

@@ -77,6 +77,10 @@ class Change:
     new: NewKey | None = None
     sealed_keys: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Private keys to be kept, sealed, by name."""
+    public_pems: Mapping[str, str] = field(default_factory=dict)
+    """What is public of those that are there, where that changed: the certificates above an agent CA."""
+    instead_of: str | None = None
+    """The agent CA whose renewed certificate ``new`` is: leaves of that one count as leaves of the new one."""
     expected_version: int | None = None
     """When it was planned; None: whatever was before."""
     only_without_workers: bool = False

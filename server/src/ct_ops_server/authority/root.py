@@ -97,14 +97,26 @@ def load_or_create_root(directory: Path, name: RootName, secret: SealingSecret, 
         AuthorityError: a file is damaged or unreadable, or the two do not belong together.
     """
     key_file, certificate_file = directory / f"{name.stem}.key", directory / f"{name.stem}.crt"
-    if (pem := files.load_private(certificate_file)) is not None:
-        key = elliptic(key_file, load_key(key_file, secret))
-        return Root(certificate_file, _matching_certificate(certificate_file, pem, key), key)
+    if files.load_private(certificate_file) is not None:
+        return load_root(directory, name, secret)
     key = elliptic(key_file, load_or_create_key(key_file, secret, generate_key).key)
     certificate = make_root_certificate(key, name, now=now)
     if not files.create_private(certificate_file, certificate.public_bytes(serialization.Encoding.PEM)):
         return load_or_create_root(directory, name, secret, now=now)
     return Root(certificate_file, certificate, key, (f"{certificate_file}: {name.purpose}.",))
+
+
+def load_root(directory: Path, name: RootName, secret: SealingSecret) -> Root:
+    """Return the root kept in ``directory`` under ``name``, and make nothing.
+
+    Raises:
+        WrongSecretError, AuthorityError: as ``load_or_create_root``; also when a file of it is missing.
+    """
+    key_file, certificate_file = directory / f"{name.stem}.key", directory / f"{name.stem}.crt"
+    if (pem := files.load_private(certificate_file)) is None:
+        raise AuthorityError(certificate_file, "is missing. Restore it from a backup.")
+    key = elliptic(key_file, load_key(key_file, secret))
+    return Root(certificate_file, _matching_certificate(certificate_file, pem, key), key)
 
 
 def make_root_certificate(

@@ -211,15 +211,17 @@ class AuthorityDesk:
     async def _situation(self, plan: Plan, stored: StoredTrust) -> Situation:
         now, subject = self._now(), plan.subject
         stragglers = await self._store.stragglers(stored.version)
-        if subject is None or plan.kind is Kind.JWT:
+        found = None if subject is None else stored.find(plan.kind, subject.name)
+        if subject is None or found is None:
             return Situation(now, stragglers)
-        found = stored.find(Kind.CA, subject.name)
-        assert found is not None
+        has_key = found.sealed_key is not None
+        if plan.kind is Kind.JWT:
+            return Situation(now, stragglers, has_key=has_key)
         start, end = dates_of(parse_chain(found.public_pem))
         holders = Holders()
         if plan.step is Step.RETIRE:
             holders = await self._store.holders(subject.name, now, first=_FIRST_HOLDERS)
-        return Situation(now, stragglers, holders, start, end)
+        return Situation(now, stragglers, holders, start, end, has_key)
 
     def _change(
         self, plan: Plan, stored: StoredTrust, version: int, brought: tuple[str, str] | None

@@ -20,13 +20,14 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from ct_ops_server.authority.agent_token import TokenVerifier
 from ct_ops_server.authority.ca import Authority
-from ct_ops_server.authority.errors import AuthorityError
-from ct_ops_server.authority.issuer import Issuer, open_stored, parse_chain
+from ct_ops_server.authority.issuer import Issuer, open_stored, parse_chain, signs_as
 from ct_ops_server.authority.jwks import SigningKey, jwks, key_name, open_stored_key, parse_public_keys
 from ct_ops_server.authority.leaf_identity import KnownAuthority
 from ct_ops_server.authority.life_cycle import TOKENS_LIVE, TRUSTED, Kind, TrustState
 from ct_ops_server.authority.ports import StoredKey, StoredTrust
 from ct_ops_server.authority.sealing import SealingSecret
+from ct_ops_server.authority.start_sentences import key_is_nowhere
+from ct_ops_server.authority.starting import StartRefusedError
 
 _ORDER = (TrustState.ACTIVE, TrustState.PREPARED, TrustState.OUTGOING, TrustState.RETIRED)
 
@@ -67,8 +68,13 @@ class Trust:
 
     @property
     def retired(self) -> frozenset[bytes]:
-        """Digests of the agent CAs whose leaves make no agent any more."""
-        return frozenset(each.sha256 for each in self.authorities if each.state not in TRUSTED)
+        """Digests of the agent CAs whose leaves make no agent any more; not of a certificate that was renewed."""
+        go_on = {signs_as(each.certificate) for each in self.authorities if each.state in TRUSTED}
+        return frozenset(
+            each.sha256
+            for each in self.authorities
+            if each.state not in TRUSTED and signs_as(each.certificate) not in go_on
+        )
 
 
 class LiveTrust:
@@ -118,7 +124,7 @@ def assemble(stored: StoredTrust, secret: SealingSecret, here: KeysHere) -> Trus
 
     Raises:
         WrongSecretError: a key is sealed with another secret, also one that does not sign yet.
-        AuthorityError: the private key of an active one is nowhere.
+        StartRefusedError: the private key of an active one is nowhere.
     """
     authorities = stored.keys[Kind.CA]
     _must_open(stored, secret)
@@ -159,12 +165,14 @@ def _keys_of(trust: Trust) -> list[rsa.RSAPublicKey]:
 
 
 def _open_issuer(stored: StoredTrust, secret: SealingSecret, here: Sequence[Issuer]) -> Issuer:
+    """Return it with the certificates that are stored: files of this node may hold older ones of the same key."""
     active = _active(stored, Kind.CA)
+    chain = parse_chain(active.public_pem)
     for issuer in here:
-        if issuer.sha256.hex() == active.name:
-            return issuer
+        if issuer.key.public_key() == chain[0].public_key():
+            return Issuer(issuer.origin, chain, issuer.key)
     if active.sealed_key is None:
-        raise _key_is_nowhere("agent CA", active.name, "agent-ca.crt and agent-ca.key")
+        raise StartRefusedError(Path(f"agent CA {active.name[:16]}"), key_is_nowhere(Kind.CA))
     return open_stored(active.public_pem, active.sealed_key, secret)
 
 
@@ -174,7 +182,7 @@ def _open_signing(stored: StoredTrust, secret: SealingSecret, here: Sequence[Sig
         if key_name(signing.public_key) == active.name:
             return signing
     if active.sealed_key is None:
-        raise _key_is_nowhere("key of agent tokens", active.name, "jwt_key.pem")
+        raise StartRefusedError(Path(f"key of agent tokens {active.name[:16]}"), key_is_nowhere(Kind.JWT))
     return open_stored_key(active.name, active.sealed_key, secret)
 
 
@@ -182,11 +190,3 @@ def _active(stored: StoredTrust, kind: Kind) -> StoredKey:
     active = stored.active(kind)
     assert active is not None, "whoever opens the keyring sees to it"
     return active
-
-
-def _key_is_nowhere(what: str, name: str, files: str) -> AuthorityError:
-    return AuthorityError(
-        Path(f"{what} {name[:16]}"),
-        f"signs, and its private key is not on this host. Copy {files} and the secret from the data directory of a "
-        "server that has them, or from a backup.",
-    )

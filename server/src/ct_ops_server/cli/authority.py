@@ -6,6 +6,8 @@ Each time it says what it is about to do and asks.
 
 from __future__ import annotations
 
+import asyncio
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,11 @@ import click
 
 from ct_ops_server.cli.asking import ask, path_of, signed
 from ct_ops_server.cli.authority_output import hurry_text, overview_text, plan_text
-from ct_ops_server.cli.exits import Exit, Stop
+from ct_ops_server.cli.exits import Exit, Stop, errors_as_exits
 from ct_ops_server.cli.output import print_json
 from ct_ops_server.cli.server_ca import server_ca, server_ca_text
+from ct_ops_server.config.load import load_settings
+from ct_ops_server.ownership import become_owner, owned
 
 _STEPS = (
     "prepare",
@@ -29,6 +33,7 @@ _HURRY = (
     "Agents renew one after the other, at most 20 a minute. An existing agent exits for it and is started again by its "
     "service manager 5 s later; on Windows and with a task under way it is left alone."
 )
+_PATIENCE_S = 10.0
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 
@@ -135,6 +140,30 @@ def recognise(*, file: Path, as_json: bool) -> None:
         click.echo(f"agent CA {name[:16]} is recognised")
     if not names:
         click.echo("every agent CA in this file is known already")
+
+
+@ca.command("replace-lost")
+@click.option("--jwt", is_flag=True, help="The key of agent tokens instead of the agent CA.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def replace_lost(*, jwt: bool, yes: bool) -> None:
+    """Let another agent CA sign because the private key of the active one is lost for good. No server may run.
+
+    A new one is made and kept sealed in the database. What the lost one has signed stays good: `ca rotate` retires
+    it later. Refused when the key is at hand, and while a server runs on this database, which has it.
+    """
+    from ct_ops_server.authority.life_cycle import Kind  # noqa: PLC0415 - keeps others light
+    from ct_ops_server.cli.admin import actor  # noqa: PLC0415
+    from ct_ops_server.core import replace_lost_key  # noqa: PLC0415
+
+    if not yes:
+        click.confirm("The key that is lost signs nothing ever again. Go on?", abort=True, err=True)
+    who = actor()  # before another user is become
+    with errors_as_exits():
+        settings = load_settings(os.environ)
+        become_owner(settings.data_dir)
+        with owned(settings.data_dir, patience_s=_PATIENCE_S):
+            name = asyncio.run(replace_lost_key(settings, Kind.JWT if jwt else Kind.CA, actor=who))
+    click.echo(f"{'key' if jwt else 'agent CA'} {name[:16]} signs from now on; start the server")
 
 
 def _must_agree(*, jwt: bool, brings: bool, back: bool, hurry: bool) -> None:

@@ -46,7 +46,10 @@ def _tls_problems(settings: Settings) -> list[Problem]:
 
 
 def _agent_ca_problems(settings: Settings) -> list[Problem]:
-    """Look whether both are given and can be read; what makes a CA unusable is the authority's to say."""
+    """Look whether both are given, and the certificate can be read; what makes a CA unusable is the authority's to say.
+
+    So is a missing key: of a CA that is retired the operator erases it.
+    """
     pair = {_AGENT_CA: settings.agent_ca_cert, _AGENT_CA_KEY: settings.agent_ca_key}
     given = [name for name, source in pair.items() if source is not None]
     problems = []
@@ -55,9 +58,9 @@ def _agent_ca_problems(settings: Settings) -> list[Problem]:
         problems.append(
             Problem(missing, f"is not set, but {given[0]} is", "Set both, or neither to have them made")
         )
-    for name, source in pair.items():
-        if source is not None and source.path is not None:
-            problems += _unreadable(name, source.path)
+    certificate = settings.agent_ca_cert
+    if certificate is not None and certificate.path is not None:
+        problems += _unreadable(_AGENT_CA, certificate.path)
     return problems
 
 

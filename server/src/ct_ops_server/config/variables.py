@@ -199,7 +199,7 @@ VARIABLES = (
         name="INGEST_JWT_KEY_FILE",
         field="jwt_key_file",
         parse=parse_path,
-        accepts=f"{_A_PATH}; PEM, RSA, sealed or not; generated when missing",
+        accepts=f"{_A_PATH}; PEM, RSA, sealed or not; generated when missing at the first start",
         doc="The key that signs agent tokens: back it up, without it every agent needs a new token.",
         without=f"`/var/lib/ct-ops/jwt_key.pem` when it exists, else `{DATA_DIR_MARK}/jwt_key.pem`",
     ),

@@ -32,6 +32,7 @@ from ct_ops_server.fleet.model import AgentStatus
 from ct_ops_server.store.audit import append
 from ct_ops_server.store.counters import raise_counter, read_counter
 from ct_ops_server.store.database import Database
+from ct_ops_server.store.hurry_tables import hurries
 from ct_ops_server.store.listening import notify
 from ct_ops_server.store.presence import LEASE_LIFETIME, is_online, younger_than
 from ct_ops_server.store.schema import (
@@ -84,6 +85,7 @@ class SqlTrustStore:
             await _store_states(connection, change)
             if change.new is not None:
                 await _store_new(connection, change.kind, change.new)
+            await _store_renewal(connection, change)
             for name, sealed in change.sealed_keys.items():
                 row = {"name": _key_row(change.kind, name), "sealed_pem": sealed, "recorded_at": now_ms()}
                 await connection.execute(upsert(connection, sealed_keys, row, key="name"))
@@ -218,6 +220,20 @@ async def _store_new(connection: AsyncConnection, kind: Kind, new: NewKey) -> No
     row = {key: _key(kind, new.name), public: new.public_pem, "state": new.state.value}
     row |= {"recorded_at": now_ms(), "changed_at": now_ms()}
     await connection.execute(insert_if_absent(connection, table, row, key=key))
+
+
+async def _store_renewal(connection: AsyncConnection, change: Change) -> None:
+    """Store other certificates; whatever counts or hurries by an agent CA's name goes on by the renewed one's."""
+    table, (key, public) = _table(change.kind), _columns(change.kind)
+    for name, pem in change.public_pems.items():
+        row = table.c[key] == _key(change.kind, name)
+        await connection.execute(table.update().where(row).values({public: pem}))
+    if change.instead_of is None or change.new is None:
+        return
+    before, new = bytes.fromhex(change.instead_of), bytes.fromhex(change.new.name)
+    theirs = leaves.c.authority_sha256 == before
+    await connection.execute(leaves.update().where(theirs).values(authority_sha256=new))
+    await connection.execute(hurries.update().where(hurries.c.target == before).values(target=new))
 
 
 def _moment(milliseconds: int) -> datetime:

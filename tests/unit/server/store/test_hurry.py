@@ -11,6 +11,8 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contract.values import StoreUnderTest, enrol, open_stream
+from ct_ops_server.authority.life_cycle import Kind, TrustState
+from ct_ops_server.authority.ports import Change, NewKey
 from ct_ops_server.fleet.dispatch import LiveStream
 from ct_ops_server.fleet.following import AnchorSource, Believed
 from ct_ops_server.fleet.hurry import Hurry, HurryState
@@ -155,6 +157,20 @@ async def test_two_workers_that_claim_at_once_tell_it_once(store: Store) -> None
     await store.hurries.step_hurry()
     both = await asyncio.gather(*(store.hurries.claim_hurried(list(streams.values())) for _ in range(2)))
     assert sum(map(len, both)) == 1
+
+
+async def test_it_goes_on_when_the_certificate_of_the_target_is_renewed(store: Store) -> None:
+    """Who has a leaf of the one before has one of the new one: nobody is picked twice."""
+    streams = await fleet(store, "a", "b")
+    assert await step_and_claim(store, streams) == ["a"]
+    await comes_back(store, "a")
+    new = NewKey("bb" * 32, "", TrustState.ACTIVE)
+    before = TARGET.hex()
+    await store.trust.change(Change(Kind.CA, {before: TrustState.RETIRED}, new, instead_of=before))
+    await store.trust.report("worker-1", "node", (await store.trust.load()).version)
+    assert await step_and_claim(store, streams) == ["b"]
+
+    assert (HurryState.RUNNING, 1) == ((hurry := await shown(store)).state, hurry.remaining)
 
 
 async def test_it_stops_when_another_agent_ca_signs_and_when_it_is_told_to(store: Store) -> None:
