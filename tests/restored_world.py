@@ -14,6 +14,7 @@ from pathlib import Path
 import asyncpg
 
 from ct_ops_server.audit.entries import Entry, Link
+from ct_ops_server.audit.keys import parse_key_hex
 from ct_ops_server.audit.reading import DIRECTORY
 from ct_ops_server.backup.contents import About
 from ct_ops_server.backup.envelope import Cost
@@ -87,7 +88,13 @@ class Site:
 
         def told(about: About) -> Since | None:
             end = Link(about.audit_seq, bytes.fromhex(about.audit_hash))
-            return read_since(self.audit, end, installation=about.installation_id)
+            return read_since(
+                self.audit,
+                end,
+                keys=[key for key in map(parse_key_hex, about.audit_keys) if key is not None],
+                installation=about.installation_id,
+                forgiving=(choices or Choices()).forget_revocations,
+            )
 
         def work() -> Returned:
             with self.file.open("rb") as backup:

@@ -13,9 +13,10 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ct_ops_server.audit import heads
-from ct_ops_server.audit.decisions import Action, Decision
+from ct_ops_server.audit.decisions import ROUTINE, Action, Decision
 from ct_ops_server.audit.entries import START, Link, chained
 from ct_ops_server.audit.examination import examine
+from ct_ops_server.audit.keys import unvouched
 from ct_ops_server.audit.reading import DIRECTORY, audit_files, read_all
 from ct_ops_server.audit.verification import breaks
 from ct_ops_server.audit.writing import ChainFiles, FileLimits, Signer
@@ -41,14 +42,16 @@ class Chain:
         if decisions:
             entries = chained(decisions, self.head, at_ms=self._now_ms())
             self._files.append(entries, now_ms=self._now_ms())
+            if any(decision.action not in ROUTINE for decision in decisions):  # as the follower does
+                self._files.sign(now_ms=self._now_ms())
             self.head = entries[-1].link
 
     def go_back(self, head: Link) -> Since:
         """Be the chain of a copy that went on since; return what was decided since, as the files tell it."""
-        since = read_since(self._directory, head) or Since()
+        since = read_since(self._directory, head, keys=[_KEY.public_key()]) or Since()
         assert not breaks(since.chain, after=head)
         self.head = since.chain[-1].link if since.chain else head
-        self.note([Decision(Action.DATABASE_RESTORED, "operator")])
+        self.note([Decision(Action.DATABASE_RESTORED, "operator", details=unvouched(*since.unvouched))])
         return since
 
     def defects(self) -> list[str]:

@@ -6,6 +6,7 @@ data directory while they do.
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -58,12 +59,14 @@ from ct_ops_server.releases.install_script import install_offer
 from ct_ops_server.releases.release_key import load_signing_key, release_key_text
 from ct_ops_server.releases.shelf import Shelf
 from ct_ops_server.store.audit_following import Follower, Place
+from ct_ops_server.store.audit_key_announcing import KeyAnnouncer
 from ct_ops_server.store.audit_recording import Recorder
 from ct_ops_server.store.grouping import WriterLimits
 from ct_ops_server.store.installation import Installation
 from ct_ops_server.store.opening import Store, open_store
 from ct_ops_server.store.writer import WriterObserver
 
+_log = logging.getLogger("ct_ops_server.keys")
 _AGENT_ID_BYTES = 12
 _CHECK_ID_BYTES = 8
 _WORK_ID_BYTES = 8
@@ -114,6 +117,8 @@ def open_keys(settings: Settings, *, now: datetime) -> Keys:
     )
     web_certificate = WebCertificateFile(settings.web_server_cert)
     audit = load_or_create_audit_key(settings.data_dir, secret)
+    if audit.lost:
+        _log.error("%s", audit.lost)
     made = (*secret.made, *tls.made, *audit.made)
     return Keys(secret, served, web_certificate, TextSeal(secret), audit, made)
 
@@ -233,7 +238,13 @@ class Core:
 
     def audit_follower(self, watcher: Watcher | None = None) -> Follower:
         """Return who writes the audit log's files."""
-        return Follower(self.store.audit, self.audit_place(), now_ms=self._now_ms, watcher=watcher)
+        key = self.keys.audit
+        announcer = KeyAnnouncer(
+            self.store.audit, Recorder(self.store.writer).record, key.key.public_key(), before=key.before
+        )
+        return Follower(
+            self.store.audit, self.audit_place(), now_ms=self._now_ms, watcher=watcher, announce=announcer
+        )
 
     def _now_ms(self) -> int:
         return int(self.now().timestamp() * 1000)

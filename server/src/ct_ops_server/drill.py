@@ -170,7 +170,14 @@ def _of_replay(done: Returned) -> str:
             "nothing here tells what was revoked or deleted since: a restore would need --forget-revocations"
         )
     again = ", ".join(f"{count} {what}" for what, count in done.settled.replayed.items()) or "nothing"
-    return f"since then the audit log tells of: {again}"
+    note = f"since then the audit log tells of: {again}"
+    if done.since.flaw:
+        note += f"; not of everything, so a restore would need --forget-revocations: {done.since.flaw}"
+    if done.since.disbelieved:
+        note += (
+            f"; {len(done.since.disbelieved)} more entries would not be believed, as nobody vouches for them"
+        )
+    return note
 
 
 async def _of_server(running: Running, scratch: Settings) -> list[str]:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from ct_ops_server.audit.reading import DIRECTORY, audit_files, read_entries
 from ct_ops_server.config.schema import Settings
 from prepared_commands import finished
@@ -83,8 +85,27 @@ async def test_commands_without_a_server_are_in_the_files_too(sqlite_settings: S
 
     assert (0, 0, "") == (made.code, key.code, key.err)
     assert [("token.made", made.json["id"]), ("release.key_made", "")] == [
-        (entry.action, entry.token) for entry in entries
+        (entry.action, entry.token) for entry in entries if entry.action != "audit_key.used"
     ][-2:]
+
+
+async def test_a_lost_key_is_loud_and_what_it_signed_is_still_verified(
+    sqlite_settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The server goes on with a new one, says so, and the log shows that nobody vouched for it."""
+    async with real_server(sqlite_settings) as server:
+        await server.token()
+    (sqlite_settings.data_dir / "audit.key").unlink()
+    async with real_server(sqlite_settings) as server:
+        await server.token(label="again")
+
+    done = await ctl(sqlite_settings, "audit", "verify", "--json")
+    keys = [entry for entry in read_entries(files_of(sqlite_settings)) if entry.action == "audit_key.used"]
+    assert (0, True) == (done.code, done.json["whole"]), done.out
+    assert done.json["signed_through"] == done.json["last"]
+    assert [keys[1].subject] == [change["key"] for change in done.json["key_changes"]]
+    assert keys[0].subject == keys[1].details["key_before"]
+    assert ["ERROR"] == [record.levelname for record in caplog.records if "was gone" in record.message]
 
 
 async def test_a_tail_cut_off_is_missed_by_the_head_beside_it(sqlite_settings: Settings) -> None:

@@ -6,6 +6,7 @@ Real TLS, both databases; agents as they are in the field, and ours with its out
 from __future__ import annotations
 
 import asyncio
+import shutil
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -28,10 +29,14 @@ from ct_ops_agent.identity.keystore import PRIVATE_KEY_NAME
 from ct_ops_agent.work import CheckResult, CheckStatus
 from ct_ops_proto.agent.v1 import ingest_pb2 as wire
 from ct_ops_proto.enrolment_token import parse_token
-from ct_ops_server.audit.decisions import Action
+from ct_ops_server.audit.decisions import Action, Decision
+from ct_ops_server.audit.entries import Entry, chained
+from ct_ops_server.audit.lines import line_of
+from ct_ops_server.audit.reading import audit_files, read_entries
 from ct_ops_server.audit.verification import breaks
 from ct_ops_server.backup.errors import BackupError, OccupiedError
 from ct_ops_server.backup.returning import Choices
+from ct_ops_server.backup.since import Why
 from ct_ops_server.store.backup import restore as put_back
 from databases import PostgresServer
 from putting_agent import config_for
@@ -176,6 +181,72 @@ async def test_without_an_audit_log_it_takes_a_word_and_no_token_stays_usable(si
 
     assert done.settled.tokens_revoked == 4
     assert (spent, kept) == ("token_revoked", "ok")
+
+
+def append_to_audit_files(site: Site, *decisions: Decision) -> None:
+    """Do what everybody can who can write to the folder: entries that follow each other."""
+    paths = audit_files(site.audit)
+    last = [*read_entries(paths)][-1]
+    forged = chained(decisions, last.link, at_ms=last.at_ms + 1)
+    paths[-1].write_bytes(paths[-1].read_bytes() + b"".join(map(line_of, forged)))
+
+
+async def test_attack_an_approval_that_was_appended_to_the_audit_files_admits_nobody(site: Site) -> None:
+    """Not at this restore, and not at a later one of the same backup, when the server has signed what stands behind it."""
+    async with site.serving() as server:
+        careful = await server.token(auto_approve=False)
+        pending, kept = Host("pending"), await server.enrolled("kept")
+        await server.wire.register(pending, careful)
+        await site.back_up()
+        await server.token(label="something")
+    site.keep_audit_files()
+    forged = Decision(Action.AGENT_APPROVED, "anna", agent=pending.agent_id)
+    append_to_audit_files(site, forged, Decision(Action.TOKEN_REVOKED, "anna", token="anything"))
+    seen = []
+    for _ in range(2):
+        await site.destroy()
+        done = await site.restore()
+        async with site.serving() as server:
+            answers = (await register(server, pending, careful), await beat(server, kept))
+        assert done.since is not None
+        seen.append(([each.why for each in done.since.disbelieved], answers))
+        (first, *_) = done.since.disbelieved
+        shutil.rmtree(site.audit)
+        site.keep_audit_files()
+    chain = await site.chain()
+    restored = [entry for entry in chain if entry.action == Action.DATABASE_RESTORED.value]
+
+    assert [([Why.UNSIGNED], ("pending", "ok")), ([Why.DOUBTED], ("pending", "ok"))] == seen
+    assert first.entry.agent == pending.agent_id
+    number = first.entry.seq
+    assert (number, number + 1) == unvouched_by(restored[0])
+    assert breaks(chain) == []
+
+
+def unvouched_by(restored: Entry) -> tuple[object, ...]:
+    return tuple(restored.details.get(f"unvouched_{end}") for end in ("from", "to"))
+
+
+async def test_forgetting_revocations_forgets_only_what_cannot_be_read(site: Site) -> None:
+    """A flaw in the files: what they do tell is done again, and no token stays usable."""
+    async with site.serving() as server:
+        field = await live_a_night_and_a_day(site, server)
+    site.keep_audit_files()
+    append_to_audit_files(site, Decision(Action.TOKEN_REVOKED, "anna"))
+    path = audit_files(site.audit)[-1]
+    path.write_bytes(path.read_bytes() + b"a line that nobody can read\n")
+    await site.destroy()
+    with pytest.raises(BackupError, match="not as it was written"):
+        await site.restore()
+    done = await site.restore(Choices(forget_revocations=True))
+    async with site.serving() as server:
+        hosts = (field.kept, field.revoked, field.stolen, field.approved)
+        served = [await register(server, host) for host in hosts]
+
+    assert served == ["active", "revoked", "revoked", "active"]
+    assert done.settled.tokens_revoked > 0
+    assert done.since is not None
+    assert "not as it was written" in done.since.flaw
 
 
 async def test_nothing_is_restored_under_a_server_that_runs(

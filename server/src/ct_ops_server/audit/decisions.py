@@ -76,6 +76,7 @@ class Action(StrEnum):
     BUNDLE_BUILT = "bundle.built"
     DATABASE_BACKED_UP = "database.backed_up"
     DATABASE_RESTORED = "database.restored"
+    AUDIT_KEY_USED = "audit_key.used"
 
 
 MEANINGS: Mapping[Action, str] = MappingProxyType(
@@ -125,8 +126,13 @@ MEANINGS: Mapping[Action, str] = MappingProxyType(
         Action.BUNDLE_BUILT: "an operator built an install bundle",
         Action.DATABASE_BACKED_UP: "an operator made a backup",
         Action.DATABASE_RESTORED: "an operator restored a backup, or went back from an upgrade",
+        Action.AUDIT_KEY_USED: "a server began to sign the heads of the audit log with a key",
     }
 )
+
+
+ROUTINE = frozenset({Action.AGENT_ADMITTED, Action.LEAF_ISSUED, Action.LEAF_RENEWED, Action.REGISTER_REFUSED})
+"""What hosts cause by themselves, many a second. Everything else is rare, and signed as soon as it is in the files."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,22 @@ from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from ct_ops_server.audit.decisions import Action
 from ct_ops_server.audit.entries import START, Entry, Link
 from ct_ops_server.audit.heads import SignedHead, is_genuine
 from ct_ops_server.audit.lines import Anchor
 from ct_ops_server.audit.reading import Found
 from ct_ops_server.audit.verification import Break, Examination, Fault
+
+
+@dataclass(frozen=True, slots=True)
+class KeyChange:
+    """A key began to sign, and none of those that had signed before signed behind its announcement."""
+
+    seq: int
+    """The entry that announces it."""
+    key: str
+    where: str
 
 
 @dataclass(slots=True)
@@ -33,6 +44,8 @@ class Report:
     """When the last entry was recorded."""
     signed_through: int = 0
     """The entry that the furthest genuine head that fits names."""
+    key_changes: list[KeyChange] = field(default_factory=list)
+    """Those that no earlier key vouches for: an honest one after a loss of the key, or somebody else's."""
     torn: str = ""
     """File and line of a last line that has no end: a killed writer's, or the file was cut."""
 
@@ -67,6 +80,8 @@ class _Examiner:
         self._misfits: dict[Link, Break] = {}
         self._found: set[Link] = set()
         self._was_unreadable = False
+        self._signers: set[str] = set()
+        self._changes: dict[str, tuple[KeyChange, frozenset[str]]] = {}
         self._kept: dict[int, list[SignedHead]] = {}
         for signed in kept:
             if self._trusts(signed, ""):
@@ -93,6 +108,7 @@ class _Examiner:
     def finish(self) -> Report:
         report, reached = self._report, self._chain.reached
         report.last = reached
+        report.key_changes += [change for change, _ in self._changes.values()]
         report.breaks += self._misfits.values()
         missed = max(self._kept, default=0)
         if missed > reached.seq:
@@ -129,6 +145,14 @@ class _Examiner:
         self._report.last_at_ms = entry.at_ms
         self._add(self._chain.examine(entry, where=where))
         self._compare(entry.link, where)
+        if entry.action == Action.AUDIT_KEY_USED.value:
+            self._announced(entry, where)
+
+    def _announced(self, entry: Entry, where: str) -> None:
+        """Wait for a head of a key from before: it vouches for the new one, and so do other nodes' keys."""
+        if self._signers and entry.subject not in self._signers:
+            change = KeyChange(entry.seq, entry.subject, where)
+            self._changes.setdefault(entry.subject, (change, frozenset(self._signers)))
 
     def _head(self, signed: SignedHead, where: str) -> None:
         if not self._trusts(signed, where):
@@ -136,6 +160,7 @@ class _Examiner:
         link, reached = signed.head.link, self._chain.reached
         if link == reached:
             self._fits(link)
+            self._signs(signed.head.key)
         elif link.seq > reached.seq:
             self._add(Break(Fault.MISSING, reached.seq + 1, link.seq, where=where))
             self._chain.reached = link
@@ -143,6 +168,12 @@ class _Examiner:
             self._add(Break(Fault.REWRITTEN, link.seq, where=where))
         else:  # it stands behind the entry that it names, always: here it would vouch for what it was not signed for
             self._add(Break(Fault.MOVED_HEAD, link.seq, where=where))
+
+    def _signs(self, key: str) -> None:
+        vouched = [new for new, (_, before) in self._changes.items() if key in before]
+        for new in vouched:
+            del self._changes[new]
+        self._signers.add(key)
 
     def _fits(self, link: Link) -> None:
         self._report.heads += 1

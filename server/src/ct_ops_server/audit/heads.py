@@ -7,7 +7,7 @@ key too; a head that was kept elsewhere (a log, another machine) is what such a 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from cryptography.exceptions import InvalidSignature
@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from ct_ops_server.audit.entries import Link, canonical
 
+_BEGIN = b"-----BEGIN "
 _CONTEXT = b"ct-ops-audit-head-1\0"
 
 Sign = Callable[[bytes], bytes]
@@ -56,6 +57,16 @@ def parse_public_key(pem: bytes) -> Ed25519PublicKey:
     if not isinstance(key, Ed25519PublicKey):
         raise ValueError("is no Ed25519 key")  # noqa: TRY004 - what the library raises for any other text
     return key
+
+
+def parse_public_keys(pem: bytes) -> Sequence[Ed25519PublicKey]:
+    """Return all keys of a file that holds them one behind the other, as ``audit.pub`` does.
+
+    Raises:
+        ValueError: one is no public Ed25519 key, or there is none.
+    """
+    blocks = pem.split(_BEGIN)[1:] or [pem]
+    return [parse_public_key(_BEGIN + block) for block in blocks]
 
 
 def sign_head(head: Head, sign: Sign) -> SignedHead:

@@ -20,6 +20,9 @@ class Watcher(Protocol):
     def failing(self, *, is_failing: bool) -> None:
         """Whether the files can be written."""
 
+    def waiting(self, *, is_waiting: bool) -> None:
+        """Whether the files wait for a database that does not answer."""
+
     def branched(self) -> None:
         """The database was found rolled back."""
 
@@ -40,6 +43,9 @@ class NobodyWatching:
         """Ignore it."""
 
     def failing(self, *, is_failing: bool) -> None:
+        """Ignore it."""
+
+    def waiting(self, *, is_waiting: bool) -> None:
         """Ignore it."""
 
     def branched(self) -> None:

@@ -59,6 +59,8 @@ class About:
     """The hash of that entry, in hex."""
     entries: tuple[str, ...]
     """The names of the other entries."""
+    audit_keys: tuple[str, ...] = ()
+    """The public keys that sign heads of the audit log, in hex; none in a backup of a version that did not say."""
 
     def to_json(self) -> bytes:
         """Return it as its entry holds it."""
@@ -87,6 +89,7 @@ def parse_about(text: bytes) -> About:
             audit_seq=int(fields["audit_seq"]),
             audit_hash=bytes.fromhex(fields["audit_hash"]).hex(),
             entries=tuple(str(name) for name in fields["entries"]),
+            audit_keys=tuple(str(key) for key in fields.get("audit_keys", ())),
         )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise DamagedError("this backup does not say what it is") from error

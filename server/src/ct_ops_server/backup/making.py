@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ct_ops_server import __version__
+from ct_ops_server.audit.keys import key_hex
+from ct_ops_server.authority.audit_key import load_public_keys
 from ct_ops_server.backup import belongings
 from ct_ops_server.backup.contents import ABOUT, DATABASE, About, ContentsWriter
 from ct_ops_server.backup.envelope import Cost, EnvelopeWriter
@@ -66,6 +68,9 @@ def make_backup(
             audit_seq=snapshot.audit_seq,
             audit_hash=snapshot.audit_hash.hex(),
             entries=(DATABASE, *there.files),
+            audit_keys=tuple(
+                sorted({*snapshot.audit_keys, *map(key_hex, load_public_keys(settings.data_dir))})
+            ),
         )
         with _new_file(file) as sink:
             envelope = EnvelopeWriter(sink, passphrase, cost=cost or Cost())

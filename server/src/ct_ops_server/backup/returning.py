@@ -54,7 +54,7 @@ class Choices:
     """Keep aside what is there."""
     keep_tokens: bool = False
     forget_revocations: bool = False
-    """Restore although nothing tells what was revoked since."""
+    """Restore although nothing, or not everything, tells what was revoked since."""
     actor: str = "restore"
     """Whose word it is."""
 
@@ -202,6 +202,8 @@ def _put_in_place(move: _Move) -> Returned:
         counts=about.counts,
         since=None if move.since is None else move.since.events,
         chain=() if move.since is None else move.since.chain,
+        unvouched=(1, 0) if move.since is None else move.since.unvouched,
+        tells_all=move.since is not None and not move.since.flaw,
         actor=move.choices.actor,
         keep_tokens=move.choices.keep_tokens,
     )
@@ -233,9 +235,12 @@ def _put_in_place(move: _Move) -> Returned:
 
 
 def _carry_audit_files(move: _Move) -> None:
-    """Put the audit files that told of the time since where the server goes on with them; never beside others."""
+    """Put the audit files that told of the time since where the server goes on with them; never beside others.
+
+    Not files with a flaw: the database has what can be had of them, and new files that are whole begin with it.
+    """
     directory = move.settings.data_dir / DIRECTORY
-    if move.since is None or audit_files(directory):
+    if move.since is None or move.since.flaw or audit_files(directory):
         return
     directory.mkdir(mode=0o700, exist_ok=True)
     for file in move.since.files:

@@ -1,8 +1,11 @@
 """What was decided after a backup, as the audit log outside the database tells it (rule 25).
 
-What takes something away from somebody is believed of every branch of the files: a revocation may have been
-written by a database that was rolled back. What gives something (an approval, a key that followed another) is believed
-of the one chain only that goes on where the backup ends. Files that tell half of it are refused (``told``).
+What takes something away from somebody is believed of everything that the files tell, also of branches: a revocation may have
+been written by a database that was rolled back. What gives something (an approval, a key that followed another, a
+place that another host took) is believed of the one chain that goes on where the backup ends, as far as heads vouch for it
+that a known key signed: whoever can write to a folder can write entries, and cannot sign. What is not believed is itemised.
+
+Files that tell half of it are refused (``told``), unless the caller does with what they do tell.
 """
 
 from __future__ import annotations
@@ -10,15 +13,19 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from ct_ops_server.audit.decisions import Action
 from ct_ops_server.audit.entries import Entry, Link
 from ct_ops_server.audit.reading import audit_files
-from ct_ops_server.audit.replay import continuation, entries_after
+from ct_ops_server.audit.replay import entries_after
+from ct_ops_server.audit.vouching import Vouched, vouched_chain
 from ct_ops_server.backup.errors import BackupError
-from ct_ops_server.backup.told import refuse_what_tells_half
+from ct_ops_server.backup.told import AuditFilesError, refuse_what_tells_half
 from ct_ops_server.enrolment.carried_ports import AnsweredRequest
 from ct_ops_server.fleet.model import AgentStatus
 from ct_ops_server.store.replaying import (
@@ -43,6 +50,25 @@ _SERVER_CA_CHANGES = {
 }
 
 
+class Why(StrEnum):
+    """Why an entry is not believed to have given something."""
+
+    UNSIGNED = "no signed head reaches it"
+    STRANGER = "the heads that reach it are signed with a key that the backup does not know"
+    BRANCH = "it is not in the chain that goes on where the backup ends"
+    DOUBTED = "an earlier restore put it back and found nobody who vouched for it"
+
+
+@dataclass(frozen=True, slots=True)
+class Disbelieved:
+    """An entry that would have given something."""
+
+    entry: Entry
+    why: Why
+    instead: str = ""
+    """What was done of it all the same; empty: nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Since:
     """What a restored database has missed."""
@@ -56,40 +82,111 @@ class Since:
     """The agent CA was changed since: there may be leaves of an authority that the backup does not hold."""
     server_ca_changed: bool = False
     """The server CA was changed since: there may be agents that do not believe what the backup holds."""
+    vouched_through: int = 0
+    """The last entry that a signed head reaches."""
+    disbelieved: Sequence[Disbelieved] = ()
+    flaw: str = ""
+    """Why the files do not tell all of it; empty: they do."""
+
+    @property
+    def unvouched(self) -> tuple[int, int]:
+        """The first and last number of what nobody vouches for in the chain; the first is larger when there is nothing."""
+        last = self.chain[-1].seq if self.chain else self.vouched_through
+        return self.vouched_through + 1, last
 
 
-def read_since(directory: Path, end: Link, *, installation: str | None = None) -> Since | None:
+def read_since(
+    directory: Path,
+    end: Link,
+    *,
+    keys: Sequence[Ed25519PublicKey],
+    installation: str | None = None,
+    forgiving: bool = False,
+) -> Since | None:
     """Return what the files in a directory tell; None when they hold nothing newer than ``end``.
 
-    ``installation`` is the id that their anchors have to name; None: any.
+    Args:
+        directory: holds audit files.
+        end: the last entry of the backup.
+        keys: those that sign heads, as the backup knows them.
+        installation: the id that anchors and heads have to name; None: any.
+        forgiving: take what there is of files that do not tell all of it.
 
     Raises:
         AuditFilesError: they do not tell all of it.
         BackupError: they cannot be read.
     """
     try:
-        refuse_what_tells_half(directory, end, installation=installation)
-        later = list(entries_after(directory, end.seq))
-        chain = continuation(directory, end)
+        flaw = _flaw_of(directory, end, installation, forgiving=forgiving)
+        later = list(entries_after(directory, end.seq, installation=installation))
+        vouched = vouched_chain(directory, end, keys=keys, installation=installation)
     except OSError as error:
         raise BackupError(f"{directory} cannot be read: {error.strerror or error}") from error
     if not later:
         return None
-    believed = {entry.hash for entry in chain}
-    told = [
-        event
-        for entry in later
-        if (event := event_of(entry)) is not None
-        and (entry.hash in believed or not isinstance(event, AgentApproved | KeyReplaced | PlaceTaken))
-    ]
+    events, disbelieved = _believed(vouched, later)
     actions = {entry.action for entry in later}
     return Since(
-        told,
-        chain,
+        events,
+        vouched.chain,
         files=audit_files(directory),
         authority_changed=Action.CA_ACTIVATED.value in actions,
         server_ca_changed=bool(actions & _SERVER_CA_CHANGES),
+        vouched_through=vouched.through,
+        disbelieved=disbelieved,
+        flaw=flaw,
     )
+
+
+def _flaw_of(directory: Path, end: Link, installation: str | None, *, forgiving: bool) -> str:
+    try:
+        refuse_what_tells_half(directory, end, installation=installation)
+    except AuditFilesError as error:
+        if not forgiving:
+            raise
+        return str(error)
+    return ""
+
+
+def _believed(vouched: Vouched, later: Sequence[Entry]) -> tuple[Sequence[Event], Sequence[Disbelieved]]:
+    """Return what to do again: first what is vouched for, in its order, then what anything else takes away."""
+    sure = [entry for entry in vouched.chain if vouched.vouches_for(entry)]
+    events = [event for entry in sure if (event := event_of(entry)) is not None]
+    seen = {entry.hash: entry for entry in sure}
+    disbelieved: list[Disbelieved] = []
+    for entry in later:
+        if seen.get(entry.hash) == entry:  # it is there twice, or was done
+            continue
+        seen.setdefault(entry.hash, entry)
+        event = event_of(entry)
+        taken, instead = (None, "") if event is None else _what_it_takes(event)
+        if taken is not event:
+            disbelieved.append(Disbelieved(entry, _why(vouched, entry), instead))
+        if taken is not None:
+            events.append(taken)
+    return events, disbelieved
+
+
+def _what_it_takes(event: Event) -> tuple[Event | None, str]:
+    """Return what an event takes away, and in words what that is when it is not all of it."""
+    match event:
+        case AgentApproved() | KeyReplaced():
+            return None, ""
+        case PlaceTaken():
+            return replace(event, public_key_der=b""), "the agent is revoked"
+        case AgentDeleted(agent, _, said):
+            # Whose row is gone is barred by nothing but what its deletion says: a revoked agent would come back by it.
+            return AgentRevoked(agent, said), "the agent is revoked, not deleted"
+        case _:
+            return event, ""
+
+
+def _why(vouched: Vouched, entry: Entry) -> Why:
+    if not vouched.has(entry):
+        return Why.BRANCH
+    if entry.seq <= vouched.through:
+        return Why.DOUBTED
+    return Why.STRANGER if vouched.strangers else Why.UNSIGNED
 
 
 def event_of(entry: Entry) -> Event | None:

@@ -4,7 +4,8 @@
 * From there on nothing is missing, changed, out of order or unreadable. Branches are: a database was rolled back before.
 * They reach as far as their own signed heads say.
 
-Signatures are not verified: the key is in the backup, and whoever owns the folder may own the key too.
+Heads are taken at their word here, for what they say can only stop a restore; ``audit.vouching`` verifies them before anybody is
+given something.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ct_ops_server.audit.replay import furthest_head
 from ct_ops_server.audit.verification import Break, Fault
 from ct_ops_server.backup.errors import BackupError
 
-_ELSE = "or restore with --forget-revocations"
+_ELSE = "or restore with --forget-revocations, which does again only what they tell"
 
 
 class AuditFilesError(BackupError):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
+from ct_ops_server.audit.heads import parse_public_keys
+from ct_ops_server.audit.keys import key_hex
+from ct_ops_server.authority.audit_key import PUBLIC_FILE
 from ct_ops_server.backup.contents import ABOUT, DATABASE, About, parse_about, read_contents, read_first
 from ct_ops_server.backup.envelope import EnvelopeReader
 from ct_ops_server.backup.errors import BackupError, DamagedError
@@ -65,4 +68,15 @@ def unpack(backup: BinaryIO, passphrase: bytes, folder: Path) -> Unpacked:
     about = parse_about(files.pop(ABOUT).read_bytes())
     if set(files) != set(about.entries) or DATABASE not in files:
         raise DamagedError("this backup does not hold what it says")
-    return Unpacked(about, files)
+    return Unpacked(_with_keys(about, files), files)
+
+
+def _with_keys(about: About, files: Mapping[str, Path]) -> About:
+    """Return what a backup says, with the audit key that lies in one of a version that did not say it."""
+    public = files.get(f"data/{PUBLIC_FILE}")
+    if about.audit_keys or public is None:
+        return about
+    try:
+        return replace(about, audit_keys=tuple(map(key_hex, parse_public_keys(public.read_bytes()))))
+    except ValueError:
+        return about

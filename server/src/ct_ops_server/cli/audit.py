@@ -86,7 +86,7 @@ def export(*, since: str | None, until: str | None, output: Path) -> None:
     "key_files",
     type=_EXISTING,
     multiple=True,
-    help="The public key of the server (audit.pub), for signed heads; also that of before, when it was replaced.",
+    help="The public keys of the server (audit.pub), for signed heads: all that are in the file.",
 )
 @click.option(
     "--head",
@@ -129,7 +129,7 @@ def verify(
 
 @audit.command()
 def key() -> None:
-    """Print the public key that verifies signed heads, in PEM form."""
+    """Print the public key that verifies signed heads, in PEM form; behind it those of before, when it was lost."""
     click.echo(ask("GET", path_of("audit", "key"))["public_pem"], nl=False)
 
 
@@ -219,15 +219,16 @@ def _keys(named: Sequence[Path], folder: Path | None) -> list[Ed25519PublicKey]:
 
     beside = None if folder is None else folder.parent / PUBLIC_FILE
     if named or beside is None or not beside.exists():
-        return [*map(_key, named)]  # never that one too: whoever wrote the files anew has put his own there
-    return [_key(beside)]
+        # Never that one too: whoever wrote the files anew has put his own there.
+        return [key for path in named for key in _keys_in(path)]
+    return [*_keys_in(beside)]
 
 
-def _key(path: Path) -> Ed25519PublicKey:
-    from ct_ops_server.audit.heads import parse_public_key  # noqa: PLC0415  keeps --help light
+def _keys_in(path: Path) -> Sequence[Ed25519PublicKey]:
+    from ct_ops_server.audit.heads import parse_public_keys  # noqa: PLC0415  keeps --help light
 
     try:
-        return parse_public_key(path.read_bytes())
+        return parse_public_keys(path.read_bytes())
     except ValueError as error:
         raise Stop(Exit.USAGE, f"{path} holds no public Ed25519 key in PEM form: name audit.pub") from error
 

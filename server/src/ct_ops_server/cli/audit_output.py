@@ -44,6 +44,11 @@ def report_lines(report: Report, *, key_known: bool) -> list[str]:
         lines.append(
             f"{report.torn}: the last line has no end: it is being written, or the file was cut there"
         )
+    lines += [
+        f"{each.where}: entry {each.seq} announces the key {escaped(each.key)}, and no key from before vouches for it: audit.key was lost or "
+        "replaced here, by you or by somebody else"
+        for each in report.key_changes
+    ]
     if not key_known:
         lines.append("signed heads were not verified: name the server's audit.pub with --key")
     elif report.heads:
@@ -70,6 +75,9 @@ def report_view(report: Report, *, key_known: bool) -> dict[str, Any]:
         "heads_verified": key_known,
         "signed_through": report.signed_through,
         "torn": report.torn,
+        "key_changes": [
+            {"entry": each.seq, "key": each.key, "where": each.where} for each in report.key_changes
+        ],
         "findings": [
             {
                 "fault": each.fault.value,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,10 +20,9 @@ from ct_ops_server.config.load import load_settings
 from ct_ops_server.ownership import become_owner, owned
 
 if TYPE_CHECKING:
-    from ct_ops_server.audit.entries import Entry, Link
+    from ct_ops_server.audit.entries import Link
     from ct_ops_server.config.schema import Settings
     from ct_ops_server.store.backup import Restored
-    from ct_ops_server.store.replaying import Event
 
 _file = click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
 _PATIENCE_S = 10.0
@@ -95,17 +94,20 @@ def restore(*, file: Path, yes: bool) -> None:
 def _decide_again(settings: Settings, url: str, *, actor: str) -> Mapping[str, int] | None:
     """Revoke and delete again whom the audit files say were revoked and deleted since (rule 25)."""
     from ct_ops_server.audit.reading import DIRECTORY  # noqa: PLC0415 - keeps others light
+    from ct_ops_server.authority.audit_key import load_public_keys  # noqa: PLC0415
     from ct_ops_server.backup.since import read_since  # noqa: PLC0415
-    from ct_ops_server.backup.told import AuditFilesError  # noqa: PLC0415
-    from ct_ops_server.store.settling import decide_again  # noqa: PLC0415
+    from ct_ops_server.cli.restore_output import disbelieved_lines  # noqa: PLC0415
+    from ct_ops_server.store.settling import Told, decide_again  # noqa: PLC0415
 
-    def told(end: Link) -> tuple[Sequence[Event], Sequence[Entry]] | None:
-        try:
-            since = read_since(settings.data_dir / DIRECTORY, end)
-        except AuditFilesError as error:  # an upgrade that must be taken back is not stopped by it
-            click.echo(f"warning: {error}", err=True)
-            since = None
-        return None if since is None else (since.events, since.chain)
+    def told(end: Link) -> Told | None:
+        keys = load_public_keys(settings.data_dir)
+        # An upgrade that must be taken back is not stopped by files with a flaw.
+        since = read_since(settings.data_dir / DIRECTORY, end, keys=keys, forgiving=True)
+        if since is None:
+            return None
+        for line in disbelieved_lines(since):
+            click.echo(f"warning: {line}", err=True)
+        return Told(since.events, since.chain, since.unvouched, not since.flaw)
 
     return asyncio.run(decide_again(url, told, actor=actor))
 

@@ -86,7 +86,8 @@ def backup(*, output: Path, passphrase_file: Path | None, as_json: bool) -> None
 @click.option(
     "--forget-revocations",
     is_flag=True,
-    help="Restore although nothing tells what was revoked or deleted since the backup.",
+    help="Restore although nothing, or not everything, tells what was revoked or deleted since the backup. What is told "
+    "is done again all the same.",
 )
 @click.option(
     "--keep-tokens",
@@ -113,6 +114,8 @@ def restore(*, file: Path, passphrase_file: Path | None, is_drill: bool, as_json
     if as_json:
         print_json(_view(done))
     else:
+        from ct_ops_server.cli.restore_output import what_was_done  # noqa: PLC0415 - keeps --help light
+
         click.echo("\n".join(what_was_done(done)))
 
 
@@ -140,21 +143,16 @@ def _drill(opened: BinaryIO, passphrase: bytes, audit_dir: Path | None) -> Prove
 def _told(settings: Settings, audit_dir: Path | None, *, forgiving: bool) -> Callable[[About], Since | None]:
     """Return how to ask the audit files what was decided since a backup."""
     from ct_ops_server.audit.entries import Link  # noqa: PLC0415 - keeps --help light
+    from ct_ops_server.audit.keys import parse_key_hex  # noqa: PLC0415
     from ct_ops_server.audit.reading import DIRECTORY  # noqa: PLC0415
     from ct_ops_server.backup.since import read_since  # noqa: PLC0415
-    from ct_ops_server.backup.told import AuditFilesError  # noqa: PLC0415
 
     directory = audit_dir or settings.data_dir / DIRECTORY
 
     def told(about: About) -> Since | None:
         end = Link(about.audit_seq, bytes.fromhex(about.audit_hash))
-        try:
-            return read_since(directory, end, installation=about.installation_id)
-        except AuditFilesError as error:
-            if forgiving:
-                click.echo(f"warning: nothing of the audit files is used: {error}", err=True)
-                return None
-            raise
+        keys = [key for key in map(parse_key_hex, about.audit_keys) if key is not None]
+        return read_since(directory, end, keys=keys, installation=about.installation_id, forgiving=forgiving)
 
     return told
 
@@ -165,38 +163,18 @@ def what_was_proven(proven: Proven) -> list[str]:
     return [*(f"proven: {each}" for each in proven.sentences), f"note: {proven.note}", took]
 
 
-def what_was_done(done: Returned) -> list[str]:
-    """Return what an operator has to know of a restore, in sentences."""
-    made = datetime.fromtimestamp(done.about.made_at_ms / 1000, UTC)
-    said = [f"restored the backup of {made:%Y-%m-%d %H:%M:%S} UTC, {sum(done.about.counts.values())} rows"]
-    if done.kept is not None:
-        said.append(f"what was there is kept in {done.kept}")
-    said += [f"left alone, because you look after it: {path}" for path in done.left_alone]
-    said += [f"decided again since then: {count} {what}" for what, count in done.settled.replayed.items()]
-    if done.since is not None and done.since.authority_changed:
-        said.append(
-            "since the backup the agent CA was changed: agents with a leaf of the new one must register again; restore a "
-            "later backup if there is one"
-        )
-    if done.since is not None and done.since.server_ca_changed:
-        said.append(
-            "since the backup the server's CA was changed: agents that believe only the new one will not believe this server. "
-            "Before you start it, copy the files server-ca* of the lost data directory here, if it can still be read; else "
-            "restore a later backup, or enrol those agents anew"
-        )
-    if done.settled.tokens_revoked:
-        said.append(f"{done.settled.tokens_revoked} enrolment tokens are revoked: make new ones")
-    said.append("start the server; agents come back by themselves and deliver again what they still hold")
-    return said
-
-
 def _view(done: Returned) -> dict[str, object]:
+    from ct_ops_server.cli.restore_output import disbelieved_view  # noqa: PLC0415 - keeps --help light
+
     return {
         "made_at_ms": done.about.made_at_ms,
         "replayed": dict(done.settled.replayed),
         "kept": None if done.kept is None else str(done.kept),
         "left_alone": [str(path) for path in done.left_alone],
         "tokens_revoked": done.settled.tokens_revoked,
+        "vouched_through": None if done.since is None else done.since.vouched_through,
+        "disbelieved": disbelieved_view(done.since),
+        "flaw": "" if done.since is None else done.since.flaw,
     }
 
 

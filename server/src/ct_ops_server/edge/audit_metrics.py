@@ -28,6 +28,12 @@ class AuditMetrics:
             registry=registry,
             multiprocess_mode=LARGEST,
         )
+        self.waiting_for_database = Gauge(
+            "ct_ops_audit_files_waiting",
+            "1 while the audit log's files wait for a database that does not answer",
+            registry=registry,
+            multiprocess_mode=LARGEST,
+        )
         self.signed_at = Gauge(
             "ct_ops_audit_signed_timestamp_seconds",
             "When it was last signed how far the audit log reaches",
@@ -60,6 +66,10 @@ class AuditMetrics:
     def failing(self, *, is_failing: bool) -> None:
         """Whether the files can be written."""
         self.files_failing.set(is_failing)
+
+    def waiting(self, *, is_waiting: bool) -> None:
+        """Whether the files wait for the database."""
+        self.waiting_for_database.set(is_waiting)
 
     def branched(self) -> None:
         """The database was found rolled back."""

@@ -7,18 +7,21 @@ is loud in the log and the metrics, and the chain waits in the database.
 
 Where the database and the files disagree, the database was rolled back: the files keep what they have, and go on in
 a new file from the last entry that both know. That is loud too, for somebody has to know why.
+
+How far they reach is signed every minute, and at once when it was more than hosts coming and going: a restore needs it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from ct_ops_server.audit.decisions import ROUTINE
 from ct_ops_server.audit.entries import Entry, Link
 from ct_ops_server.audit.ports import AuditStore, Reach
 from ct_ops_server.audit.reading import audit_files, hash_at
@@ -33,6 +36,7 @@ R = TypeVar("R")
 
 _BATCH = 500
 _SIGNED_EVERY_MS = 60_000
+_ROUTINE = {action.value for action in ROUTINE}
 _SAID_EVERY_MS = 3_600_000
 
 
@@ -55,13 +59,15 @@ class Follower:
         *,
         now_ms: Callable[[], int],
         watcher: Watcher | None = None,
+        announce: Callable[[], Awaitable[None]] | None = None,
         pause_s: float = 1.0,
     ) -> None:
-        """Prepare it; nothing is opened yet."""
+        """Prepare it; nothing is opened yet. ``announce`` sees to it that the chain names the key that signs."""
         self._source = source
         self._place = place
         self._now_ms = now_ms
         self._watcher = watcher or NobodyWatching()
+        self._announce = announce
         self._pause_s = pause_s
         self._held = ExitStack()
         self._files: ChainFiles | None = None
@@ -70,6 +76,8 @@ class Follower:
         self._damaged_seq = 0
         self._failure_said_ms = 0
         self._is_failing = False
+        self._is_waiting = False
+        self._has_news = False
 
     async def run(self) -> None:
         """Follow until cancelled."""
@@ -91,10 +99,11 @@ class Follower:
             if self._files is None and not await _to_its_end(self._open):
                 self._leave_it_to_another()
                 return
+            await self._announce_once()
             await self._follow()
             await self._sign(at_once=is_last)
         except StoreError as error:
-            _log.debug("the audit files wait for the database: %s", error)
+            self._waits(error)
         except OSError as error:
             self._fail(error)
         else:
@@ -132,6 +141,27 @@ class Follower:
         """Show nothing of an earlier failure: whoever writes the files now shows how it goes."""
         self._watcher.lag(0)
         self._watcher.failing(is_failing=False)
+        self._watcher.waiting(is_waiting=False)
+        self._is_waiting = False
+
+    def _waits(self, error: StoreError | None) -> None:
+        """Say once that the database does not answer, and once that it does again."""
+        was_waiting, self._is_waiting = self._is_waiting, error is not None
+        self._watcher.waiting(is_waiting=self._is_waiting)
+        if error is not None and not was_waiting:
+            _log.error(
+                "the audit log cannot be read from the database (%s): nothing that is decided gets into the files in %s until "
+                "it answers again; they go on from there by themselves",
+                error,
+                self._place.directory,
+            )
+        elif error is None and was_waiting:
+            _log.warning("the audit log can be read from the database again, and its files go on")
+
+    async def _announce_once(self) -> None:
+        if self._announce is not None:
+            await self._announce()
+            self._announce = None
 
     def _let_go(self) -> None:
         if self._files is not None:
@@ -142,6 +172,7 @@ class Follower:
     async def _follow(self) -> None:
         assert self._files is not None
         reach = await self._source.reach()
+        self._waits(None)
         await self._find_place(self._files, reach)
         assert self._files.reached is not None
         while entries := await self._source.entries_after(self._files.reached.seq, limit=_BATCH):
@@ -152,6 +183,7 @@ class Follower:
                     continue
                 self._say_damaged(entries[0])
             await _to_its_end(self._files.append, entries, now_ms=self._now_ms())
+            self._has_news = self._has_news or any(entry.action not in _ROUTINE for entry in entries)
             self._watcher.written(len(entries))
             self._watcher.lag(max(0, reach.head.seq - entries[-1].seq))
         self._watcher.lag(0)
@@ -221,9 +253,10 @@ class Follower:
         assert self._files is not None
         now_ms = self._now_ms()
         # A clock that was set back must not put off signing for as long as it was set back.
-        if not at_once and 0 <= now_ms - self._signed_ms < _SIGNED_EVERY_MS:
+        if not (at_once or self._has_news) and 0 <= now_ms - self._signed_ms < _SIGNED_EVERY_MS:
             return
         signed = await _to_its_end(self._files.sign, now_ms=now_ms)
+        self._has_news = False
         if signed is None:
             return
         self._signed_ms = now_ms

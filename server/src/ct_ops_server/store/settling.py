@@ -6,7 +6,8 @@ A copy describes a moment that has passed. In one transaction, after the migrati
 * Nobody is connected: no worker lives, no agent is online. Generations jump by more streams than an agent ever opens,
   so that a stream which outlived the other database is fenced, and no later one is.
 * What was decided since is decided again, as far as the audit log tells (``replaying``). Where nothing tells, every
-  enrolment token that could be used is revoked: whether its uses were spent since, nobody knows.
+  enrolment token that could be used is revoked: whether its uses were spent since, nobody knows. So it is where
+  something tells half of it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from ct_ops_server.audit.decisions import Action, Decision, Detail
 from ct_ops_server.audit.entries import START, Entry, Link
+from ct_ops_server.audit.keys import unvouched
 from ct_ops_server.store import engines, migrations
 from ct_ops_server.store.audit import ChainMismatchError, adopt, append, recording
 from ct_ops_server.store.database_url import SqliteTarget, parse_database_url
@@ -52,6 +54,10 @@ class Terms:
     """What was decided since; None: nothing tells."""
     chain: Sequence[Entry] = ()
     """The entries of the audit log that follow those of the copy."""
+    unvouched: tuple[int, int] = (1, 0)
+    """The first and last of them that no signed head reaches; the first is larger when there is none."""
+    tells_all: bool = True
+    """Whether ``since`` is all that was decided; else uses of tokens may be missing in it."""
     actor: str = "restore"
     """Who restores."""
     keep_tokens: bool = False
@@ -91,8 +97,18 @@ async def settle(
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What was decided since a copy: see ``Terms``."""
+
+    events: Sequence[Event]
+    chain: Sequence[Entry] = ()
+    unvouched: tuple[int, int] = (1, 0)
+    tells_all: bool = True
+
+
 async def decide_again(
-    url: str, told: Callable[[Link], tuple[Sequence[Event], Sequence[Entry]] | None], *, actor: str
+    url: str, told: Callable[[Link], Told | None], *, actor: str
 ) -> Mapping[str, int] | None:
     """Do again in a copy of whatever schema what was decided since; return how much of what, None when nothing tells.
 
@@ -107,9 +123,10 @@ async def decide_again(
         reached = await connection.run_sync(audit_reach)
         since = told(reached or START)
         if reached is not None:
-            await _adopt(connection, () if since is None else since[1])
-            await _record(connection, actor, told=since is not None)
-        return None if since is None else await replay(connection, since[0])
+            await _adopt(connection, () if since is None else since.chain)
+            doubted = (1, 0) if since is None else since.unvouched
+            await _record(connection, actor, doubted, told=since is not None and since.tells_all)
+        return None if since is None else await replay(connection, since.events)
 
     return await _in_one_transaction(engines.write_engine(parse_database_url(url)), work)
 
@@ -149,21 +166,25 @@ async def _settle(connection: AsyncConnection, *, terms: Terms, store_id: bytes)
         agents.update().values(online=False, worker_id=None, generation=agents.c.generation + _GENERATIONS)
     )
     await _go_on_with_the_audit_log(connection, terms)
-    if terms.since is not None:
-        return Settled(store_id, await replay(connection, terms.since), 0)
-    return Settled(store_id, {}, 0 if terms.keep_tokens else await _revoke_usable_tokens(connection))
+    replayed = await replay(connection, terms.since or ())
+    knows_uses = terms.keep_tokens or (terms.since is not None and terms.tells_all)
+    return Settled(store_id, replayed, 0 if knows_uses else await _revoke_usable_tokens(connection))
 
 
 async def _go_on_with_the_audit_log(connection: AsyncConnection, terms: Terms) -> None:
     """Put back the entries that the copy does not have, and this restore behind them: the chain does not fork."""
     await _adopt(connection, terms.chain)
     moment = datetime.fromtimestamp(terms.copied_at_ms / 1000, UTC).isoformat(timespec="seconds")
-    await _record(connection, terms.actor, backup_of=moment, told=terms.since is not None)
+    told = terms.since is not None and terms.tells_all
+    await _record(connection, terms.actor, terms.unvouched, backup_of=moment, told=told)
 
 
-async def _record(connection: AsyncConnection, actor: str, **details: Detail) -> None:
+async def _record(
+    connection: AsyncConnection, actor: str, doubted: tuple[int, int], **details: Detail
+) -> None:
+    said = {**details, **unvouched(*doubted)}
     async with recording(connection):
-        await append(connection, [Decision(Action.DATABASE_RESTORED, actor, details=details)])
+        await append(connection, [Decision(Action.DATABASE_RESTORED, actor, details=said)])
 
 
 async def _adopt(connection: AsyncConnection, chain: Sequence[Entry]) -> None:

@@ -17,10 +17,13 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
+from ct_ops_server.audit.decisions import Action
 from ct_ops_server.audit.entries import START, Link
+from ct_ops_server.audit.keys import announced, key_hex
 from ct_ops_server.store import engines
 from ct_ops_server.store.all_tables import metadata
-from ct_ops_server.store.audit_tables import audit_head
+from ct_ops_server.store.audit_reading import entry_from
+from ct_ops_server.store.audit_tables import audit_entries, audit_head
 from ct_ops_server.store.database_url import PostgresTarget, SqliteTarget, parse_database_url
 from ct_ops_server.store.dump import write_dump
 from ct_ops_server.store.errors import BackupError
@@ -28,6 +31,9 @@ from ct_ops_server.store.faults import store_error
 from ct_ops_server.store.migrations import stored_revision
 from ct_ops_server.store.schema import installation
 
+_TELLING_OF_KEYS = sa.select(audit_entries).where(
+    audit_entries.c.action.in_((Action.AUDIT_KEY_USED.value, Action.DATABASE_RESTORED.value))
+)
 _AUDIT_HEAD = sa.select(audit_head.c.seq, audit_head.c.hash)
 
 
@@ -43,6 +49,8 @@ class Snapshot:
     audit_seq: int
     audit_hash: bytes
     """How far its audit log reaches."""
+    audit_keys: tuple[str, ...] = ()
+    """The public keys, in hex, that the audit log says sign its heads."""
 
 
 def take_snapshot(url: str, copy: Path) -> Snapshot:
@@ -94,7 +102,10 @@ def describe(connection: sa.Connection) -> Snapshot:
         if name in there
     }
     reached = audit_reach(connection) or START
-    return Snapshot(connection.dialect.name, schema, row.id, row.store_id, counts, reached.seq, reached.hash)
+    keys = audit_keys(connection) if audit_entries.name in there else ()
+    return Snapshot(
+        connection.dialect.name, schema, row.id, row.store_id, counts, reached.seq, reached.hash, keys
+    )
 
 
 def audit_reach(connection: sa.Connection) -> Link | None:
@@ -103,6 +114,13 @@ def audit_reach(connection: sa.Connection) -> Link | None:
         return None
     head = connection.execute(_AUDIT_HEAD).one()
     return Link(head.seq, bytes(head.hash))
+
+
+def audit_keys(connection: sa.Connection) -> tuple[str, ...]:
+    """Return the public keys that the database's audit log announces, in hex."""
+    return tuple(
+        sorted(map(key_hex, announced(map(entry_from, connection.execute(_TELLING_OF_KEYS))).values()))
+    )
 
 
 def _of_sqlite(database: Path, copy: Path) -> Snapshot:

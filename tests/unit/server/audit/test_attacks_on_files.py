@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from ct_ops_server.audit.entries import START, chained
+from ct_ops_server.audit.entries import START, Link, chained
 from ct_ops_server.audit.examination import examine
+from ct_ops_server.audit.keys import announcement
 from ct_ops_server.audit.lines import LineError, line_of, parse_line
 from ct_ops_server.audit.reading import heads_in, read_all, read_entries
 from ct_ops_server.audit.writing import FileLimits
@@ -280,3 +281,33 @@ def test_a_disk_full_between_the_file_and_the_head_beside_it_says_the_older_one(
     files.close()
 
     assert older == heads_in(world.directory / "head.json")
+
+
+def announced_by(world: AuditWorld, after: Link) -> AuditWorld:
+    """Let another key sign from an entry on that announces it."""
+    other = AuditWorld(world.directory)
+    other.write(chained([announcement(other.private.public_key())], after, at_ms=NOW_MS))
+    return other
+
+
+def test_a_lost_key_is_shown_as_a_change_that_the_old_one_did_not_sign(world: AuditWorld) -> None:
+    """Nothing is broken by it: whether it was an outage or an attack, only who runs the server knows."""
+    world.write(entries(2))
+    other = announced_by(world, entries(2)[-1].link)
+    keys = [world.private.public_key(), other.private.public_key()]
+    report = examine(read_all(world.paths), keys=keys)
+
+    assert [(3, other.signer.key)] == [(each.seq, each.key) for each in report.key_changes]
+    assert ([], 3) == (report.breaks, report.signed_through)
+    assert ["forged head 3"] == world.findings()
+
+
+def test_a_key_that_the_old_one_signed_for_is_no_change_to_look_at(world: AuditWorld) -> None:
+    """Of another node, for one: each of several has a key, and all sign one chain."""
+    world.write(entries(2))
+    node = AuditWorld(world.directory)
+    (announcing,) = chained([announcement(node.private.public_key())], entries(2)[-1].link, at_ms=NOW_MS)
+    world.write([announcing])
+
+    assert [] == world.report().key_changes
+    assert [] == world.report().breaks

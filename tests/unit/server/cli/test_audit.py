@@ -12,11 +12,13 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from ct_ops_server.audit.entries import chained
+from ct_ops_server.audit.keys import announcement
 from ct_ops_server.audit.lines import line_of
 from ct_ops_server.cli.audit_output import entries_table
 from ct_ops_server.cli.root import main
 from ct_ops_server.edge.admin_audit import entry_view
-from unit.server.audit.audit_world import AuditWorld, entries
+from unit.server.audit.audit_world import NOW_MS, AuditWorld, entries
 
 
 @pytest.fixture
@@ -193,6 +195,26 @@ def test_keys_that_are_named_are_the_only_ones_that_count(world: AuditWorld, tmp
     assert 0 == verify(world).exit_code
     assert 1 == verify(world, "--key", str(kept)).exit_code
     assert 0 == verify(world, "--key", str(kept), "--key", str(data / "audit.pub")).exit_code
+
+
+def test_the_public_file_holds_the_keys_of_before_and_a_loss_is_shown(world: AuditWorld) -> None:
+    """Heads of both are verified; that none vouches for the new one is said, and is no finding."""
+    public = world.directory.parent / "audit.pub"
+    before = public.read_bytes()
+    later = AuditWorld(world.directory)
+    announcing = announcement(later.private.public_key())
+    later.write(chained([announcing], entries(3)[-1].link, at_ms=NOW_MS))
+    write_key(public, later.private)
+    assert 1 == verify(world).exit_code
+    public.write_bytes(public.read_bytes() + before)
+    done, shown = verify(world), verify(world, "--json")
+
+    assert 0 == done.exit_code, done.output
+    assert "signed through entry 4" in done.output
+    assert (
+        f"entry 4 announces the key {later.signer.key}, and no key from before vouches for it" in done.output
+    )
+    assert [4] == [each["entry"] for each in json.loads(shown.output)["key_changes"]]
 
 
 def test_an_action_that_there_is_not_is_refused() -> None:

@@ -14,15 +14,20 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ct_ops_server.audit.decisions import Action, Decision
 from ct_ops_server.audit.entries import Entry
+from ct_ops_server.audit.keys import announced
 from ct_ops_server.audit.ports import Reach
 from ct_ops_server.audit.reading import read_entries
 from ct_ops_server.audit.writing import ChainFiles, FileLimits
 from ct_ops_server.fleet.ports import StoreUnavailableError
 from ct_ops_server.store.audit import append
 from ct_ops_server.store.audit_following import Follower, Place
+from ct_ops_server.store.audit_key_announcing import KeyAnnouncer
 from ct_ops_server.store.audit_reading import SqlAuditStore
+from ct_ops_server.store.audit_recording import Recorder
 from ct_ops_server.store.audit_tables import audit_entries, audit_head
+from ct_ops_server.store.database import Database
 from ct_ops_server.store.opening import Store
 from unit.server.audit.audit_world import NOW_MS, AuditWorld, revocation
 
@@ -35,6 +40,7 @@ class Seen:
     lags: list[int] = field(default_factory=list)
     signatures: int = 0
     is_failing: bool = False
+    is_waiting: bool = False
     branches: int = 0
     touches: int = 0
     more: asyncio.Event = field(default_factory=asyncio.Event)
@@ -60,6 +66,9 @@ class Seen:
     def failing(self, *, is_failing: bool) -> None:
         self.is_failing = is_failing
 
+    def waiting(self, *, is_waiting: bool) -> None:
+        self.is_waiting = is_waiting
+
     def branched(self) -> None:
         self.branches += 1
 
@@ -74,8 +83,12 @@ def world(tmp_path: Path) -> AuditWorld:
 
 
 async def decide(store: Store, *numbers: int) -> None:
+    await record(store, *map(revocation, numbers))
+
+
+async def record(store: Store, *decisions: Decision) -> None:
     async def command(connection: AsyncConnection) -> None:
-        await append(connection, [revocation(number) for number in numbers])
+        await append(connection, decisions)
 
     await store.writer.run(command)
 
@@ -275,23 +288,78 @@ async def test_files_that_were_away_longer_than_the_database_keeps_say_what_is_m
     assert "what lies between is in neither" in caplog.text
 
 
+@dataclass
 class Away(SqlAuditStore):
-    """A database that does not answer."""
+    """A database that does not answer for a while."""
+
+    database: Database
+    is_away: bool = True
+
+    def __post_init__(self) -> None:
+        super().__init__(self.database)
 
     async def reach(self) -> Reach:
-        raise StoreUnavailableError("gone")
+        if self.is_away:
+            raise StoreUnavailableError("gone")
+        return await super().reach()
 
 
-async def test_a_database_that_does_not_answer_is_waited_for(store: Store, world: AuditWorld) -> None:
-    """It is no failure of the files."""
-    seen = Seen()
+async def test_an_outage_of_the_database_is_said_once_and_once_when_it_is_over(
+    store: Store, world: AuditWorld, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is no failure of the files, and nothing that is decided gets into them: somebody has to know."""
+    seen, source = Seen(), Away(store.database)
     place = Place(world.directory, world.signer, FileLimits())
-    follower = Follower(Away(store.database), place, now_ms=lambda: NOW_MS, watcher=seen)
+    follower = Follower(source, place, now_ms=lambda: NOW_MS, watcher=seen)
 
-    await follower.make_pass()
+    for _ in range(3):
+        await follower.make_pass()
+    assert (0, False, True) == (seen.entries, seen.is_failing, seen.is_waiting)
+    assert ["ERROR"] == [record.levelname for record in caplog.records]
+    assert "cannot be read from the database (gone)" in caplog.text
+
+    source.is_away = False
+    for _ in range(2):
+        await follower.make_pass()
+    source.is_away = True
     await follower.close()
+    said = [record.levelname for record in caplog.records if "from the database" in record.message]
+    assert ["ERROR", "WARNING", "ERROR"] == said
 
-    assert (0, False) == (seen.entries, seen.is_failing)
+
+async def test_a_decision_of_an_operator_is_signed_in_the_pass_that_writes_it(
+    store: Store, world: AuditWorld
+) -> None:
+    """A crash the moment after must not cost it: a restore gives nothing that no head reaches."""
+    routine = Decision(Action.LEAF_RENEWED, "agent:1")
+    async with following(store, world) as (follower, seen):
+        await decide(store, 1)
+        await follower.make_pass()
+        for decisions in ([routine], [revocation(2), routine], [routine]):
+            await record(store, *decisions)
+            await follower.make_pass()
+        assert 4 == world.report().signed_through
+        assert 5 == world.report().last.seq
+        assert 2 == seen.signatures
+
+
+async def test_the_key_that_signs_is_announced_once_in_the_chain(store: Store, world: AuditWorld) -> None:
+    """By the writer of the files: so a backup of any node knows the keys of all."""
+    other = AuditWorld(world.directory.with_name("other"))
+
+    async def follow(node: AuditWorld) -> None:
+        announcer = KeyAnnouncer(store.audit, Recorder(store.writer).record, node.private.public_key())
+        place = Place(node.directory, node.signer, FileLimits())
+        follower = Follower(store.audit, place, now_ms=lambda: NOW_MS, announce=announcer)
+        await follower.make_pass()
+        await follower.close()
+
+    for node in (world, other, world):
+        await follow(node)
+    keys = announced(read_entries(world.paths))
+
+    assert [world.signer.key, other.signer.key] == list(keys)
+    assert 2 == len(list(read_entries(world.paths)))
 
 
 async def roll_back(store: Store, *, to: int) -> None:

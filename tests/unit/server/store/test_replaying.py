@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from contract.values import APPLICATION, create_token, new_agent
-from ct_ops_server.audit.entries import Entry, Link
+from ct_ops_server.audit.entries import Link
 from ct_ops_server.audit.verification import breaks
 from ct_ops_server.backup.since import event_of
 from ct_ops_server.fleet.model import AgentStatus
@@ -33,7 +32,7 @@ from ct_ops_server.store.replaying import (
     TokenSpent,
     replay,
 )
-from ct_ops_server.store.settling import decide_again
+from ct_ops_server.store.settling import Told, decide_again
 from databases import PostgresServer
 
 SAID = Said("alice", "left", 1_000)
@@ -165,10 +164,10 @@ async def test_the_way_back_from_an_upgrade_resurrects_nobody_either(
         known = await SqlAuditStore(store.database).entries_after(0, limit=100)
     asked: list[Link] = []
 
-    def told(link: Link) -> tuple[Sequence[Event], Sequence[Entry]]:
+    def told(link: Link) -> Told:
         asked.append(link)
         later = [entry for entry in known if entry.seq > link.seq]
-        return [event for entry in later if (event := event_of(entry))], later
+        return Told([event for entry in later if (event := event_of(entry))], later)
 
     def settle(url: str) -> None:
         asyncio.run(decide_again(url, told, actor="alice"))
