@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import shutil
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -42,6 +44,12 @@ def settings_for(data_dir: Path, database_url: str = "") -> Settings:
         "AGENT_DIST_DIR": str(data_dir / "agent-dist"),
     }
     return load_settings(environ, env_file=data_dir / "no-such-file")
+
+
+def operator(said: str) -> str:
+    """Return what is recorded of somebody who says to be this over the socket: this process, in truth."""
+    name = pwd.getpwuid(os.geteuid()).pw_name
+    return f"{name} [uid {os.geteuid()}], as {said}"
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from ct_ops_server.audit.entries import Entry
 from ct_ops_server.config.schema import Settings
 from ct_ops_server.store.audit_reading import SqlAuditStore
 from ct_ops_server.store.database import Database
-from real_server import RealServer, real_server, settings_for
+from real_server import RealServer, operator, real_server, settings_for
 
 
 def config_of(folder: Path, hostname: str = "island-1") -> AgentConfig:
@@ -148,10 +148,10 @@ async def test_a_host_that_waits_is_signed_after_its_approval(server: RealServer
     assert "active" == answer["status"]
     assert (await shown(server, agent_id))["vitals"]
     assert [
-        ("token.made", "test"),
+        ("token.made", operator("test")),
         ("agent.admitted", "enrolment"),
-        ("agent.approved", "test"),
-        ("enrolment.signed", "test"),
+        ("agent.approved", operator("test")),
+        ("enrolment.signed", operator("test")),
     ] == entries
 
 

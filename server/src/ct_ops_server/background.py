@@ -15,6 +15,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
+from ct_ops_server.audit.pruning import signed_reach
 from ct_ops_server.authority import ports
 from ct_ops_server.authority.public_key import parse_spki
 from ct_ops_server.authority.trust_watch import CATCH_UP_EVERY, TrustWatch
@@ -243,7 +244,10 @@ def housekeeping_of(core: Core, metrics: DeliveryMetrics) -> Housekeeping:
         upkeep, rolling, keeping=keeping, series_keep=settings.series_keep, removed=metrics.removed
     )
     forgetting = Forgetting(upkeep, keep=records, removed=metrics.removed)
-    pruning = AuditPruning(upkeep, keep=settings.audit_keep, removed=metrics.removed)
+    files, key = core.audit_place().directory, core.keys.audit.key.public_key()
+    pruning = AuditPruning(
+        upkeep, keep=settings.audit_keep, signed=partial(signed_reach, files, key), removed=metrics.removed
+    )
     return Housekeeping(upkeep, rolling, retention, forgetting, pruning)
 
 

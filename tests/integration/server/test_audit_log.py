@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 from ct_ops_server.audit.reading import DIRECTORY, audit_files, read_entries
 from ct_ops_server.config.schema import Settings
 from prepared_commands import finished
-from real_server import real_server
+from real_server import operator, real_server
 from wire_client import Host
 
 
@@ -87,6 +88,23 @@ async def test_commands_without_a_server_are_in_the_files_too(sqlite_settings: S
     assert [("token.made", made.json["id"]), ("release.key_made", "")] == [
         (entry.action, entry.token) for entry in entries if entry.action != "audit_key.used"
     ][-2:]
+
+
+async def test_attack_an_operator_who_says_to_be_another_one_is_recorded_as_himself(
+    sqlite_settings: Settings,
+) -> None:
+    """The kernel knows who is connected; what he said stands beside it, and both find the entry."""
+    async with real_server(sqlite_settings) as server:
+        body = {"actor": "anna", "label": "forged", "auto_approve": True}
+        await server.ask("POST", "/v1/tokens", body)
+        himself = pwd.getpwuid(os.geteuid()).pw_name
+        found = {
+            name: (await ctl(sqlite_settings, "audit", "list", "--actor", name, "--json")).json
+            for name in ("anna", himself, operator("anna"), "ann")
+        }
+
+    assert [operator("anna")] == [entry["actor"] for entry in found["anna"]]
+    assert [1, 1, 1, 0] == [len(entries) for entries in found.values()]
 
 
 async def test_a_lost_key_is_loud_and_what_it_signed_is_still_verified(

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from ct_ops_proto.agent.v1 import ingest_pb2 as wire
 from ct_ops_proto.key_proof import deregistration_text, signed_text
 from ct_ops_server.config.schema import Settings
-from real_server import RealServer, real_server, two_servers
+from real_server import RealServer, operator, real_server, two_servers
 from wire_client import Host, next_reply, raw_public_pem, reason_of
 
 
@@ -107,7 +107,7 @@ async def test_a_host_hears_that_there_was_nothing_to_do(sqlite_server: RealServ
 
     for host, said in ((revoked, "revoked"), (deleted, "unknown"), (stranger, "unknown")):
         assert said == await leave(sqlite_server, await request_of(sqlite_server, host))
-    assert "test" == (await history(sqlite_server, revoked))[-1]["actor"]
+    assert operator("test") == (await history(sqlite_server, revoked))[-1]["actor"]
 
 
 async def test_it_ends_the_streams_on_other_servers_of_the_installation(

@@ -40,7 +40,7 @@ from ct_ops_server.backup.since import Why
 from ct_ops_server.store.backup import restore as put_back
 from databases import PostgresServer
 from putting_agent import config_for
-from real_server import RealServer
+from real_server import RealServer, operator
 from restored_world import Site, new_site
 from wire_client import Host, make_csr, next_reply, reason_of
 
@@ -159,7 +159,9 @@ async def test_a_restore_resurrects_nobody_and_lets_everybody_else_back_in(site:
         "gone": "token_missing",
     }
     assert (spent, withdrawn) == ("token_exhausted", "token_revoked")
-    assert ("revoked", "test", "a test") == tuple(history[-1][key] for key in ("status", "actor", "reason"))
+    assert ("revoked", operator("test"), "a test") == tuple(
+        history[-1][key] for key in ("status", "actor", "reason")
+    )
     assert [field.newcomer.agent_id] == [agent["id"] for agent in approved]
     assert again == ("active", "ok")
     assert chain[: len(known)] == known

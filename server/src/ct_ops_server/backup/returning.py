@@ -16,15 +16,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
-from ct_ops_server.audit.reading import DIRECTORY, audit_files
-from ct_ops_server.backup import belongings
+from ct_ops_server.audit.reading import DIRECTORY
+from ct_ops_server.backup import audit_folder, belongings, placing
 from ct_ops_server.backup.contents import About
 from ct_ops_server.backup.errors import BackupError, NewerBackupError, OccupiedError
 from ct_ops_server.backup.scratch import scratch_folder
@@ -71,6 +70,8 @@ class Returned:
     """Files of the operator that were there already."""
     since: Since | None
     """What was told."""
+    audit_aside: Path | None = None
+    """The folder that audit files of another installation went to; None: there were none."""
 
 
 def return_backup(
@@ -142,10 +143,12 @@ class _There:
     files: tuple[Path, ...]
     left_alone: tuple[str, ...]
     database: Occupancy
+    audit_of: str
+    """The other installation whose audit files are there; empty: none."""
 
     @property
     def is_anything(self) -> bool:
-        return bool(self.files) or self.database.is_there
+        return bool(self.files) or self.database.is_there or bool(self.audit_of)
 
     def refuse_unless(self, *, replace: bool) -> None:
         if self.database.is_served:
@@ -153,7 +156,8 @@ class _There:
                 "a server is running on this database: stop every server first, then wait 15 seconds"
             )
         if self.is_anything and not replace:
-            names = [str(path) for path in self.files] + (["the database"] if self.database.is_there else [])
+            names = [*map(str, self.files), *(["the database"] if self.database.is_there else [])]
+            names += ["audit files of another one"] if self.audit_of else []
             raise OccupiedError(
                 f"there is an installation already ({', '.join(names[:3])}{', …' if len(names) > 3 else ''}): "
                 "--replace keeps it aside and restores"
@@ -175,7 +179,9 @@ def _what_is_there(settings: Settings, target: Target, places: dict[str, Path], 
         ours = set()
     inside = {path for path in ours if path.is_relative_to(settings.data_dir)}
     files = {path for path in brought | inside if path.exists()} - same
-    return _There(tuple(sorted(files)), tuple(sorted(operators)), asyncio.run(occupancy_of(target)))
+    occupancy = asyncio.run(occupancy_of(target))
+    stranger = audit_folder.stranger_in(settings.data_dir / DIRECTORY, unpacked.about.installation_id)
+    return _There(tuple(sorted(files)), tuple(sorted(operators)), occupancy, stranger)
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +198,11 @@ class _Move:
     @property
     def aside(self) -> Path:
         return self.settings.data_dir / f"replaced-{self.now.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+
+    @property
+    def audit_aside(self) -> Path | None:
+        """Where the audit files of another installation go; None: there are none."""
+        return self.aside / audit_folder.name_aside(self.there.audit_of) if self.there.audit_of else None
 
 
 def _put_in_place(move: _Move) -> Returned:
@@ -213,39 +224,31 @@ def _put_in_place(move: _Move) -> Returned:
         if isinstance(move.target, SqliteTarget):
             read_copy(move.unpacked.database)
             settled = asyncio.run(settle(f"sqlite:///{move.unpacked.database}", terms))
-        _write_mark(mark)
+        placing.write_mark(mark)
         if move.there.is_anything:
             _set_aside(move)
         for name, path in move.places.items():
             if name not in move.there.left_alone:
-                _put(move.unpacked.files[name], path)
+                placing.put(move.unpacked.files[name], path)
         if isinstance(move.target, SqliteTarget):
-            _put(move.unpacked.database, move.target.path)
+            placing.put(move.unpacked.database, move.target.path)
         else:
             read_dump(move.target, move.unpacked.database, then=marking(UNSETTLED))
         _carry_audit_files(move)
         settled = settled or asyncio.run(settle(move.settings.database_url, terms))
         mark.unlink()
-        _sync(move.settings.data_dir)
+        placing.sync(move.settings.data_dir)
     except OSError as error:
         raise BackupError(f"the backup cannot be put in place: {error}") from error
     kept = move.aside if move.there.is_anything else None
     left = tuple(move.places[name] for name in move.there.left_alone)
-    return Returned(move.unpacked.about, settled, kept, left, move.since)
+    return Returned(move.unpacked.about, settled, kept, left, move.since, move.audit_aside)
 
 
 def _carry_audit_files(move: _Move) -> None:
-    """Put the audit files that told of the time since where the server goes on with them; never beside others.
-
-    Not files with a flaw: the database has what can be had of them, and new files that are whole begin with it.
-    """
-    directory = move.settings.data_dir / DIRECTORY
-    if move.since is None or move.since.flaw or audit_files(directory):
-        return
-    directory.mkdir(mode=0o700, exist_ok=True)
-    for file in move.since.files:
-        shutil.copyfile(file, directory / file.name)
-        (directory / file.name).chmod(0o600)
+    """Take along the files that told of the time since; not those with a flaw: new ones begin with what the database has."""
+    if move.since is not None and not move.since.flaw:
+        audit_folder.carry(move.since.files, move.settings.data_dir / DIRECTORY)
 
 
 def _set_aside(move: _Move) -> None:
@@ -254,9 +257,11 @@ def _set_aside(move: _Move) -> None:
     data_dir = move.settings.data_dir
     for path in move.there.files:
         if path.is_relative_to(data_dir):
-            _move(path, move.aside / path.relative_to(data_dir))
+            placing.move(path, move.aside / path.relative_to(data_dir))
         else:
-            _move(path, path.with_name(f"{path.name}.{move.aside.name}"))
+            placing.move(path, path.with_name(f"{path.name}.{move.aside.name}"))
+    if move.audit_aside is not None:
+        placing.move(data_dir / DIRECTORY, move.audit_aside)
     if not move.there.database.is_there:
         return
     if isinstance(move.target, PostgresTarget):
@@ -266,38 +271,4 @@ def _set_aside(move: _Move) -> None:
     for companion in ("", *_COMPANIONS):
         found = database.with_name(database.name + companion)
         if found.exists():
-            _move(found, move.aside / found.name)
-
-
-def _move(path: Path, to: Path) -> None:
-    to.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    shutil.move(path, to)
-
-
-def _put(unpacked: Path, path: Path) -> None:
-    """Give a file its place, whole or not at all, whatever file system that is on."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        try:
-            os.link(unpacked, unfinished)
-        except OSError:
-            shutil.copyfile(unpacked, unfinished)
-            unfinished.chmod(0o600)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    _sync(path.parent)
-
-
-def _write_mark(mark: Path) -> None:
-    mark.touch(mode=0o600)
-    _sync(mark.parent)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+            placing.move(found, move.aside / found.name)

@@ -170,6 +170,7 @@ def _view(done: Returned) -> dict[str, object]:
         "made_at_ms": done.about.made_at_ms,
         "replayed": dict(done.settled.replayed),
         "kept": None if done.kept is None else str(done.kept),
+        "audit_aside": None if done.audit_aside is None else str(done.audit_aside),
         "left_alone": [str(path) for path in done.left_alone],
         "tokens_revoked": done.settled.tokens_revoked,
         "vouched_through": None if done.since is None else done.since.vouched_through,

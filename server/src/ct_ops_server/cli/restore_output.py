@@ -21,6 +21,10 @@ def what_was_done(done: Returned) -> list[str]:
     said = [f"restored the backup of {made:%Y-%m-%d %H:%M:%S} UTC, {sum(done.about.counts.values())} rows"]
     if done.kept is not None:
         said.append(f"what was there is kept in {done.kept}")
+    if done.audit_aside is not None:
+        said.append(
+            f"the audit files that were here are another installation's, and are kept in {done.audit_aside}"
+        )
     said += [f"left alone, because you look after it: {path}" for path in done.left_alone]
     said += [f"decided again since then: {count} {what}" for what, count in done.settled.replayed.items()]
     if done.since is not None:

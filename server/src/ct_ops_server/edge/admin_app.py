@@ -2,7 +2,7 @@
 
 The command line uses this very app also when no server runs, then inside its own process: so there is one
 way to do a thing, with one set of checks and errors. Whoever may open the socket is an operator; the
-actor's name comes with the request and goes into the history.
+actor's name comes with the request and goes into the history, behind what the kernel says (``actors``).
 
 Errors are JSON ``{"error": {"code": …, "message": …}}``: 404 not found, 409 does not fit the state or
 is ambiguous, 422 malformed, 503 the database does not answer.
@@ -19,6 +19,7 @@ from fastapi import FastAPI, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from ct_ops_server.config.duration import LONGEST
+from ct_ops_server.edge.actors import Actor
 from ct_ops_server.edge.admin_errors import add_errors
 from ct_ops_server.edge.admin_groups import Group, GroupedApp
 from ct_ops_server.edge.admin_health import health_view, reasons_view
@@ -34,13 +35,11 @@ from ct_ops_server.edge.admin_views import (
 from ct_ops_server.enrolment.model import Refusal, TokenTerms
 from ct_ops_server.fleet.model import Agent, AgentStatus, Tag
 
-_Actor = Annotated[str, Field(min_length=1, max_length=100)]
-
 
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    actor: _Actor
+    actor: Actor
 
 
 class TokenRequest(_Body):

@@ -12,6 +12,7 @@ from ct_ops_server.audit.decisions import Action, Decision
 from ct_ops_server.audit.desk import NOTED, AuditDesk
 from ct_ops_server.audit.entries import Entry
 from ct_ops_server.audit.ports import Wanted
+from ct_ops_server.edge.actors import Actor
 
 _Details = dict[str, Annotated[str, Field(max_length=500)] | int]
 _Milliseconds = Annotated[int | None, Query(ge=0, lt=2**62)]
@@ -22,7 +23,7 @@ class NoteRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    actor: Annotated[str, Field(min_length=1, max_length=100)]
+    actor: Actor
     action: Action
     subject: Annotated[str, Field(max_length=500)] = ""
     details: Annotated[_Details, Field(max_length=20)] = {}

@@ -19,6 +19,7 @@ from ct_ops_server.authority.rotation import (
     Preview,
     StepRefusedError,
 )
+from ct_ops_server.edge.actors import Actor
 
 _Pem = Annotated[str, Field(max_length=256 * 1024)]
 
@@ -28,7 +29,7 @@ class StepRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    actor: Annotated[str, Field(min_length=1, max_length=200)]
+    actor: Actor
     version: int
     force: bool = False
     certificates: _Pem | None = None
@@ -40,7 +41,7 @@ class RecogniseRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    actor: Annotated[str, Field(min_length=1, max_length=200)]
+    actor: Actor
     pem: _Pem
 
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ct_ops_server.audit.decisions import Action, Decision, Detail
 from ct_ops_server.audit.desk import AuditDesk
 from ct_ops_server.config.duration import LONGEST
+from ct_ops_server.edge.actors import Actor
 from ct_ops_server.enrolment.bundles import (
     Bundle,
     BundleDesk,
@@ -56,7 +57,7 @@ class BundleRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    actor: Annotated[str, Field(min_length=1, max_length=100)]
+    actor: Actor
     os: Literal["linux"]
     arch: Literal["amd64", "arm64"]
     format: Packing = Packing.TAR_GZ

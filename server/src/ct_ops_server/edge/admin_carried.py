@@ -18,6 +18,7 @@ from ct_ops_proto.agent.v1 import ingest_pb2 as wire
 from ct_ops_proto.carried_enrolment import CarriedRequest, parse_request, reply_text
 from ct_ops_proto.carried_form import LARGEST_BYTES
 from ct_ops_server.authority.key_signature import signed_by
+from ct_ops_server.edge.actors import Actor
 from ct_ops_server.edge.convert import application_of
 from ct_ops_server.edge.refusals import Refused
 from ct_ops_server.enrolment.carried import CarriedDesk, Invitation, Signed, Submission, Waiting
@@ -32,7 +33,7 @@ class SignRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    actor: Annotated[str, Field(min_length=1, max_length=100)]
+    actor: Actor
     request: Annotated[str, Field(max_length=LARGEST_BYTES + 1)]
     """The file's text."""
     token: Annotated[str | None, Field(min_length=1, max_length=255)] = None

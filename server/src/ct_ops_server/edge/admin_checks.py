@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from ct_ops_server.config.duration import LONGEST
+from ct_ops_server.edge.actors import Actor
 from ct_ops_server.edge.admin_views import rfc3339
 from ct_ops_server.fleet.check_model import DEFAULT_INTERVAL, Check, StoredResult
 from ct_ops_server.fleet.checks import CheckDesk, CheckError, CheckNotFoundError, Definition, Shown
@@ -25,7 +26,7 @@ _Seconds = Annotated[float, Field(ge=0, le=LONGEST.total_seconds())]
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    actor: Annotated[str, Field(min_length=1, max_length=100)]
+    actor: Actor
 
 
 class CheckRequest(_Body):

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import FastAPI
 from pydantic import BaseModel, ConfigDict, Field
 
+from ct_ops_server.edge.actors import Actor
 from ct_ops_server.edge.admin_views import agent_view, rfc3339
 from ct_ops_server.fleet.clones import Clone, CloneDesk
 from ct_ops_server.fleet.sides import SENTENCES, Side, SideLog, Sighting, is_alive, likely_original
@@ -19,7 +20,7 @@ _SENTENCES = {proof.value: sentence for proof, sentence in SENTENCES.items()}
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    actor: Annotated[str, Field(min_length=1, max_length=100)]
+    actor: Actor
     reason: Annotated[str, Field(max_length=500)] = ""
 
 

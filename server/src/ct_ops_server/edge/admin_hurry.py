@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Any
 
 from fastapi import FastAPI
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
+from ct_ops_server.edge.actors import Actor
 from ct_ops_server.edge.admin_views import rfc3339
 from ct_ops_server.fleet.hurry import STEP_TOPIC, Hurry, HurryStore
 
@@ -17,7 +18,7 @@ class HurryRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    actor: Annotated[str, Field(min_length=1, max_length=200)]
+    actor: Actor
 
 
 def add_hurry(app: FastAPI, store: HurryStore, hint: Callable[[str], None]) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from ct_ops_server.authority.server_ca import StepError
+from ct_ops_server.edge.actors import Actor
 from ct_ops_server.fleet.following import Following
 from ct_ops_server.fleet.server_ca_desk import (
     CaView,
@@ -25,7 +26,7 @@ class ServerCaStepRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    actor: Annotated[str, Field(min_length=1, max_length=200)]
+    actor: Actor
     force: bool = False
 
 

@@ -17,6 +17,7 @@ from fastapi import FastAPI, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
+from ct_ops_server.edge.actors import Actor
 from ct_ops_server.edge.admin_views import rfc3339
 from ct_ops_server.fleet.orders import (
     LONGEST_QUERY,
@@ -46,7 +47,7 @@ _Found = TypeVar("_Found")
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    actor: Annotated[str, Field(min_length=1, max_length=100)]
+    actor: Actor
 
 
 class QueryRequest(_Body):

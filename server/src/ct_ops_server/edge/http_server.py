@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import os
 import socket
-import struct
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,9 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-_PEERCRED = struct.Struct("3i")  # pid, uid, gid
+from ct_ops_server.edge.actors import client_for
+from ct_ops_server.edge.peer import peer_of
+
 _KEEP_ALIVE_S = 15
 _SHUTDOWN_S = 2
 
@@ -69,16 +70,14 @@ class PeerChecked(HttpToolsProtocol):
     """Serves root and our own user, and nobody else who got hold of the socket."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Close connections of other users unread."""
+        """Close connections of other users unread, and let the app know whose this is."""
         super().connection_made(transport)
-        if peer_uid(transport.get_extra_info("socket")) not in {0, os.geteuid()}:
+        peer = peer_of(transport.get_extra_info("socket"))
+        if peer is None:
+            return
+        if not peer.may_operate:
             transport.abort()
-
-
-def peer_uid(sock: socket.socket) -> int:
-    """Return the user id of a UNIX socket's other end, as the kernel knows it."""
-    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEERCRED.size)
-    return int(_PEERCRED.unpack(credentials)[1])
+        self.client = client_for(peer)
 
 
 def unix_socket(path: Path) -> socket.socket:

@@ -76,8 +76,16 @@ def _conditions(wanted: Wanted) -> list[sa.ColumnElement[bool]]:
         begins = sa.func.substr(audit_entries.c.action, 1, len(kind)) == kind
         conditions.append(sa.or_(audit_entries.c.action == wanted.action, begins))
     if wanted.actor is not None:
-        conditions.append(audit_entries.c.actor == wanted.actor)
+        conditions.append(_is_by(wanted.actor))
     return conditions
+
+
+def _is_by(name: str) -> sa.ColumnElement[bool]:
+    """Tell whether somebody of this name acted: alone, as the kernel knew the user, or as the command said."""
+    actor, begun, ended = audit_entries.c.actor, f"{name} [uid ", f", as {name}"
+    begins = sa.func.substr(actor, 1, len(begun)) == begun
+    ends = sa.func.substr(actor, sa.func.length(actor) - len(ended) + 1) == ended
+    return sa.or_(actor == name, begins, ends)
 
 
 _AFTER = (

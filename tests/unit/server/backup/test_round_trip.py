@@ -11,8 +11,13 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from ct_ops_server.audit.entries import START
+from ct_ops_server.audit.examination import examine
+from ct_ops_server.audit.lines import Anchor, line_of
+from ct_ops_server.audit.reading import DIRECTORY, audit_files, read_all
+from ct_ops_server.authority.audit_key import load_public_keys
 from ct_ops_server.authority.errors import AuthorityError
-from ct_ops_server.backup import making, returning
+from ct_ops_server.backup import making, placing
 from ct_ops_server.backup.belongings import place_of
 from ct_ops_server.backup.envelope import Cost
 from ct_ops_server.backup.errors import (
@@ -296,7 +301,7 @@ def test_a_restore_that_was_interrupted_is_no_installation_until_it_is_done_agai
     second: Settings, backup: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server that started on half of the keys would make the other half anew."""
-    put, puts = returning._put, []
+    put, puts = placing.put, []
 
     def break_down(unpacked: Path, path: Path) -> None:
         puts.append(path)
@@ -305,7 +310,7 @@ def test_a_restore_that_was_interrupted_is_no_installation_until_it_is_done_agai
         put(unpacked, path)
 
     with monkeypatch.context() as broken:
-        broken.setattr(returning, "_put", break_down)
+        broken.setattr(placing, "put", break_down)
         with pytest.raises(BackupError, match="No space left"):
             restore(second, backup)
     with pytest.raises(AuthorityError, match="did not finish"):
@@ -327,3 +332,51 @@ def test_what_a_killed_process_left_of_a_copy_goes_with_the_next_one(first: Sett
         assert in_use.exists()
 
     assert not left.exists()
+
+
+async def _write_audit_files(settings: Settings) -> None:
+    async with open_core(settings, now=lambda: NOON) as core:
+        await core.audit_follower().close()
+
+
+def _examined(settings: Settings) -> tuple[list[str], set[str]]:
+    """Return what is wrong with the audit files, and whose they are."""
+    lines = list(read_all(audit_files(settings.data_dir / DIRECTORY)))
+    keys = load_public_keys(settings.data_dir)
+    owners = {each.record.installation for each in lines if isinstance(each.record, Anchor)}
+    return [str(found) for found in examine(lines, keys=keys).breaks], owners
+
+
+def test_the_audit_files_of_another_installation_go_aside_and_two_chains_never_mix(
+    first: Settings, second: Settings, backup: Path
+) -> None:
+    """Outage: a backup is restored on the machine of another server; its own folder of then stays whole, elsewhere."""
+    second.data_dir.mkdir(mode=0o700)
+    other = asyncio.run(_fill(second))
+    asyncio.run(_write_audit_files(second))
+    with pytest.raises(OccupiedError, match="there is an installation already"):
+        restore(second, backup, replace(FORGETTING, replace=False))
+    done = restore(second, backup, replace(FORGETTING, replace=True))
+    asyncio.run(_write_audit_files(second))
+
+    assert done.audit_aside is not None
+    assert done.audit_aside.name == f"audit-of-{other.id}"
+    assert done.audit_aside.parent == done.kept
+    assert len(audit_files(done.audit_aside)) == 1
+    assert ([], {asyncio.run(_read(first))[0].id}) == _examined(second)
+
+
+def test_attack_an_audit_file_that_names_a_path_as_its_installation(
+    second: Settings, backup: Path, tmp_path: Path
+) -> None:
+    """It goes aside under a name that is only a name."""
+    folder = second.data_dir / DIRECTORY
+    folder.mkdir(mode=0o700, parents=True)
+    (folder / "audit-00000001.jsonl").write_bytes(line_of(Anchor(START, 1, "../../../" + "x" * 300)))
+    with pytest.raises(OccupiedError, match="audit files of another one"):
+        restore(second, backup)
+    done = restore(second, backup, replace(FORGETTING, replace=True))
+
+    assert done.audit_aside is not None
+    assert done.audit_aside.resolve().is_relative_to(second.data_dir)
+    assert len(done.audit_aside.name) < 100

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from datetime import timedelta
 
 import pytest
@@ -11,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from ct_ops_server.audit import desk as desk_module
 from ct_ops_server.audit.decisions import Action, Decision
 from ct_ops_server.audit.desk import AuditDesk
+from ct_ops_server.audit.entries import Link
 from ct_ops_server.audit.examination import Report, examine
 from ct_ops_server.audit.heads import key_name
 from ct_ops_server.audit.ports import Wanted
@@ -103,28 +105,90 @@ async def test_an_export_of_a_time_hangs_on_what_was_before_it(store: Store) -> 
     assert 0 == examined(await exported(store, until_ms=now - 9 * day)).entries
 
 
+@dataclass
+class Pruner:
+    """Prunes with a clock that the test holds; all that is decided counts as signed, but what ``signed`` says."""
+
+    store: Store
+    keep: timedelta = timedelta(days=30)
+    now_s: float = 0.0
+    signed_through: int | None = None
+    removed: list[int] = field(default_factory=list)
+    pruning: AuditPruning = field(init=False)
+    upkeep: Upkeep = field(init=False)
+    signed: Link | None = None
+
+    def __post_init__(self) -> None:
+        self.upkeep = Upkeep(self.store.database, self.store.writer)
+        self.pruning = AuditPruning(
+            self.upkeep,
+            keep=self.keep,
+            rows=3,
+            signed=lambda: self.signed,
+            removed=lambda _table, rows: self.removed.append(rows),
+            clock=lambda: self.now_s,
+        )
+
+    async def make_pass(self, *, hours: float = 0) -> int:
+        """Let hours pass, prune, and return how many entries went."""
+        self.now_s += hours * 3600
+        reach = await self.store.audit.reach()
+        self.signed = reach.head
+        if self.signed_through is not None:
+            self.signed = await self.store.audit.link_at(self.signed_through)
+        before = sum(self.removed)
+        async with self.upkeep.alone():
+            await self.pruning.make_pass()
+        return sum(self.removed) - before
+
+
 async def test_entries_past_keeping_go_and_the_rest_verifies(store: Store) -> None:
     """From the oldest on, in steps, and never one out of the middle."""
     await decide(store, *map(revocation, range(1, 11)))
-    removed: list[int] = []
-    upkeep = Upkeep(store.database, store.writer)
-
-    async def pass_with(keep: timedelta) -> None:
-        pruning = AuditPruning(upkeep, keep=keep, rows=3, removed=lambda _table, rows: removed.append(rows))
-        async with upkeep.alone():
-            await pruning.make_pass()
-
-    await pass_with(timedelta(days=30))
-    assert 0 == sum(removed)
+    assert 0 == await Pruner(store).make_pass()
     await decide(store, revocation(11))
-    await pass_with(timedelta(milliseconds=-60_000))
+    assert 11 == await Pruner(store, keep=timedelta(milliseconds=-60_000)).make_pass()
 
     reach = await store.audit.reach()
-    assert 11 == sum(removed)
     assert reach.anchor == reach.head
     await decide(store, revocation(12))
     report = examined(await exported(store))
     assert ([], 1, 12) == (report.breaks, report.entries, report.last.seq)
+
+
+async def test_what_is_not_signed_in_the_files_is_not_forgotten(store: Store) -> None:
+    """A full disk stops the files, or they are of another history: then the database has the only copy."""
+    await decide(store, *map(revocation, range(1, 8)))
+    pruner = Pruner(store, keep=timedelta(milliseconds=-60_000), signed_through=4)
+    assert 4 == await pruner.make_pass()
+    pruner.signed_through = 99
+    assert 0 == await pruner.make_pass()
+    pruner.signed = Link(6, b"another")
+    async with pruner.upkeep.alone():
+        await pruner.pruning.make_pass()
+
+    assert 4 == (await store.audit.reach()).anchor.seq
+
+
+async def test_outage_a_database_clock_years_ahead_costs_a_month_of_entries_a_day_at_most(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And nothing at all for a week after it jumped: somebody has the time to see it."""
+    await decide(store, *map(revocation, range(1, 41)))
+    for through in range(40, 0, -1):  # one entry every ten days
+        await make_older(store, through=through, by=timedelta(days=10))
+    pruner = Pruner(store, keep=timedelta(days=60))
+    assert 0 < await pruner.make_pass() <= 4
+    assert 0 == await pruner.make_pass(hours=23)
+    assert 0 < await pruner.make_pass(hours=24) <= 4
+
+    for through in (40, 40):  # to the database it is ten years later, at once
+        await make_older(store, through=through, by=timedelta(days=1825))
+    ahead = Pruner(store, keep=timedelta(days=60))
+    assert 0 == await ahead.make_pass()
+    assert 0 == await ahead.make_pass(hours=6 * 24)
+    assert 1 == sum("the database's clock is ahead" in record.message for record in caplog.records)
+    assert 0 < await ahead.make_pass(hours=2 * 24) <= 4
 
 
 async def test_entries_are_found_by_agent_token_kind_and_actor(store: Store) -> None:
