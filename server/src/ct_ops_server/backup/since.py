@@ -174,6 +174,11 @@ def _what_it_takes(event: Event) -> tuple[Event | None, str]:
             return None, ""
         case PlaceTaken():
             return replace(event, public_key_der=b""), "the agent is revoked"
+        case KeyShared(key_id=key_id) if key_id:
+            # Who holds a key that was split may come back, as one who waits: not with a key that somebody made up.
+            return replace(
+                event, key_id=""
+            ), "copies of the agent that hold its key have to make keys of their own"
         case AgentDeleted(agent, _, said):
             # Whose row is gone is barred by nothing but what its deletion says: a revoked agent would come back by it.
             return AgentRevoked(agent, said), "the agent is revoked, not deleted"

@@ -294,6 +294,16 @@ def test_attack_the_same_with_heads_of_a_key_of_his_own(tmp_path: Path) -> None:
     assert [PlaceTaken, *TAKEN] == [type(event) for event in since.events]
 
 
+def test_attack_a_split_that_nobody_vouches_for_names_no_key(tmp_path: Path) -> None:
+    """Who holds the key of a split may come back without a token, as one who waits: the attacker would name his."""
+    forged = chained([decided(Action.AGENT_SPLIT)], START, at_ms=5)
+    since = told(written(tmp_path, forged), START)
+
+    assert since is not None
+    assert [KeyShared("a1", SAID)] == since.events
+    assert [Why.UNSIGNED] == [each.why for each in since.disbelieved]
+
+
 def test_a_crash_loses_no_revocation_of_the_tail(tmp_path: Path) -> None:
     """What takes away is believed without a signature: whoever forges it gains nothing."""
     (path,) = written(tmp_path, ENTRIES).iterdir()
@@ -303,7 +313,8 @@ def test_a_crash_loses_no_revocation_of_the_tail(tmp_path: Path) -> None:
 
     assert since is not None
     assert TAKEN == [type(event) for event in since.events]
-    assert (list(tail), []) == (list(since.chain), since.disbelieved)
+    assert list(tail) == list(since.chain)
+    assert [Action.AGENT_SPLIT.value] == [each.entry.action for each in since.disbelieved]
 
 
 def test_attack_a_deletion_that_nobody_vouches_for_brings_no_revoked_agent_back(tmp_path: Path) -> None:
