@@ -14,9 +14,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Protocol
 
@@ -33,11 +33,19 @@ TOPIC = "server_ca"
 """What the push bus calls a step."""
 
 _ATTEMPTS = 5
+_CLOCKS_MAY_DIFFER = timedelta(hours=1)
 _log = logging.getLogger("ct_ops_server.server_ca")
 
 
 class LineageChangedError(Exception):
     """Another step was recorded meanwhile; nothing was changed."""
+
+
+class StepTakenError(StepError):
+    """Another step was taken meanwhile, here or on another node."""
+
+    def __init__(self) -> None:
+        super().__init__("another step was taken meanwhile: look at `ct-ops-server ca server status` again")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,15 +123,14 @@ class SharedServerCas:
             planned_for: what was looked at when it was decided.
 
         Raises:
-            StepError: it does not follow now, or another one was taken meanwhile.
+            StepTakenError: another one was taken meanwhile, here or on another node.
+            StepError: it does not follow now.
             AuthorityError: files of this node cannot follow.
             StoreError: the store did not answer.
         """
         found = await self.settle()
         if planned_for is not None and planned_for.version != found.version:
-            raise StepError(
-                "another step was taken meanwhile: look at `ct-ops-server ca server status` again"
-            )
+            raise StepTakenError
         later = await asyncio.to_thread(self._later, turn, found, by_time=actor == SERVER)
         try:
             await self._store.change(
@@ -132,9 +139,7 @@ class SharedServerCas:
                 decisions=decisions_of(turn, found, later, actor, forced=forced),
             )
         except LineageChangedError:
-            raise StepError(
-                "another server took a step meanwhile: look at `ct-ops-server ca server status` again"
-            ) from None
+            raise StepTakenError from None
         await asyncio.to_thread(self._write, later)
         self._settled = later.version
         _log.log(
@@ -151,18 +156,15 @@ class SharedServerCas:
             StoreError: the store did not answer.
         """
         taken = list[Turn]()
-        while len(taken) < len(Turn):
+        for _ in range(_ATTEMPTS):
             found, clock = await self._settle()
             now = self._now()
             if (turn := server_ca.due(found, now, clock)) is None:
-                if server_ca.due(found, now) is not server_ca.due(found, clock):
-                    raise StepError(
-                        f"this host's clock says {now:%Y-%m-%d %H:%M} and the database's {clock:%Y-%m-%d %H:%M}, and a step is due "
-                        "by one of them only. Set the one that is wrong; until they agree no step is taken by time"
-                    )
+                _must_agree(found, now, clock)
                 break
-            await self.take(turn, actor=SERVER, planned_for=found)
-            taken.append(turn)
+            with suppress(StepTakenError):  # by another worker or node that looked at the same moment
+                await self.take(turn, actor=SERVER, planned_for=found)
+                taken.append(turn)
         return taken
 
     async def catch_up(self) -> None:
@@ -259,3 +261,15 @@ class SharedServerCas:
     def _sealed(self, lineage: Lineage) -> Lineage:
         members = (replace(each, sealed_key=self._vault.sealed(each)) for each in lineage.members)
         return replace(lineage, members=tuple(members))
+
+
+def _must_agree(found: Lineage, here: datetime, database: datetime) -> None:
+    """Raise ``StepError`` when time has come by one clock only, and not for a moment."""
+    if abs(here - database) < _CLOCKS_MAY_DIFFER or server_ca.due(found, here) is server_ca.due(
+        found, database
+    ):
+        return
+    raise StepError(
+        f"this host's clock says {here:%Y-%m-%d %H:%M} and the database's {database:%Y-%m-%d %H:%M}, and a step is due by "
+        "one of them only. Set the one that is wrong; until they agree no step is taken by time"
+    )

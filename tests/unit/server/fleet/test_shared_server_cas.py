@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import shutil
 from collections.abc import Sequence
@@ -18,13 +19,13 @@ from ct_ops_server.audit.decisions import SERVER, Action, Decision
 from ct_ops_server.authority.errors import AuthorityError
 from ct_ops_server.authority.sealing import SealingSecret, load_or_create_secret
 from ct_ops_server.authority.served_tls import ServedTls
-from ct_ops_server.authority.server_ca import StepError, Turn, open_server_cas
+from ct_ops_server.authority.server_ca import PREPARE_BELOW, StepError, Turn, open_server_cas
 from ct_ops_server.authority.server_ca_files import read_lineage
 from ct_ops_server.authority.server_ca_lineage import MOST_ANCHORS
 from ct_ops_server.authority.server_certificate import ServerTls, load_or_create_tls
 from ct_ops_server.fleet.following import Following
 from ct_ops_server.fleet.server_ca_desk import ServerCaDesk, Step, TooFewFollowError
-from ct_ops_server.fleet.shared_server_cas import SharedServerCas
+from ct_ops_server.fleet.shared_server_cas import Recorded, SharedServerCas
 from fakes.memory_anchors import MemoryAnchors
 from fakes.memory_server_cas import MemoryServerCas
 from fakes.memory_store import MemoryStore
@@ -103,7 +104,7 @@ async def test_of_two_nodes_that_step_at_the_same_moment_one_is_told_so(world: I
     await first.take(Turn.PREPARE, actor="ada")
     with (
         mock.patch.object(second, "settle", return_value=found),
-        pytest.raises(StepError, match="another server took a step"),
+        pytest.raises(StepError, match="another step was taken"),
     ):
         await second.take(Turn.PREPARE, actor="bob")
 
@@ -312,3 +313,35 @@ async def test_time_and_commands_say_who_did_what_to_which(world: Installation) 
         (Action.SERVER_CA_ACTIVATED, second, True),
         (Action.SERVER_CA_RETIRED, first, False),
     ]
+
+
+async def test_workers_that_find_a_step_due_at_the_same_moment_take_it_once_and_none_complains(
+    world: Installation,
+) -> None:
+    """All of them look when they start."""
+    data_dir = world.folder / "one"
+    world.node("one")
+    workers = [world.opened(data_dir, world.secret) for _ in range(4)]
+    world.clock = START + 3600 * DAY
+    taken = await asyncio.gather(*(each.take_due() for each in workers))
+
+    assert sorted(turn for turns in taken for turn in turns) == [Turn.ACTIVATE, Turn.PREPARE]
+    assert [action for action, _ in world.actions()] == [
+        Action.SERVER_CA_PREPARED,
+        Action.SERVER_CA_ACTIVATED,
+    ]
+
+
+async def test_a_second_between_two_clocks_is_no_trouble(world: Installation) -> None:
+    """At the moment of a step they differ always; that they are years apart is told."""
+    shared = world.node("one")
+    end = (await shared.here()).signs.certificate.not_valid_after_utc
+    world.clock = end - PREPARE_BELOW + timedelta(seconds=1)
+    for behind in (timedelta(seconds=2), timedelta(days=300)):
+        recorded = Recorded(None, world.clock - behind)
+        with mock.patch.object(world.store, "load", return_value=recorded):
+            if behind < DAY:
+                assert await shared.take_due() == []
+            else:
+                with pytest.raises(StepError, match="the database's"):
+                    await shared.take_due()
