@@ -192,6 +192,16 @@ async def test_the_leaf_of_an_agent_is_the_youngest_one(store: StoreUnderTest) -
     assert found.leaf_not_after == (await store.agent("a")).leaf_not_after
 
 
+async def test_a_leaf_of_years_ahead_is_not_the_youngest_any_more(store: StoreUnderTest) -> None:
+    """The server's clock was wrong when it signed it: once it signs by a clock that is right, that one counts."""
+    await enrol(store, "a")
+    await store.enrolment.record_leaf(leaf("a", "01", issued_at=ISSUED + timedelta(days=3000)))
+    await store.enrolment.record_leaf(leaf("a", "02", issued_at=ISSUED))
+    found = await store.agent("a")
+
+    assert found.leaf_not_after == ISSUED + timedelta(days=90)
+
+
 async def test_a_leaf_of_nobody_is_refused(store: StoreUnderTest) -> None:
     """A leaf belongs to an agent that exists."""
     with pytest.raises(WriteRefusedError):

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from ct_ops_proto.enrolment_token import secret_digest
+from ct_ops_server.authority.ca import LEAF_LIFETIME
 from ct_ops_server.enrolment.carried_ports import AnsweredRequest
 from ct_ops_server.enrolment.model import (
     AdmittedAgent,
@@ -486,7 +487,11 @@ class MemoryStore(MemoryTokens):
         row = self._rows.get(leaf.agent_id)
         if row is None:
             raise WriteRefusedError("there is no such agent")
-        row.leaves = [kept for kept in row.leaves if kept.not_after >= leaf.issued_at]
+        row.leaves = [
+            kept
+            for kept in row.leaves
+            if kept.not_after >= leaf.issued_at and kept.issued_at <= leaf.issued_at + LEAF_LIFETIME
+        ]
         row.leaves.append(leaf)
 
     async def refresh_facts(self, agent_id: str, application: Application) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from agent_world import Living, World, eventually, living, new_world, until_more
 from ct_ops_agent.config.schema import AgentConfig
@@ -21,8 +22,10 @@ from ct_ops_agent.transport.first_contact import UnverifiedFirstContact
 from ct_ops_proto.agent.v1 import ingest_pb2 as wire
 from ct_ops_proto.enrolment_token import parse_token
 from ct_ops_server.authority import files
+from ct_ops_server.authority.root import RootName, make_root_certificate
 from ct_ops_server.authority.sealing import load_or_create_secret
 from ct_ops_server.authority.server_ca import Turn
+from ct_ops_server.authority.server_ca_files import Vault
 from ct_ops_server.fleet.shared_server_cas import Recorded, ServerCaStore, SharedServerCas
 from ct_ops_server.ownership import one_at_a_time
 from ct_ops_server.store.opening import open_store
@@ -370,3 +373,39 @@ async def test_a_configured_ca_file_that_changes_is_announced_whole(tmp_path: Pa
             (tls / "server-ca.crt").write_text((tls / "server-ca.crt").read_text() + following)
             await until_believed(world.config, set(certificates(tls / "server-ca.crt")), agent)
         assert "INGEST_TLS_CA" in (await step(world, "activate"))["error"]["message"]
+
+
+async def test_server_cas_whose_dates_are_far_off_are_believed_beside_and_cost_nothing(
+    tmp_path: Path,
+) -> None:
+    """One has ended, one begins in years; both have the name of the one that signs, as roots that are renewed have."""
+    tls = tmp_path / "tls"
+    node = ServerCaNode(tls, load_or_create_secret(tmp_path / "secret"), names=["localhost", "127.0.0.1"])
+    now = datetime.now(UTC)
+    node.serve(now)
+    root = Vault(tls, node.secret).root_of(node.lineage.signs)
+    name = RootName("server-ca", "CT-Ops Server CA", "", key_in_name=True, path_length=1)
+    ended, coming = (
+        make_root_certificate(root.key, name, now=now + years).public_bytes(Encoding.PEM).decode()
+        for years in (timedelta(days=-5000), timedelta(days=4000))
+    )
+    ca_file = tls / "announced.pem"
+    ca_file.write_text(root.pem)
+    configured = replace(
+        settings_for(tmp_path / "server"),
+        tls_cert=tls / "server.crt",
+        tls_key=tls / "server.key",
+        tls_ca=ca_file,
+    )
+    async with new_world(tmp_path, configured) as world:
+        await world.once(world.config)
+        ca_file.write_text(root.pem + coming + ended)
+        everything = set(certificates(ca_file))
+        async with living(world.without_token, world.agent_clock) as agent:
+            await until_believed(world.config, everything, agent)
+        assert bundle_of(world.config)[0] == root.der, "what works keeps its place"
+        async with living(world.without_token, world.agent_clock) as agent:
+            await until_more(agent)  # a connection of its own, with all of them
+            assert set(bundle_of(world.config)) == everything, "nothing is dropped for its dates"
+            ca_file.write_text(root.pem)
+            await until_believed(world.config, {root.der}, agent)

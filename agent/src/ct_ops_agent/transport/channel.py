@@ -7,6 +7,7 @@ another: gRPC cannot change a channel's leaf.
 """
 
 import os
+import time
 
 # gRPC's fork handlers log at every child process; the agent never forks without exec.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
@@ -17,6 +18,7 @@ import grpc
 
 from ct_ops_agent.control_plane import Route
 from ct_ops_agent.identity.credentials import Identity
+from ct_ops_agent.transport.roots import in_order
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
 _PING_EVERY_MS = 30_000
@@ -40,7 +42,7 @@ def open_channel(route: Route, address: str, identity: Identity | None) -> grpc.
 
 
 def _credentials(route: Route, identity: Identity | None) -> grpc.ChannelCredentials:
-    roots = route.roots_pem.encode() or None
+    roots = in_order(route.roots_pem, time.time()).encode() or None  # TLS looks at the same clock
     if identity is None:
         return grpc.ssl_channel_credentials(roots)
     return grpc.ssl_channel_credentials(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from ct_ops_server.authority.ca import LEAF_LIFETIME
 from ct_ops_server.enrolment import decisions
 from ct_ops_server.enrolment.model import (
     Application,
@@ -29,7 +30,7 @@ from ct_ops_server.store.lookups import LookUps
 from ct_ops_server.store.schema import agents, leaves, tombstones
 from ct_ops_server.store.sides import note_key_followed
 from ct_ops_server.store.tokens import SqlTokenStore
-from ct_ops_server.store.values import claims_of, enrolled_agent_from, leaf_values
+from ct_ops_server.store.values import claims_of, enrolled_agent_from, leaf_values, to_ms
 from ct_ops_server.store.writer import GroupWriter
 
 KEY_ACTOR = "agent"
@@ -153,8 +154,11 @@ async def _is_barred(connection: AsyncConnection, key_id: str) -> bool:
 
 
 async def _insert_leaf(connection: AsyncConnection, leaf: LeafRecord) -> None:
-    # What has expired says nothing any more: an agent keeps two or three leaves, not forty.
+    # What has expired says nothing any more: an agent keeps two or three leaves, not forty. Neither does one that was
+    # signed while the server's clock was far ahead: it would be the youngest for years.
     values = leaf_values(leaf)
     of_agent = leaves.c.agent_id == leaf.agent_id
-    await connection.execute(leaves.delete().where(of_agent, leaves.c.not_after < values["issued_at"]))
+    has_expired = leaves.c.not_after < values["issued_at"]
+    is_of_the_future = leaves.c.issued_at > to_ms(leaf.issued_at + LEAF_LIFETIME)
+    await connection.execute(leaves.delete().where(of_agent, sa.or_(has_expired, is_of_the_future)))
     await connection.execute(leaves.insert().values(values))

@@ -140,6 +140,21 @@ async def test_a_leaf_of_the_future_is_replaced_when_its_key_is_proven(desk: Des
     assert second.leaf_not_after == START + timedelta(days=90)
 
 
+async def test_a_leaf_of_the_future_does_not_keep_an_unproven_register_from_a_leaf_that_is_valid(
+    desk: Desk,
+) -> None:
+    """The server's clock was nine years ahead: an hour after that would be in nine years."""
+    host = Host("web-1")
+    desk.later(days=3000)
+    first = await desk.enrolment.register(application(host))
+    desk.later(days=-3000)
+    second = await desk.enrolment.register(application(host))
+    third = await desk.enrolment.register(application(host))
+
+    assert second.leaf_not_after == START + timedelta(days=90)
+    assert first.leaf_pem != second.leaf_pem == third.leaf_pem
+
+
 async def test_coming_back_spends_no_use_of_the_token(desk: Desk) -> None:
     """A use admits a host once, however often it registers."""
     host = Host("web-1")
