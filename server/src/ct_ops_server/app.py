@@ -250,9 +250,11 @@ def _follow_trust(core: Core, door: FrontDoor, callers: Callers) -> None:
     """Know every agent CA at handshakes before it signs, and let nobody stay by a leaf of one that is retired."""
 
     def end_retired(trust: Trust) -> None:
+        retired = trust.retired
+
         def is_of_them(caller: Caller) -> bool:
             leaf = caller.identity
-            return isinstance(leaf, LeafOfAgent) and leaf.authority_sha256 in trust.retired
+            return isinstance(leaf, LeafOfAgent) and leaf.authority_sha256 in retired
 
         if count := callers.end_where(is_of_them, "authority_retired"):
             _log.warning("%d connections of agents ended: the agent CA of their leaves is retired", count)

@@ -13,6 +13,7 @@ import grpc
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from ct_ops_server.authority.errors import AuthorityError
 from ct_ops_server.config.load import load_settings
@@ -191,7 +192,7 @@ async def nodes_url(request: pytest.FixtureRequest) -> AsyncIterator[str]:
     await drop_database(url)
 
 
-@pytest.mark.parametrize("step", ["renewed", "prepared"])
+@pytest.mark.parametrize("step", ["renewed", "prepared", "token key prepared"])
 async def test_the_start_of_one_node_is_taken_up_by_the_other_within_a_second(
     tmp_path: Path, nodes_url: str, root: OwnCa, step: str
 ) -> None:
@@ -203,6 +204,9 @@ async def test_the_start_of_one_node_is_taken_up_by_the_other_within_a_second(
         theirs |= own.write(tmp_path / "pki of the other")
         own = make_ca("Own Agents", above=root, key=own.key, days=(-1, 4000))
         own.write(tmp_path / "pki")
+    if step == "token key prepared":
+        said = theirs | {"INGEST_JWT_KEY_FILE": str(tmp_path / "next.pem")}
+        (tmp_path / "next.pem").write_text(make_ca("any", key=rsa.generate_private_key(65537, 2048)).key_pem)
     async with real_server(settings_with(tmp_path / "two", **theirs)) as stays:
         shutil.copytree(tmp_path / "two", tmp_path / "one", ignore=_NOT_COPIED)
         host = await stays.enrolled("web-1")
@@ -219,6 +223,7 @@ async def test_the_start_of_one_node_is_taken_up_by_the_other_within_a_second(
                 await opened(starts, newcomer := await stays.enrolled("web-2"))
                 await opened(stays, await starts.enrolled("web-3"))
                 found = await states(stays)
+                keys = (await stays.ask("GET", "/v1/authority"))["signing_keys"]
             await stream.write(host.first_frame())
             await next_reply(stream)
             stream.cancel()
@@ -227,8 +232,10 @@ async def test_the_start_of_one_node_is_taken_up_by_the_other_within_a_second(
     assert before == issuer_of(newcomer)
     if step == "renewed":
         assert ([("CN=Own Agents", "retired"), ("CN=Own Agents", "active")], own.pem) == (found, chain)
-    else:
+    elif step == "prepared":
         assert [(before, "active"), ("CN=Own Agents", "prepared")] == found
+    else:
+        assert ["active", "prepared"] == [each["state"] for each in keys]
 
 
 async def version_of(server: RealServer) -> int:

@@ -331,6 +331,35 @@ async def test_a_renewed_certificate_that_cannot_be_used_is_refused(
     assert before == await install.states()
 
 
+async def test_a_renewed_certificate_that_is_brought_by_command_rotates_without_waiting(
+    install: Install, own: OwnCa, renewed: OwnCa, public_key: PublicKey
+) -> None:
+    """Leaves of the one before count on, so nobody is in the way of retiring it."""
+    install.name_ca(own)
+    async with install.open() as core:
+        leaf = leaf_of(core, public_key)
+        await take(core, Kind.CA, Step.PREPARE, renewed)
+        await take(core, Kind.CA, Step.ACTIVATE)
+        await take(core, Kind.CA, Step.RETIRE)
+        assert is_agent(core.identify(leaf))
+        assert frozenset() == core.trust.current.retired
+        assert renewed.pem == core.trust.current.authority.pem
+
+
+async def test_attack_the_key_of_a_retired_ca_does_not_come_back(
+    install: Install, own: OwnCa, renewed: OwnCa
+) -> None:
+    """It may be retired because it was stolen; neither a command nor a setting brings it back."""
+    install.name_ca(own)
+    await install.rotate(*ROTATION)
+    before = await install.states()
+    with pytest.raises(AuthorityError, match="which is retired: what that one has signed would count again"):
+        await install.rotate(Step.PREPARE, brought=renewed)
+    install.name_ca(renewed)
+
+    assert before == await install.states()
+
+
 async def test_a_lost_ca_is_replaced_on_command_and_its_leaves_stay_good(
     install: Install, own: OwnCa, public_key: PublicKey
 ) -> None:

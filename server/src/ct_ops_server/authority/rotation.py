@@ -3,9 +3,6 @@
 A step is planned and taken in two requests: ``preview`` says what it would do and what speaks against it, ``take``
 does it, unless another step was taken since. What may follow is ``life_cycle``'s decision; new keys are made or
 looked at here, and stored sealed.
-
-Before the first rotation private keys lie in files alone. ``prepare`` therefore stores the active one too: the way
-back must be open on every node.
 """
 
 from __future__ import annotations
@@ -13,23 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 
-from ct_ops_server.authority.ca import make_authority
 from ct_ops_server.authority.decided import recognised, step_taken
-from ct_ops_server.authority.errors import AuthorityError
 from ct_ops_server.authority.issuer import (
-    Issuer,
     chain_pem,
     dates_of,
-    must_be_usable,
     name_of,
-    open_brought,
     parse_chain,
-    sealed_key_of,
     sha256_of,
 )
-from ct_ops_server.authority.jwks import key_name, make_signing_key, public_pem, sealed_signing_key
 from ct_ops_server.authority.life_cycle import (
     Held,
     Holders,
@@ -46,6 +35,7 @@ from ct_ops_server.authority.life_cycle import (
     plan_next,
 )
 from ct_ops_server.authority.ports import TOPIC, Change, NewKey, Share, StoredTrust, TrustStore
+from ct_ops_server.authority.preparing import preparing, same_key_in_place
 from ct_ops_server.authority.recognition import recognisable
 from ct_ops_server.authority.sealing import SealingSecret
 from ct_ops_server.authority.trust import LiveTrust
@@ -219,7 +209,7 @@ class AuthorityDesk:
             return Situation(now, stragglers, has_key=has_key)
         start, end = dates_of(parse_chain(found.public_pem))
         holders = Holders()
-        if plan.step is Step.RETIRE:
+        if plan.step is Step.RETIRE and not same_key_in_place(stored, found):
             holders = await self._store.holders(subject.name, now, first=_FIRST_HOLDERS)
         return Situation(now, stragglers, holders, start, end, has_key)
 
@@ -228,43 +218,10 @@ class AuthorityDesk:
     ) -> Change:
         if plan.step is not Step.PREPARE:
             return Change(plan.kind, changes(plan, stored.held(plan.kind)), expected_version=version)
-        new, sealed = self._new_authority(brought) if plan.kind is Kind.CA else self._new_signing_key()
-        if stored.find(plan.kind, new.name) is not None:
-            raise StepRefusedError("this agent CA is known already: bring one with a new certificate")
-        keys = {new.name: sealed} | self._active_sealed(plan.kind, stored)
-        return Change(plan.kind, new=new, sealed_keys=keys, expected_version=version)
-
-    def _new_authority(self, brought: tuple[str, str] | None) -> tuple[NewKey, str]:
-        issuer = self._brought(*brought) if brought else make_authority(now=self._now()).issuer
-        new = NewKey(issuer.sha256.hex(), issuer.pem, TrustState.PREPARED)
-        return new, sealed_key_of(issuer, self._secret)
-
-    def _brought(self, certificates: str, key: str) -> Issuer:
-        origin = Path("the agent CA that was brought")
-        issuer = open_brought(origin, certificates.encode(), key.encode(), self._secret)
-        must_be_usable(issuer, self._now())
-        return issuer
-
-    def _new_signing_key(self) -> tuple[NewKey, str]:
-        signing = make_signing_key()
-        new = NewKey(key_name(signing.public_key), public_pem(signing), TrustState.PREPARED)
-        return new, sealed_signing_key(signing, self._secret)
-
-    def _active_sealed(self, kind: Kind, stored: StoredTrust) -> dict[str, str]:
-        """Return the active one's private key, sealed, when it is only in this host's files until now."""
-        active, trust = stored.active(kind), self._live.current
-        if active is None or active.sealed_key is not None:
-            return {}
-        if kind is Kind.CA:
-            name, sealed = trust.authority.sha256.hex(), sealed_key_of(trust.authority.issuer, self._secret)
-        else:
-            name, sealed = key_name(trust.signing.public_key), sealed_signing_key(trust.signing, self._secret)
-        if name != active.name:
-            raise AuthorityError(
-                Path(f"key {active.name[:16]}"),
-                "signs, and this server does not have it yet. Ask again in a second.",
-            )
-        return {name: sealed}
+        change = preparing(
+            plan.kind, stored, self._live.current, self._secret, brought=brought, now=self._now()
+        )
+        return replace(change, expected_version=version)
 
 
 def _subject(plan: Plan) -> str:
