@@ -1,5 +1,8 @@
 """The CT-Ops server: enrolment, its certificate authority, the fleet's state."""
 
-from importlib.metadata import version as _distribution_version
 
-__version__ = _distribution_version("ct-ops")
+def version() -> str:
+    """Return the version of this server."""
+    from importlib import metadata  # noqa: PLC0415  most commands never ask, and would wait for it
+
+    return metadata.version("ct-ops")

@@ -17,7 +17,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
-from ct_ops_server import __version__
+from ct_ops_server import version
 from ct_ops_server.audit.keys import key_hex
 from ct_ops_server.authority.audit_key import load_public_keys
 from ct_ops_server.backup import belongings
@@ -60,7 +60,7 @@ def make_backup(
         there = belongings.present(settings)
         about = About(
             made_at_ms=round(now.timestamp() * 1000),
-            made_by=__version__,
+            made_by=version(),
             engine=snapshot.engine,
             schema=snapshot.schema,
             installation_id=snapshot.installation_id,

@@ -19,12 +19,6 @@ from typing import NoReturn
 
 import click
 
-from ct_ops_server.authority.errors import AuthorityError
-from ct_ops_server.config.problems import ConfigError
-from ct_ops_server.fleet.ports import StoreError
-from ct_ops_server.ownership import DataDirBusyError, DataDirForbiddenError
-from ct_ops_server.store.errors import DatabaseUrlError, SchemaNewerError
-
 
 class Exit(IntEnum):
     """The process's exit codes (69, 77 and 78 as in sysexits.h)."""
@@ -44,25 +38,34 @@ class Stop(click.ClickException):
         self.exit_code: int = int(code)  # type: ignore[misc]  # click declares it on the class
 
 
-_CODES: dict[type[Exception], Exit] = {
-    ConfigError: Exit.CONFIGURATION,
-    DatabaseUrlError: Exit.CONFIGURATION,
-    AuthorityError: Exit.CONFIGURATION,
-    SchemaNewerError: Exit.CONFIGURATION,
-    StoreError: Exit.UNREACHABLE,
-    DataDirBusyError: Exit.UNREACHABLE,
-    DataDirForbiddenError: Exit.REFUSED,
-}
-
-
 @contextmanager
 def errors_as_exits() -> Iterator[None]:
     """Turn the errors that an operator can do something about into exits; others stay what they are."""
     try:
         yield
-    except tuple(_CODES) as error:
-        code = next(code for kind, code in _CODES.items() if isinstance(error, kind))
+    except Exception as error:
+        if (code := _code_of(error)) is None:
+            raise
         raise Stop(code, str(error)) from error
+
+
+def _code_of(error: Exception) -> Exit | None:
+    """Return how an error ends the command; the errors are imported once there is one."""
+    from ct_ops_server.authority.errors import AuthorityError  # noqa: PLC0415
+    from ct_ops_server.config.problems import ConfigError  # noqa: PLC0415
+    from ct_ops_server.fleet.ports import StoreError  # noqa: PLC0415
+    from ct_ops_server.ownership import DataDirBusyError, DataDirForbiddenError  # noqa: PLC0415
+    from ct_ops_server.store.errors import DatabaseUrlError, SchemaNewerError  # noqa: PLC0415
+
+    match error:
+        case ConfigError() | DatabaseUrlError() | AuthorityError() | SchemaNewerError():
+            return Exit.CONFIGURATION
+        case StoreError() | DataDirBusyError():
+            return Exit.UNREACHABLE
+        case DataDirForbiddenError():
+            return Exit.REFUSED
+        case _:
+            return None
 
 
 @contextmanager

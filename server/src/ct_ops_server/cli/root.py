@@ -1,31 +1,53 @@
-"""The command ``ct-ops-server``; its subcommands import what they need when they run."""
+"""The command ``ct-ops-server``; a subcommand is imported when it is named, and imports what it needs when it runs."""
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import click
 
-from ct_ops_server import __version__
-from ct_ops_server.cli.agents import agent
-from ct_ops_server.cli.audit import audit
-from ct_ops_server.cli.authority import ca
-from ct_ops_server.cli.bundles import bundle
-from ct_ops_server.cli.checks import check
-from ct_ops_server.cli.clones import clones
-from ct_ops_server.cli.database import database
-from ct_ops_server.cli.enrol import enrol
-from ct_ops_server.cli.installation import db
-from ct_ops_server.cli.queries import packages, query
-from ct_ops_server.cli.ready import ready
-from ct_ops_server.cli.releases import release
-from ct_ops_server.cli.samples import samples
-from ct_ops_server.cli.serve import serve
-from ct_ops_server.cli.settings import config
-from ct_ops_server.cli.tasks import task
-from ct_ops_server.cli.tokens import refusals, token
+_COMMANDS = {
+    "serve": "serve:serve",
+    "config": "settings:config",
+    "token": "tokens:token",
+    "refusals": "tokens:refusals",
+    "enrol": "enrol:enrol",
+    "agent": "agents:agent",
+    "clones": "clones:clones",
+    "samples": "samples:samples",
+    "check": "checks:check",
+    "query": "queries:query",
+    "task": "tasks:task",
+    "packages": "queries:packages",
+    "release": "releases:release",
+    "bundle": "bundles:bundle",
+    "ca": "authority:ca",
+    "audit": "audit:audit",
+    "database": "database:database",
+    "db": "installation:db",
+    "ready": "ready:ready",
+}
+"""Where each command is."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="ct-ops-server")
+class _Commands(click.Group):
+    """A group whose commands are imported one by one."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return sorted(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, name = _COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(f"ct_ops_server.cli.{module}"), name)
+        return command
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="ct-ops", prog_name="ct-ops-server")
 def main() -> None:
     """CT-Ops server: enrols agents, receives their heartbeats.
 
@@ -34,27 +56,3 @@ def main() -> None:
 
     Exit codes: 0 done, 1 failed, 2 usage, 69 unreachable, 77 refused, 78 configuration.
     """
-
-
-for command in (
-    serve,
-    config,
-    token,
-    refusals,
-    enrol,
-    agent,
-    clones,
-    samples,
-    check,
-    query,
-    task,
-    packages,
-    release,
-    bundle,
-    ca,
-    audit,
-    database,
-    db,
-    ready,
-):
-    main.add_command(command)

@@ -1,20 +1,21 @@
 """Whether the certificates and keys that the settings name can be used: looked at, never changed.
 
 Set and unreadable is fatal. Falling back to a certificate of our own would break every agent that
-trusts the operator's, and would look like a server that works.
+trusts the operator's, and would look like a server that works. The library that reads them is imported when one is
+named: every command loads the settings.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-
-from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from typing import TYPE_CHECKING
 
 from ct_ops_server.config.problems import Problem
 from ct_ops_server.config.schema import Settings, Source
+
+if TYPE_CHECKING:
+    from cryptography import x509
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 
 _CERT, _KEY, _CA = "INGEST_TLS_CERT", "INGEST_TLS_KEY", "INGEST_TLS_CA"
 _AGENT_CA, _AGENT_CA_KEY = "INGEST_AGENT_CA_CERT", "INGEST_AGENT_CA_KEY"
@@ -88,6 +89,8 @@ def _half_set(settings: Settings) -> list[Problem]:
 
 
 def _certificates(name: str, path: Path) -> list[x509.Certificate] | Problem:
+    from cryptography import x509  # noqa: PLC0415  see above
+
     content = _content(name, path)
     if isinstance(content, Problem):
         return content
@@ -98,6 +101,9 @@ def _certificates(name: str, path: Path) -> list[x509.Certificate] | Problem:
 
 
 def _private_key(path: Path) -> PrivateKeyTypes | Problem:
+    from cryptography.exceptions import UnsupportedAlgorithm  # noqa: PLC0415  see above
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key  # noqa: PLC0415
+
     content = _content(_KEY, path)
     if isinstance(content, Problem):
         return content

@@ -63,7 +63,7 @@ def test_a_file_without_a_passphrase_is_named(tmp_path: Path, content: bytes) ->
 
 def test_no_option_takes_the_passphrase_itself() -> None:
     """Every user of a host can read the arguments of every process."""
-    group = main.commands["db"]
+    group = main.get_command(click.Context(main), "db")
     assert isinstance(group, click.Group)
     options = {name for command in group.commands.values() for each in command.params for name in each.opts}
 
