@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 from databases import PostgresServer, drop_database, fresh_database, migrated_database, postgres_server
+from long_tests import long_ones_first
 from memory_folder import memory_folder
 from replayed_migrations import replayed_migrations
 
@@ -25,6 +26,15 @@ if "TMPDIR" not in os.environ and (_folder := memory_folder()) is not None:
 def pytest_xdist_auto_num_workers() -> int:
     """Return how many processes `-n auto` means: tests of real servers wait as much as they compute."""
     return 2 * len(os.sched_getaffinity(0))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with what takes long: tests that are given more time than others."""
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if processes > 1:
+        long = [item for item in items if item.get_closest_marker("timeout")]
+        others = [item for item in items if not item.get_closest_marker("timeout")]
+        items[:] = long_ones_first(long, others, processes)
 
 
 @pytest.fixture(scope="session", autouse=True)
