@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -92,6 +93,15 @@ def with_unreadable_name(ca: OwnCa) -> str:
     assert isinstance(name, str)
     der = ca.certificate.public_bytes(Encoding.DER).replace(name.encode(), b"\xff" * len(name))
     return x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM).decode()
+
+
+def with_negative_serial(ca: OwnCa) -> str:
+    """Return the PEM of a CA, whose serial number is negative."""
+    number = ca.certificate.serial_number
+    written = number.to_bytes((number.bit_length() + 8) // 8)
+    negative = bytes((written[0] | 0x80, *written[1:]))
+    text = base64.encodebytes(ca.certificate.public_bytes(Encoding.DER).replace(written, negative)).decode()
+    return f"-----BEGIN CERTIFICATE-----\n{text}-----END CERTIFICATE-----\n"
 
 
 SERVERS_ONLY = (ExtendedKeyUsageOID.SERVER_AUTH,)

@@ -143,7 +143,13 @@ async def test_a_trust_store_is_not_recognised(
         file.write_text(pem)
         refused = await ctl("ca", "recognise", str(file))
         assert (1, True) == (refused.exit_code, sentence in refused.stderr)
+    file.write_text(make_ca("Root").pem * 700)
+    long = await ctl("ca", "recognise", str(file))
+    file.write_bytes("# Größe\n".encode("latin-1") + make_ca("No CA", is_ca=False).pem.encode())
+    remarked = await ctl("ca", "recognise", str(file))
 
+    assert (2, True) == (long.exit_code, "a whole trust store?" in long.stderr)
+    assert "CN=No CA is no CA's certificate" in remarked.stderr
     assert 1 == len((await shown())["authorities"])
 
 

@@ -227,6 +227,7 @@ async def test_the_start_of_one_node_is_taken_up_by_the_other_within_a_second(
             await stream.write(host.first_frame())
             await next_reply(stream)
             stream.cancel()
+        await opened(stays, host)  # with its first leaf
         chain = (await stays.wire.register(Host("web-4"), await stays.token())).agent_ca_cert_pem
 
     assert before == issuer_of(newcomer)

@@ -193,6 +193,8 @@ def defect_of(chain: Sequence[x509.Certificate], now: datetime) -> str | None:
 def _defect_or_oddity(certificate: x509.Certificate, *, below: int) -> str | None:
     try:
         certificate.subject.rfc4514_string()
+        if certificate.serial_number <= 0:  # the library says that it will not read such any more
+            return "has a serial number that is not positive"
         return _defect_of_one(certificate, below=below)
     except UNREADABLE as error:
         return f"holds a certificate that cannot be read ({error}): have it issued again"

@@ -65,6 +65,8 @@ def _must_be_readable(certificate: x509.Certificate, number: int) -> None:
         certificate.public_key()
         certificate.not_valid_before_utc, certificate.not_valid_after_utc  # noqa: B018  looked at, not used
         is_ca = _is_ca(certificate)
+        if certificate.serial_number <= 0:  # the library says that it will not read such any more
+            raise ValueError("its serial number is not positive")
     except UNREADABLE as error:
         raise NotRecognisedError(
             f"certificate {number} of the file cannot be read ({error}), so nobody could tell what it proves: have "

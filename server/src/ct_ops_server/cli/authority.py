@@ -34,6 +34,7 @@ _HURRY = (
     "service manager 5 s later; on Windows and with a task under way it is left alone."
 )
 _PATIENCE_S = 10.0
+_LONGEST = 256 * 1024  # what the admin API takes
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 
@@ -187,10 +188,17 @@ def _brought(cert: Path | None, key: Path | None) -> dict[str, str]:
 
 
 def _text(file: Path) -> str:
+    """Return what a PEM file holds; there may be remarks in it, in any encoding."""
     try:
-        return file.read_text("ascii")
-    except (OSError, UnicodeDecodeError) as error:
-        raise Stop(Exit.USAGE, f"{file} cannot be read as PEM: {error}") from error
+        content = file.read_bytes()
+    except OSError as error:
+        raise Stop(Exit.USAGE, f"{file} cannot be read ({error.strerror})") from error
+    if len(content) > _LONGEST:
+        raise Stop(
+            Exit.USAGE,
+            f"{file} is longer than 256 KiB: a whole trust store? Name the file of the one CA that is meant",
+        )
+    return content.decode("utf-8", "replace")
 
 
 def _must_be_allowed(plan: dict[str, Any], *, force: bool) -> None:

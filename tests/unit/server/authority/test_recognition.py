@@ -8,7 +8,7 @@ import pytest
 from cryptography import x509
 
 from ct_ops_server.authority.recognition import NotRecognisedError, recognisable
-from own_authority import OwnCa, make_ca, with_unreadable_name
+from own_authority import OwnCa, make_ca, with_negative_serial, with_unreadable_name
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +59,7 @@ def test_a_certificate_that_is_there_twice_is_one(below: OwnCa) -> None:
         recognisable(root.pem + renewed.pem + below.pem, [])
 
 
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")
 @pytest.mark.parametrize(
     ("pem", "sentence"),
     [
@@ -69,13 +70,22 @@ def test_a_certificate_that_is_there_twice_is_one(below: OwnCa) -> None:
         ),
         (make_ca("No CA", is_ca=False).pem, "CN=No CA is no CA's certificate"),
         (make_ca("Old", is_ca=None).pem, "CN=Old is no CA's certificate"),
+        (with_negative_serial(make_ca("Negative")), "its serial number is not positive"),
         (with_unreadable_name(make_ca("Odd")), "certificate 1 of the file cannot be read"),
         (
             make_ca("Sound").pem + with_unreadable_name(make_ca("Odd")),
             "certificate 2 of the file cannot be read",
         ),
     ],
-    ids=["no pem", "damaged", "a leaf", "no constraints", "unreadable name", "one unreadable name"],
+    ids=[
+        "no pem",
+        "damaged",
+        "a leaf",
+        "no constraints",
+        "negative serial",
+        "unreadable name",
+        "one unreadable name",
+    ],
 )
 def test_what_would_be_found_out_later_is_refused_now(pem: str, sentence: str) -> None:
     """With the reason and what to name instead."""
