@@ -23,7 +23,7 @@ class InMemory:
         self.deliveries = MemoryDeliveries(self.store.is_current)
         self.trust = MemoryTrust(self.store)
         self.anchors = MemoryAnchors(self.store)
-        self.server_cas = MemoryServerCas()
+        self.server_cas = MemoryServerCas(self.store)
         self._checks = MemoryChecks(self.store)
 
     def under_test(self) -> StoreUnderTest:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 
 from contract.values import StoreUnderTest
+from ct_ops_server.authority.life_cycle import Straggler
+from ct_ops_server.authority.ports import Heard
 from ct_ops_server.authority.root import RootName, load_or_create_root
 from ct_ops_server.authority.sealing import SealingSecret
 from ct_ops_server.authority.server_ca_lineage import Lineage, Member, Role
@@ -45,7 +47,7 @@ async def test_until_the_first_step_nothing_is_recorded(store: StoreUnderTest) -
     """What lies in files is all there is; the clock is the store's."""
     recorded = await store.server_cas.load()
 
-    assert (recorded.lineage, await store.server_cas.version()) == (None, 0)
+    assert (recorded.lineage, await store.server_cas.heard("w")) == (None, Heard(0, None))
     assert recorded.clock.tzinfo is UTC
 
 
@@ -64,7 +66,7 @@ async def test_a_version_is_read_as_it_was_written(
     await store.server_cas.change(later, expected=1, decisions=())
     assert (await store.server_cas.load()).lineage == later
     assert [each.sealed_key for each in later.members] == [None, b"key 2"], "of a retired one the key is gone"
-    assert await store.server_cas.version() == 2
+    assert await store.server_cas.heard("w") == Heard(2, None)
 
 
 async def test_a_step_that_was_planned_for_another_version_changes_nothing(
@@ -78,3 +80,17 @@ async def test_a_step_that_was_planned_for_another_version_changes_nothing(
             await store.server_cas.change(replace(written, version=9), expected=expected, decisions=())
 
     assert (await store.server_cas.load()).lineage == written
+
+
+async def test_a_living_worker_that_has_not_taken_up_a_version_is_named(store: StoreUnderTest) -> None:
+    """Also one of an earlier version, which never says so; one that is dead is in nobody's way."""
+    for worker in ("w1", "w2", "w3"):
+        await store.presence.renew_lease(worker)
+    await store.age_lease("w3", timedelta(minutes=1))
+    await store.server_cas.report("w1", "node-a", 2)
+    await store.server_cas.report("nobody", "node-b", 2)
+
+    assert await store.server_cas.heard("w1") == Heard(0, 2)
+    assert await store.server_cas.heard("w2") == Heard(0, -1)
+    assert await store.server_cas.stragglers(2) == [Straggler("w2", "")]
+    assert await store.server_cas.stragglers(3) == [Straggler("w1", "node-a"), Straggler("w2", "")]

@@ -234,7 +234,7 @@ class AheadStore:
 
     def __init__(self, store: ServerCaStore, clock: datetime) -> None:
         self._clock = clock
-        self.version = store.version
+        self.heard, self.report, self.stragglers = store.heard, store.report, store.stragglers
         self.change = store.change
         self._load = store.load
 

@@ -143,7 +143,7 @@ class Installation:
         self.deliveries = WatchedDeliveries(ledger, self.store.is_current, now=self.now)
         self.trust = MemoryTrust(self.store, self.now, self.chain.note)
         self.anchors = MemoryAnchors(self.store)
-        self.server_cas = MemoryServerCas(self.now, self.chain.note)
+        self.server_cas = MemoryServerCas(self.store, self.now, self.chain.note)
         self.backups: list[Backup] = []
         self.restores = 0
         self._processes = 0
@@ -247,7 +247,9 @@ class Serving:
             alone=lambda _folder: nullcontext(),
             now=now,
         )
-        self.server_ca = ServerCaDesk(installation.anchors, self.served_tls, self.server_cas, now=now)
+        self.server_ca = ServerCaDesk(
+            installation.anchors, self.served_tls, self.server_cas, hint=self._hint, now=now
+        )
         self.agents = AgentDesk(store, hint=self._hint)
         self.clones = CloneDesk(store, store, self.agents, hint=self._hint)
         self.tokens = TokenDesk(
@@ -339,14 +341,16 @@ class Serving:
 
     async def start(self) -> None:
         """Begin to serve."""
-        await self.server_cas.settle()
         await self.presence.start()
+        self.server_cas.follow_as(self.worker_id, "node")
+        await self.server_cas.catch_up()
         await self.endings.start()
         await self.trust_watch.catch_up()
 
     async def look_after(self) -> None:
         """Do what runs beside a server all the time: certificates, rotations, presence, refusals."""
         await self.server_cas.take_due()
+        await self.server_cas.catch_up()
         self.follower.look()
         await self.trust_watch.catch_up()
         await self.presence.tick()

@@ -183,6 +183,7 @@ async def push_bus(
     )
     bus.subscribe(ports.TOPIC, trust.catch_up, every=CATCH_UP_EVERY)
     if core.keys.tls.current.state_file is not None:
+        core.server_cas.follow_as(worker_id, socket.gethostname())
         bus.subscribe(shared_server_cas.TOPIC, core.server_cas.catch_up, every=_SERVER_CAS_EVERY)
     hurry = HurryRun(
         core.store.hurries, hint=bus.hint, observe=metrics.hurry_stepped, issue=partial(_issue, core)

@@ -223,7 +223,7 @@ class Core:
             authority=self.authority_desk(hint=hint),
             hurries=self.store.hurries,
             hint=hint,
-            server_ca=ServerCaDesk(self.store.anchors, tls, self.server_cas, now=self.now),
+            server_ca=ServerCaDesk(self.store.anchors, tls, self.server_cas, hint=hint, now=self.now),
             now=self.now,
             token_warnings=lambda: (_PIN_IS_LEAF,) if tls.current.pin_is_leaf else (),
         )

@@ -83,6 +83,8 @@ def server_ca_text(found: Mapping[str, Any], now: datetime) -> str:
 def _remarks(found: Mapping[str, Any], now: datetime) -> Iterator[str]:
     if problem := found["problem"]:
         yield f"this server does not do what it should: {problem}"
+    if behind := found["nodes_behind"]:
+        yield f"not yet, or not able to, act by the latest step: {', '.join(behind)}"
     if found["pin_is_leaf"]:
         yield "INGEST_TLS_CERT holds no CA: agents believe the certificate itself, and no other can be announced"
     if (due := found["activates_by_itself_at"]) is not None:

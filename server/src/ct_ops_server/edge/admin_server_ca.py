@@ -58,6 +58,7 @@ def server_ca_view(overview: ServerCaOverview) -> dict[str, Any]:
         "certificate_not_after": _seconds(overview.certificate_not_after),
         "existing_agents_until": _seconds(overview.existing_end),
         "problem": overview.problem,
+        "nodes_behind": list(overview.nodes_behind),
         "authorities": [_ca_view(each) for each in overview.cas],
     }
 

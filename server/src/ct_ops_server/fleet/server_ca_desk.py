@@ -7,6 +7,7 @@ announced, and this desk says who believes it. Looking changes nothing.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -22,7 +23,10 @@ from ct_ops_server.authority.server_ca_chain import left_out
 from ct_ops_server.authority.server_ca_lineage import Lineage
 from ct_ops_server.fleet.anchor_log import AnchorStore
 from ct_ops_server.fleet.following import Following, objections
-from ct_ops_server.fleet.shared_server_cas import SharedServerCas
+from ct_ops_server.fleet.shared_server_cas import TOPIC, SharedServerCas
+
+_LOOK_AGAIN_S = 0.25
+_LOOKS = 40
 
 
 class Step(StrEnum):
@@ -64,6 +68,8 @@ class ServerCaOverview:
     """When what existing agents believe ends."""
     problem: str = ""
     """Why this server does not do what it should."""
+    nodes_behind: Sequence[str] = ()
+    """Those that do not act by the latest step yet."""
 
 
 class ServerCaDesk:
@@ -75,11 +81,14 @@ class ServerCaDesk:
         served: ServedTls,
         shared: SharedServerCas,
         *,
+        hint: Callable[[str], None],
         now: Callable[[], datetime],
     ) -> None:
+        """Prepare; ``hint`` tells the push bus of this process."""
         self._store = store
         self._served = served
         self._shared = shared
+        self._hint = hint
         self._now = now
 
     async def overview(self) -> ServerCaOverview:
@@ -101,10 +110,11 @@ class ServerCaDesk:
                 "wait until agents believe it, and then replace INGEST_TLS_CERT"
             )
         found = await self._shared.settle()
-        against = await self._objections(step, found)
+        against = (*await self._objections(step, found), *await self._lagging(step, found))
         if against and not force:
             raise TooFewFollowError("; ".join((*against, "or --force it")))
         later = await self._shared.take(Turn(step), actor=actor, forced=bool(against), planned_for=found)
+        self._hint(TOPIC)
         return await self._overview_of(later)
 
     async def _objections(self, step: Step, found: Lineage) -> Sequence[str]:
@@ -119,6 +129,19 @@ class ServerCaDesk:
             if at_once := objections(led, vouched=False):
                 return at_once
         return objections(await self._store.following(found.following.sha256), vouched=True)
+
+    async def _lagging(self, step: Step, found: Lineage) -> Sequence[str]:
+        """Return who would go on to show what agents forget. Nodes follow within seconds, so that is waited for."""
+        if step is not Step.RETIRE or not found.before:
+            return ()
+        for _ in range(_LOOKS):
+            if not (behind := await self._shared.nodes_behind(found)):
+                return ()
+            self._hint(TOPIC)
+            await asyncio.sleep(_LOOK_AGAIN_S)
+        return (
+            f"{', '.join(behind)} does not follow the step before: it is of an earlier version, or its log says why",
+        )
 
     @property
     def _is_our_own(self) -> bool:
@@ -142,6 +165,7 @@ class ServerCaDesk:
             certificate_not_after=tls.not_after,
             existing_end=tls.existing_end,
             problem=self._shared.problem if self._is_our_own else "",
+            nodes_behind=() if found is None else await self._shared.nodes_behind(found),
         )
 
     async def _view(self, certificate: x509.Certificate, role: str) -> CaView:

@@ -23,6 +23,8 @@ from typing import Protocol
 from ct_ops_server.audit.decisions import SERVER, Decision
 from ct_ops_server.authority import server_ca
 from ct_ops_server.authority.errors import AuthorityError
+from ct_ops_server.authority.life_cycle import Straggler
+from ct_ops_server.authority.ports import Heard
 from ct_ops_server.authority.sealing import SealingSecret
 from ct_ops_server.authority.server_ca import StepError, Turn
 from ct_ops_server.authority.server_ca_files import Vault, erase_retired, read_lineage, write_lineage
@@ -64,8 +66,14 @@ class ServerCaStore(Protocol):
     async def load(self) -> Recorded:
         """Return what is recorded. Raises ``StoreError``."""
 
-    async def version(self) -> int:
-        """Return the latest version, 0 when none is recorded. Raises ``StoreError``."""
+    async def heard(self, worker_id: str) -> Heard:
+        """Return the latest version, and the one that a worker last reported. Raises ``StoreError``."""
+
+    async def report(self, worker_id: str, node: str, version: int) -> None:
+        """Record that a worker acts by this version. Raises ``StoreError``."""
+
+    async def stragglers(self, version: int) -> Sequence[Straggler]:
+        """Return the living workers that act by an older version. Raises ``StoreError``."""
 
     async def change(self, lineage: Lineage, *, expected: int, decisions: Sequence[Decision]) -> None:
         """Record a version in the place of the expected one, with what the audit log shall say.
@@ -93,9 +101,14 @@ class SharedServerCas:
         self._vault = Vault(data_dir, secret)
         self._alone = alone
         self._now = now
+        self._worker_id = self._node = ""
         self._settled: int | None = None
         self.problem = ""
         """Why this node does not do what it should, for people; empty: it does."""
+
+    def follow_as(self, worker_id: str, node: str) -> None:
+        """Report from now on, whenever this process catches up, what it acts by."""
+        self._worker_id, self._node = worker_id, node
 
     async def here(self) -> Lineage:
         """Return what the files say. Raises ``AuthorityError``."""
@@ -168,15 +181,22 @@ class SharedServerCas:
         return taken
 
     async def catch_up(self) -> None:
-        """Follow what another node did; cheap when none did anything. Raises ``StoreError``."""
-        if await self._store.version() == self._settled:
-            return
-        try:
-            await self.settle()
-        except AuthorityError as error:
-            self.trouble(str(error))
-        else:
+        """Follow what another node did, and report it; cheap when none did anything. Raises ``StoreError``."""
+        heard = await self._store.heard(self._worker_id)
+        if heard.latest != self._settled:
+            try:
+                await self.settle()
+            except AuthorityError as error:
+                self.trouble(str(error))
+                return
             self.trouble("")
+        if heard.reported is not None and self._settled is not None and heard.reported != self._settled:
+            await self._store.report(self._worker_id, self._node, self._settled)
+
+    async def nodes_behind(self, lineage: Lineage) -> Sequence[str]:
+        """Return the nodes with a worker that does not act by this yet. Raises ``StoreError``."""
+        found = await self._store.stragglers(lineage.version)
+        return sorted({each.node or f"worker {each.worker_id}" for each in found})
 
     def trouble(self, problem: str) -> None:
         """Remember, and say once, why this node does not do what it should; empty: it does."""

@@ -229,6 +229,8 @@ workers = sa.Table(
     sa.Column("node", sa.Text),
     # The step of the authority's life that this worker acts by; NULL: it has not said so yet.
     sa.Column("trust_version", Integer64),
+    # The same of the server CAs; NULL also for a worker of before they were shared.
+    sa.Column("server_ca_version", Integer64),
     sqlite_strict=True,
 )
 

@@ -15,18 +15,22 @@ from cryptography.hazmat.primitives import serialization
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from ct_ops_server.audit.decisions import Decision
+from ct_ops_server.authority.life_cycle import Straggler
+from ct_ops_server.authority.ports import Heard
 from ct_ops_server.authority.server_ca_lineage import Lineage, Member, Role
 from ct_ops_server.fleet.shared_server_cas import TOPIC, LineageChangedError, Recorded
 from ct_ops_server.store.audit import append
 from ct_ops_server.store.counters import move_counter, read_counter
 from ct_ops_server.store.database import Database
 from ct_ops_server.store.listening import notify
-from ct_ops_server.store.schema import now_ms
+from ct_ops_server.store.presence import LEASE_LIFETIME, younger_than
+from ct_ops_server.store.schema import now_ms, workers
 from ct_ops_server.store.server_ca_tables import server_cas
 from ct_ops_server.store.values import from_ms
 from ct_ops_server.store.writer import GroupWriter
 
 _COUNTER = "server_ca"
+_REPORTED = sa.func.coalesce(workers.c.server_ca_version, -1)
 
 
 class SqlServerCaStore:
@@ -46,10 +50,29 @@ class SqlServerCaStore:
         members = tuple(map(_member, rows))
         return Recorded(Lineage(version, members) if members else None, clock)
 
-    async def version(self) -> int:
-        """Return the latest version, 0 when none is recorded."""
+    async def heard(self, worker_id: str) -> Heard:
+        """Return the latest version, and the one that a worker last reported."""
+        mine = sa.select(_REPORTED).where(workers.c.id == worker_id)
         async with self._database.reading() as connection:
-            return await read_counter(connection, _COUNTER)
+            return Heard(await read_counter(connection, _COUNTER), await connection.scalar(mine))
+
+    async def report(self, worker_id: str, node: str, version: int) -> None:
+        """Record that a worker acts by this version; without a lease it is no worker, and nothing is recorded."""
+
+        async def report(connection: AsyncConnection) -> None:
+            mine = workers.c.id == worker_id
+            await connection.execute(
+                workers.update().where(mine).values(node=node, server_ca_version=version)
+            )
+
+        await self._writer.run(report)
+
+    async def stragglers(self, version: int) -> Sequence[Straggler]:
+        """Return the living workers that act by an older version."""
+        query = sa.select(workers).where(younger_than(LEASE_LIFETIME), version > _REPORTED)
+        async with self._database.reading() as connection:
+            found = await connection.execute(query.order_by(workers.c.id))
+            return [Straggler(row.id, row.node or "") for row in found]
 
     async def change(self, lineage: Lineage, *, expected: int, decisions: Sequence[Decision]) -> None:
         """Record a version in the place of the expected one, with what the audit log shall say.

@@ -28,6 +28,7 @@ def shown(*cas: dict[str, Any], **more: Any) -> str:
     found: dict[str, Any] = {
         "pin_is_leaf": False,
         "problem": "",
+        "nodes_behind": [],
         "activates_by_itself_at": None,
         "existing_agents_until": "2035-07-01T00:00:00Z",
     }
@@ -60,6 +61,11 @@ def test_why_a_server_does_not_do_what_it_should_is_said() -> None:
     assert "does not do what it should: it has another secret" in shown(
         ca("signs"), problem="it has another secret"
     )
+
+
+def test_a_node_that_does_not_follow_is_named() -> None:
+    """Retiring waits for it."""
+    assert "act by the latest step: node-b" in shown(ca("signs"), nodes_behind=["node-b"])
 
 
 def test_a_halted_hurry_says_who_is_missing() -> None:

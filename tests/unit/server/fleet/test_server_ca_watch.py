@@ -17,6 +17,7 @@ from ct_ops_server.fleet.server_ca_watch import AlarmMemory, Outlook, ServerCaWa
 from ct_ops_server.fleet.shared_server_cas import SharedServerCas
 from ct_ops_server.ownership import one_at_a_time
 from fakes.memory_server_cas import MemoryServerCas
+from fakes.memory_store import MemoryStore
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 END = START + timedelta(days=3652)
@@ -48,7 +49,7 @@ async def test_ten_years_are_watched_by_their_dates(
     served, seen = ServedTls(load(START), load=load, ca_file=None, is_our_own=True), list[Outlook]()
     decisions = list[Decision]()
     shared = SharedServerCas(
-        MemoryServerCas(lambda: clock[0], decisions.extend),
+        MemoryServerCas(MemoryStore(), lambda: clock[0], decisions.extend),
         secret,
         data_dir=tmp_path,
         alone=one_at_a_time,

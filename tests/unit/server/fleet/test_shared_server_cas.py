@@ -48,7 +48,8 @@ class Installation:
     decisions: list[Decision] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.store = MemoryServerCas(lambda: self.clock, self.decisions.extend)
+        self.fleet = MemoryStore(lambda: self.clock)
+        self.store = MemoryServerCas(self.fleet, lambda: self.clock, self.decisions.extend)
         (self.folder / "secret").parent.mkdir(exist_ok=True)
         self.secret = load_or_create_secret(self.folder / "secret")
 
@@ -248,8 +249,8 @@ def desk_of(world: Installation, shared: SharedServerCas) -> tuple[ServerCaDesk,
         return load_or_create_tls(world.folder / "one", world.secret, names=("server.example",), now=now)
 
     served = ServedTls(load(world.clock), load=load, ca_file=None, is_our_own=True)
-    anchors = MemoryAnchors(MemoryStore())
-    return ServerCaDesk(anchors, served, shared, now=lambda: world.clock), anchors
+    anchors = MemoryAnchors(world.fleet)
+    return ServerCaDesk(anchors, served, shared, hint=lambda _topic: None, now=lambda: world.clock), anchors
 
 
 async def test_looking_takes_no_step_though_one_is_due(world: Installation) -> None:
@@ -345,3 +346,34 @@ async def test_a_second_between_two_clocks_is_no_trouble(world: Installation) ->
             else:
                 with pytest.raises(StepError, match="the database's"):
                     await shared.take_due()
+
+
+async def test_retiring_waits_for_the_nodes_that_follow_and_is_refused_for_one_that_does_not(
+    world: Installation,
+) -> None:
+    """It would go on to show what agents forget; prepared and activated are no matter, since the chain leads everybody."""
+    desk, _ = desk_of(world, shared := world.node("one"))
+    second = world.node("two", copy_of=world.folder / "one")
+    for worker, node in (("w1", shared), ("w2", second)):
+        await world.fleet.renew_lease(worker)
+        node.follow_as(worker, f"node-of-{worker}")
+        await node.catch_up()
+    for step in (Step.PREPARE, Step.ACTIVATE):
+        await desk.take(step, force=False, actor="ada")
+    await shared.catch_up()
+    assert (await desk.overview()).nodes_behind == ["node-of-w2"]
+    looks = 0
+
+    async def rest(_seconds: float) -> None:
+        nonlocal looks
+        looks += 1
+
+    with (
+        mock.patch("ct_ops_server.fleet.server_ca_desk.asyncio.sleep", rest),
+        pytest.raises(TooFewFollowError, match="node-of-w2 does not follow"),
+    ):
+        await desk.take(Step.RETIRE, force=False, actor="ada")
+    assert looks > 1
+    await second.catch_up()
+    shown = await desk.take(Step.RETIRE, force=False, actor="ada")
+    assert [each.role for each in shown.cas] == ["signs"]
