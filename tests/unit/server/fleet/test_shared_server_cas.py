@@ -20,7 +20,7 @@ from ct_ops_server.authority.errors import AuthorityError
 from ct_ops_server.authority.sealing import SealingSecret, load_or_create_secret
 from ct_ops_server.authority.served_tls import ServedTls
 from ct_ops_server.authority.server_ca import PREPARE_BELOW, StepError, Turn, open_server_cas
-from ct_ops_server.authority.server_ca_files import read_lineage
+from ct_ops_server.authority.server_ca_files import STATE_FILE, read_lineage
 from ct_ops_server.authority.server_ca_lineage import MOST_ANCHORS
 from ct_ops_server.authority.server_certificate import ServerTls, load_or_create_tls
 from ct_ops_server.fleet.following import Following
@@ -377,3 +377,32 @@ async def test_retiring_waits_for_the_nodes_that_follow_and_is_refused_for_one_t
     await second.catch_up()
     shown = await desk.take(Step.RETIRE, force=False, actor="ada")
     assert [each.role for each in shown.cas] == ["signs"]
+
+
+async def test_two_nodes_of_before_that_prepared_one_each_agree_on_the_firsts(world: Installation) -> None:
+    """The one that signs is the same, so agents behind either are led; the other next one never signed anything."""
+    first = world.node("one")
+    shutil.copytree(world.folder / "one", world.folder / "two")
+    for name in ("one", "two"):
+        alone = SharedServerCas(
+            MemoryServerCas(world.fleet, lambda: world.clock),
+            world.secret,
+            data_dir=world.folder / name,
+            alone=lambda _: nullcontext(),
+            now=lambda: world.clock,
+        )
+        await alone.take(Turn.PREPARE, actor="ada")
+        (world.folder / name / STATE_FILE).write_text('{"signs": 1, "next": 2, "before": []}\n')
+    second = world.opened(world.folder / "two", world.secret)
+    assert not (await first.here()).says_the_same(await second.here())
+    await first.settle()
+    await second.settle()
+
+    assert (await first.here()).says_the_same(await second.here())
+    assert second.problem == ""
+    assert world.decisions == [], "their own logs have these steps"
+    await second.take(Turn.ACTIVATE, actor="ada")
+    assert (
+        open_server_cas(world.folder / "two", world.secret, now=world.clock).signs.file.name
+        == "server-ca-2.crt"
+    )
