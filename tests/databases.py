@@ -40,6 +40,11 @@ class PostgresServer:
         """Return the folder of pg_dump and the others of its version."""
         return Path(self._server.bin_path)
 
+    @property
+    def pid(self) -> int:
+        """Return the process id of the one that all others of it are children of."""
+        return int((self._server.pgdata / "postmaster.pid").read_text().split()[0])
+
     def trust_the_power(self) -> None:
         """Leave out what only a power cut could undo: tests kill processes, and databases are made by the thousand."""
         with (self._server.pgdata / "postgresql.conf").open("a") as file:
