@@ -52,7 +52,8 @@ def run(
         return prepared_commands.run("ct_ops_server", *words, environ=environment | variables, said=said)
     return subprocess.run(
         ["sh", "-c", f'{limit}\nexec "$@"', "sh", sys.executable, "-m", "ct_ops_server", *words],
-        env=environment | variables,
+        # Under the limit a module would be compiled into half a file, which every later test would stumble over.
+        env=environment | variables | {"PYTHONDONTWRITEBYTECODE": "1"},
         input=said,
         capture_output=True,
         text=True,

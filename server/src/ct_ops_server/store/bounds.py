@@ -13,7 +13,7 @@ BOUNDS: Mapping[str, str] = {
     "agent_sides": "one row an agent, with at most 16 of its sides",
     "agent_tags": "the tags that operators and tokens give; they go with their agent",
     "agents": "hosts that were admitted, until an operator deletes them; tokens have uses and an end",
-    "audit_entries": "`INGEST_AUDIT_KEEP`; what is left follows the anchor in `audit_head`",
+    "audit_entries": "`INGEST_AUDIT_KEEP`, none that is not signed in the files; what is left follows the anchor in `audit_head`",
     "audit_head": "one row",
     "authorities": "one row for each agent CA that ever was: leaves of old ones are still told apart",
     "carried_requests": "those that were answered, 32 days: older requests are refused for their age",
