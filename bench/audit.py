@@ -41,7 +41,7 @@ from ct_ops_server.store.opening import open_store
 from databases import fresh_database, postgres_server
 
 GROUP = 300
-ROUNDS = 10
+ROUNDS = 20
 SUBMITTERS = 300
 PACED_PER_S = 300
 WORKERS = (1, 2, 4)
@@ -82,8 +82,13 @@ async def one_admission(server_url: str, postgres: int) -> None:
                 )
             ours[recorded].append((time.process_time() - cpu) / GROUP * 1e3)
             database[recorded].append((tree_cpu_s(postgres) - theirs) / GROUP * 1e3)
-    for name, figures in (("server", ours), ("PostgreSQL", database)):
-        having, without = statistics.median(figures[True]), statistics.median(figures[False])
+    # The server's by the median, for the first round prepares statements. PostgreSQL's by the mean: it is told in hundredths of
+    # a second, of which a round has few.
+    for name, figures, typical in (
+        ("server", ours, statistics.median),
+        ("PostgreSQL", database, statistics.mean),
+    ):
+        having, without = typical(figures[True]), typical(figures[False])
         click.echo(f"one admission, CPU of {name}: {having:.3f} ms with its entry, {without:.3f} ms without")
 
 
