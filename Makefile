@@ -21,8 +21,14 @@ $(READY): requirements/dev.lock pyproject.toml
 setup: $(READY) ## Create the development environment
 
 .PHONY: test
-test: $(READY) lint ## Lint, check types and contracts, run every test (real TLS, SQLite and PostgreSQL)
-	$(BIN)/python -m pytest -n auto --dist worksteal
+test: $(READY) ## Lint, check types and contracts, run every test (real TLS, SQLite and PostgreSQL)
+	@$(MAKE) --no-print-directory -j2 lint compiled
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n auto --dist worksteal
+
+.PHONY: compiled
+compiled: $(READY) # tests and what they import, once: every process of pytest would do it for itself
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest --collect-only -qq -p no:cacheprovider >/dev/null || \
+		{ echo "collecting the tests failed: $(BIN)/python -m pytest --collect-only"; exit 1; }
 
 .PHONY: lint
 lint: $(READY) ## Format check, lint, types, import contracts
