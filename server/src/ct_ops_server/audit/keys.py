@@ -44,12 +44,13 @@ def unvouched(first: int, last: int) -> Mapping[str, Detail]:
 
 
 def unvouched_ranges(entries: Iterable[Entry]) -> Sequence[range]:
-    """Return the numbers that restores said this of."""
+    """Return the numbers that restores said this of. The latest is asked first: what it doubts can doubt nothing itself."""
+    restores = [entry for entry in entries if entry.action == Action.DATABASE_RESTORED.value]
     found: list[range] = []
-    for entry in entries:
+    for entry in sorted(restores, key=lambda each: each.seq, reverse=True):
         first, last = entry.details.get(_FROM), entry.details.get(_TO)
-        is_said = entry.action == Action.DATABASE_RESTORED.value
-        if is_said and isinstance(first, int) and isinstance(last, int):
+        is_doubted = any(entry.seq in doubt for doubt in found)
+        if isinstance(first, int) and isinstance(last, int) and not is_doubted:
             found.append(range(first, last + 1))
     return found
 

@@ -1,7 +1,7 @@
 """How much of the chain the database may forget at once: a clock that is wrong by years must not cost years.
 
 * Nothing that is not in the files, and signed there (``signed_reach``).
-* At most ``AT_ONCE`` of entries a day, counted from the oldest, however late the clock says that it is.
+* At most ``AT_ONCE`` of entries a day and process, counted from the oldest, however late the clock says that it is.
 * Nothing for ``HELD`` after the clock jumped. Then it is believed: whoever sent a machine to sleep for a year changes no clock back.
 
 Pure, but for reading one small file; times are arguments.

@@ -148,3 +148,15 @@ def test_what_an_earlier_restore_doubted_stays_doubted(world: AuditWorld) -> Non
     assert 3 == found.through
     assert [False, False, True] == [found.vouches_for(entry) for entry in found.chain]
     assert {} == announced([*forged, *restored])
+
+
+def test_attack_a_forged_restore_that_doubts_everything_is_doubted_itself(world: AuditWorld) -> None:
+    """Else the keys of the other nodes would be strangers to every backup from then on."""
+    key = world.private.public_key()
+    known = more(announcement(key), after=START)
+    forged = more(Decision(Action.DATABASE_RESTORED, "eve", details=unvouched(1, 9)), after=known[-1].link)
+    restored = more(Decision(Action.DATABASE_RESTORED, "ada", details=unvouched(2, 2)), after=forged[-1].link)
+
+    assert [key_name(key)] == list(announced([*known, *forged, *restored]))
+    assert [key_name(key)] == list(announced([*restored, *forged, *known]))
+    assert {} == announced([*known, *forged])

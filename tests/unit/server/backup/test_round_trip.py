@@ -11,14 +11,16 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from ct_ops_server.audit.entries import START
+from ct_ops_server.audit.entries import START, Link
 from ct_ops_server.audit.examination import examine
+from ct_ops_server.audit.keys import parse_key_hex
 from ct_ops_server.audit.lines import Anchor, line_of
 from ct_ops_server.audit.reading import DIRECTORY, audit_files, read_all
 from ct_ops_server.authority.audit_key import load_public_keys
 from ct_ops_server.authority.errors import AuthorityError
 from ct_ops_server.backup import making, placing
 from ct_ops_server.backup.belongings import place_of
+from ct_ops_server.backup.contents import About
 from ct_ops_server.backup.envelope import Cost
 from ct_ops_server.backup.errors import (
     BackupError,
@@ -30,6 +32,7 @@ from ct_ops_server.backup.errors import (
 from ct_ops_server.backup.making import make_backup
 from ct_ops_server.backup.returning import Choices, Returned, return_backup
 from ct_ops_server.backup.scratch import scratch_folder
+from ct_ops_server.backup.since import Since, read_since
 from ct_ops_server.config.load import load_settings
 from ct_ops_server.config.schema import Settings
 from ct_ops_server.core import open_core
@@ -363,6 +366,30 @@ def test_the_audit_files_of_another_installation_go_aside_and_two_chains_never_m
     assert done.audit_aside.name == f"audit-of-{other.id}"
     assert done.audit_aside.parent == done.kept
     assert len(audit_files(done.audit_aside)) == 1
+    assert ([], {asyncio.run(_read(first))[0].id}) == _examined(second)
+
+
+def test_the_audit_files_of_the_restored_one_come_where_those_of_another_were(
+    first: Settings, second: Settings, backup: Path
+) -> None:
+    """With --audit: its chain goes on, and nothing of the other one is in it."""
+    second.data_dir.mkdir(mode=0o700)
+    asyncio.run(_fill(second))
+    asyncio.run(_write_audit_files(second))
+    asyncio.run(_write_audit_files(first))
+
+    def told(about: About) -> Since | None:
+        end = Link(about.audit_seq, bytes.fromhex(about.audit_hash))
+        keys = [key for key in map(parse_key_hex, about.audit_keys) if key is not None]
+        return read_since(first.data_dir / DIRECTORY, end, keys=keys, installation=about.installation_id)
+
+    with backup.open("rb") as opened:
+        done = return_backup(second, opened, PASSPHRASE, Choices(replace=True), told=told, now=NOON)
+    asyncio.run(_write_audit_files(second))
+
+    assert done.since is not None
+    assert done.since.chain
+    assert done.audit_aside is not None
     assert ([], {asyncio.run(_read(first))[0].id}) == _examined(second)
 
 
