@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from ct_ops_server.audit.decisions import Action, Decision
+from ct_ops_server.audit.entries import chained
+from ct_ops_server.audit.lines import line_of
 from ct_ops_server.audit.reading import audit_files, read_entries
 from ct_ops_server.audit.verification import breaks
 from ct_ops_server.config.schema import Settings
@@ -106,6 +109,35 @@ async def test_a_night_and_a_morning(night: Night) -> None:
     assert {host.hostname: "revoked", stays.hostname: "active"} == statuses
     assert breaks(entries) == []
     assert {"database.backed_up", "agent.revoked", "database.restored"} <= {each.action for each in entries}
+
+
+async def test_attack_files_that_were_cut_off_are_missed_by_a_head_that_was_kept(night: Night) -> None:
+    """And a forged approval behind the end is named, and not believed: by the commands, as an operator has them."""
+    async with real_server(night.settings) as server:
+        host = await server.enrolled("leaves")
+        await night.db("backup", "-o", str(night.file))
+        await until_in_the_files(server, "database.backed_up")
+        shutil.copytree(night.settings.data_dir / "audit", night.audit)
+        await server.decide(host, "revoke")
+    kept = night.folder / "head.json"
+    shutil.copy(night.settings.data_dir / "audit" / "head.json", kept)
+    path = audit_files(night.audit)[-1]
+    last = [*read_entries([path])][-1]
+    forged = chained([Decision(Action.AGENT_APPROVED, "anna", agent="his")], last.link, at_ms=last.at_ms)
+    path.write_bytes(path.read_bytes() + b"".join(map(line_of, forged)))
+    shutil.rmtree(night.settings.data_dir)
+    restore = ("restore", str(night.file), "--audit", str(night.audit))
+    missed = await night.db(*restore, "--head", str(kept))
+    no_head = await night.db(*restore, "--head", str(night.folder / "passphrase"))
+    done = await night.db(*restore)
+
+    assert (1, True) == (missed[0], "a signed head says that it had another hash" in missed[1]), missed
+    assert (2, True) == (no_head[0], "holds no signed head" in no_head[1])
+    assert done[0] == 0, done
+    assert (
+        f"not believed: entry {forged[0].seq}, agent.approved of his by anna: no signed head reaches it"
+        in done[1]
+    )
 
 
 async def test_a_drill_on_an_empty_machine_says_what_it_has_proven(night: Night) -> None:

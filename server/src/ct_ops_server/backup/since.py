@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from ct_ops_server.audit.decisions import Action
 from ct_ops_server.audit.entries import Entry, Link
+from ct_ops_server.audit.heads import SignedHead
 from ct_ops_server.audit.reading import audit_files
 from ct_ops_server.audit.replay import entries_after
 from ct_ops_server.audit.vouching import Vouched, vouched_chain
@@ -101,6 +102,7 @@ def read_since(
     *,
     keys: Sequence[Ed25519PublicKey],
     installation: str | None = None,
+    kept: Sequence[SignedHead] = (),
     forgiving: bool = False,
 ) -> Since | None:
     """Return what the files in a directory tell; None when they hold nothing newer than ``end``.
@@ -110,6 +112,7 @@ def read_since(
         end: the last entry of the backup.
         keys: those that sign heads, as the backup knows them.
         installation: the id that anchors and heads have to name; None: any.
+        kept: heads that were kept elsewhere: the files have to have what they name.
         forgiving: take what there is of files that do not tell all of it.
 
     Raises:
@@ -117,7 +120,7 @@ def read_since(
         BackupError: they cannot be read.
     """
     try:
-        flaw = _flaw_of(directory, end, installation, forgiving=forgiving)
+        flaw = _flaw_of(directory, end, installation, kept, forgiving=forgiving)
         later = list(entries_after(directory, end.seq, installation=installation))
         vouched = vouched_chain(directory, end, keys=keys, installation=installation)
     except OSError as error:
@@ -138,9 +141,11 @@ def read_since(
     )
 
 
-def _flaw_of(directory: Path, end: Link, installation: str | None, *, forgiving: bool) -> str:
+def _flaw_of(
+    directory: Path, end: Link, installation: str | None, kept: Sequence[SignedHead], *, forgiving: bool
+) -> str:
     try:
-        refuse_what_tells_half(directory, end, installation=installation)
+        refuse_what_tells_half(directory, end, installation=installation, kept=kept)
     except AuditFilesError as error:
         if not forgiving:
             raise

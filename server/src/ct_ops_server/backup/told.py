@@ -2,7 +2,7 @@
 
 * They are this installation's, and know the entry that the backup ends with.
 * From there on nothing is missing, changed, out of order or unreadable. Branches are: a database was rolled back before.
-* They reach as far as their own signed heads say.
+* They reach as far as their own signed heads say, and those that were kept elsewhere, and have what these name.
 
 Heads are taken at their word here, for what they say can only stop a restore; ``audit.vouching`` verifies them before anybody is
 given something.
@@ -10,10 +10,12 @@ given something.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from ct_ops_server.audit.entries import Entry, Link
 from ct_ops_server.audit.examination import Report, examine
+from ct_ops_server.audit.heads import SignedHead
 from ct_ops_server.audit.lines import Anchor
 from ct_ops_server.audit.reading import audit_files, read_all
 from ct_ops_server.audit.replay import furthest_head
@@ -43,7 +45,7 @@ class AuditTailError(AuditFilesError):
 
     def __init__(self, directory: Path, last: int, signed: int) -> None:
         super().__init__(
-            f"{directory} ends with entry {last}, and a signed head there says that there were {signed}: what was revoked "
+            f"{directory} ends with entry {last}, and a signed head says that there were {signed}: what was revoked "
             f"at the end is missing. Put the missing audit files there too, {_ELSE}"
         )
 
@@ -65,8 +67,10 @@ class AuditForeignError(AuditFilesError):
         super().__init__(f"{directory} {why}: name the folder audit of the server that is restored, {_ELSE}")
 
 
-def refuse_what_tells_half(directory: Path, end: Link, *, installation: str | None) -> None:
-    """Refuse files that may not name everybody who was revoked behind ``end``.
+def refuse_what_tells_half(
+    directory: Path, end: Link, *, installation: str | None, kept: Sequence[SignedHead] = ()
+) -> None:
+    """Refuse files that may not name everybody who was revoked behind ``end``; ``kept`` are heads from elsewhere.
 
     Files that hold nothing newer pass: whoever calls sees that they tell nothing.
 
@@ -75,8 +79,8 @@ def refuse_what_tells_half(directory: Path, end: Link, *, installation: str | No
         OSError: one cannot be read.
     """
     paths = audit_files(directory)
-    report = examine(read_all(paths), keys=[])
-    signed = furthest_head(directory)
+    report = examine(read_all(paths), keys=[], kept=kept)
+    signed = max((furthest_head(directory), *(each.head.link.seq for each in kept)))
     reached, is_ours, knows_end = end.seq, True, report.first in {None, end}
     for found in read_all(paths):
         if isinstance(found.record, Entry | Anchor):

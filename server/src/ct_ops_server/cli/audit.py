@@ -234,10 +234,21 @@ def _keys_in(path: Path) -> Sequence[Ed25519PublicKey]:
 
 
 def _heads(named: Sequence[Path], folder: Path | None) -> list[SignedHead]:
-    from ct_ops_server.audit.reading import HEAD_FILE, heads_in  # noqa: PLC0415  keeps --help light
+    from ct_ops_server.audit.reading import HEAD_FILE  # noqa: PLC0415  keeps --help light
 
     latest = None if folder is None else folder / HEAD_FILE
-    paths = [*named, *([latest] if latest is not None and latest.exists() else [])]
+    return heads_of([*named, *([latest] if latest is not None and latest.exists() else [])])
+
+
+def heads_of(paths: Sequence[Path]) -> list[SignedHead]:
+    """Return the signed heads in files.
+
+    Raises:
+        Stop: one holds none.
+        OSError: one cannot be read.
+    """
+    from ct_ops_server.audit.reading import heads_in  # noqa: PLC0415  keeps --help light
+
     heads: list[SignedHead] = []
     for path in paths:
         signed = heads_in(path)

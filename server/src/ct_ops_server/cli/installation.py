@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import click
 
-from ct_ops_server.cli.audit import note
+from ct_ops_server.cli.audit import heads_of, note
 from ct_ops_server.cli.exits import Exit, Stop, errors_as_exits, tidy_when_stopped
 from ct_ops_server.cli.output import print_json
 from ct_ops_server.cli.passphrases import read_passphrase
@@ -24,6 +24,7 @@ from ct_ops_server.config.load import load_settings
 from ct_ops_server.ownership import become_owner, owned, refuse_strangers
 
 if TYPE_CHECKING:
+    from ct_ops_server.audit.heads import SignedHead
     from ct_ops_server.backup.contents import About
     from ct_ops_server.backup.returning import Returned
     from ct_ops_server.backup.since import Since
@@ -84,6 +85,13 @@ def backup(*, output: Path, passphrase_file: Path | None, as_json: bool) -> None
     help="The folder with the audit files that are newer than the backup [default: audit in the data directory].",
 )
 @click.option(
+    "--head",
+    "head_files",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    multiple=True,
+    help="A signed head that was kept elsewhere (head.json): what it names has to be in the audit files.",
+)
+@click.option(
     "--forget-revocations",
     is_flag=True,
     help="Restore although nothing, or not everything, tells what was revoked or deleted since the backup. What is told "
@@ -107,7 +115,7 @@ def restore(*, file: Path, passphrase_file: Path | None, is_drill: bool, as_json
     passphrase = read_passphrase(passphrase_file, new=False)
     with _errors(), file.open("rb") as opened:  # by whoever asked: the data's owner may not read it
         if is_drill:
-            proven = _drill(opened, passphrase, said["audit_dir"])
+            proven = _drill(opened, passphrase, said["audit_dir"], said["head_files"])
             print_json(asdict(proven)) if as_json else click.echo("\n".join(what_was_proven(proven)))
             return
         done = _restore(opened, passphrase, **said)
@@ -119,28 +127,37 @@ def restore(*, file: Path, passphrase_file: Path | None, is_drill: bool, as_json
         click.echo("\n".join(what_was_done(done)))
 
 
-def _restore(opened: BinaryIO, passphrase: bytes, *, audit_dir: Path | None, **choices: bool) -> Returned:
+def _restore(
+    opened: BinaryIO,
+    passphrase: bytes,
+    *,
+    audit_dir: Path | None,
+    head_files: Sequence[Path],
+    **choices: bool,
+) -> Returned:
     from ct_ops_server.backup.returning import Choices, return_backup  # noqa: PLC0415 - keeps --help light
     from ct_ops_server.cli.admin import actor  # noqa: PLC0415
 
-    settings, who = load_settings(os.environ), actor()
+    settings, who, kept = load_settings(os.environ), actor(), heads_of(head_files)
     become_owner(settings.data_dir)
-    told = _told(settings, audit_dir, forgiving=choices["forget_revocations"])
+    told = _told(settings, audit_dir, kept, forgiving=choices["forget_revocations"])
     chosen = Choices(**choices, actor=who)
     with owned(settings.data_dir, patience_s=_PATIENCE_S):
         return return_backup(settings, opened, passphrase, chosen, told=told, now=datetime.now(UTC))
 
 
-def _drill(opened: BinaryIO, passphrase: bytes, audit_dir: Path | None) -> Proven:
+def _drill(opened: BinaryIO, passphrase: bytes, audit_dir: Path | None, head_files: Sequence[Path]) -> Proven:
     from ct_ops_server.core import utc_now  # noqa: PLC0415 - keeps --help light
     from ct_ops_server.drill import drill  # noqa: PLC0415
 
     settings = load_settings(os.environ)
-    told = _told(settings, audit_dir, forgiving=True)
+    told = _told(settings, audit_dir, heads_of(head_files), forgiving=True)
     return asyncio.run(drill(settings, opened, passphrase, told=told, now=utc_now))
 
 
-def _told(settings: Settings, audit_dir: Path | None, *, forgiving: bool) -> Callable[[About], Since | None]:
+def _told(
+    settings: Settings, audit_dir: Path | None, kept: Sequence[SignedHead], *, forgiving: bool
+) -> Callable[[About], Since | None]:
     """Return how to ask the audit files what was decided since a backup."""
     from ct_ops_server.audit.entries import Link  # noqa: PLC0415 - keeps --help light
     from ct_ops_server.audit.keys import parse_key_hex  # noqa: PLC0415
@@ -152,7 +169,8 @@ def _told(settings: Settings, audit_dir: Path | None, *, forgiving: bool) -> Cal
     def told(about: About) -> Since | None:
         end = Link(about.audit_seq, bytes.fromhex(about.audit_hash))
         keys = [key for key in map(parse_key_hex, about.audit_keys) if key is not None]
-        return read_since(directory, end, keys=keys, installation=about.installation_id, forgiving=forgiving)
+        of = about.installation_id
+        return read_since(directory, end, keys=keys, installation=of, kept=kept, forgiving=forgiving)
 
     return told
 

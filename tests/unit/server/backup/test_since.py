@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from contract.values import leaf
 from ct_ops_server.audit.decisions import Action, Decision
 from ct_ops_server.audit.entries import START, Entry, Link, chained
-from ct_ops_server.audit.heads import Head, key_name, sign_head
+from ct_ops_server.audit.heads import Head, SignedHead, key_name, sign_head
 from ct_ops_server.audit.lines import Anchor, line_of
 from ct_ops_server.backup.since import Since, Why, event_of, read_since
 from ct_ops_server.backup.told import (
@@ -48,11 +48,16 @@ def decided(action: Action, **details: str) -> Decision:
 
 
 def told(
-    folder: Path, end: Link, *, installation: str | None = None, forgiving: bool = False
+    folder: Path,
+    end: Link,
+    *,
+    installation: str | None = None,
+    kept: Sequence[SignedHead] = (),
+    forgiving: bool = False,
 ) -> Since | None:
     """Ask, as a backup does that knows one key."""
     keys = [KEY.public_key()]
-    return read_since(folder, end, keys=keys, installation=installation, forgiving=forgiving)
+    return read_since(folder, end, keys=keys, installation=installation, kept=kept, forgiving=forgiving)
 
 
 def signed(link: Link, of: str = "ours") -> bytes:
@@ -197,6 +202,22 @@ def test_attack_files_whose_end_was_cut_off_are_no_answer(tmp_path: Path) -> Non
     for end in (START, ENTRIES[0].link):
         with pytest.raises(AuditTailError, match=r"ends with entry 1, .* there were 2"):
             told(cut, end)
+
+
+def test_attack_an_end_that_was_cut_off_with_its_heads_is_missed_by_one_that_was_kept(
+    tmp_path: Path,
+) -> None:
+    """Else they look like older files; and a history that was made anew does not have what it names."""
+    cut = written(tmp_path, ENTRIES[:1])
+    kept = [sign_head(Head(ENTRIES[1].link, 5, "ours", key_name(KEY.public_key())), KEY.sign)]
+    assert told(cut, START) is not None
+    for end in (START, ENTRIES[0].link):
+        with pytest.raises(AuditTailError, match="there were 2"):
+            told(cut, end, kept=kept)
+    written(tmp_path, chained([decided(Action.AGENT_APPROVED)] * 3, START, at_ms=7))
+    with pytest.raises(AuditChangedError, match="rewritten"):
+        told(tmp_path, START, kept=kept)
+    assert told(written(tmp_path, ENTRIES), START, kept=kept) is not None
 
 
 def test_of_another_branch_revocations_are_believed_and_approvals_are_not(tmp_path: Path) -> None:
