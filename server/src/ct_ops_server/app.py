@@ -38,6 +38,7 @@ from ct_ops_server.background import (
 )
 from ct_ops_server.config.schema import Settings
 from ct_ops_server.core import Core, open_core, utc_now
+from ct_ops_server.desks import admin_app
 from ct_ops_server.edge.actors import PeerNamed
 from ct_ops_server.edge.audit_metrics import AuditMetrics
 from ct_ops_server.edge.authority_metrics import AuthorityMetrics
@@ -312,7 +313,7 @@ async def _admin_socket(
         # A worker's is its parent's: that one makes it and takes it away.
         listening = place.admin_socket() if place else stack.enter_context(admin_socket(path))
         app = ObservedApp(
-            PeerNamed(core.admin_app(hint=bus.hint)),
+            PeerNamed(admin_app(core, hint=bus.hint)),
             name="admin",
             lines=RefusalLines(asyncio.get_running_loop().time),
             answered=metrics.http_answered,

@@ -1,12 +1,11 @@
-"""What works without a network: the store, the authority, and the desks that operators use.
+"""What works without a network: an open installation, with its store, its keys and whom it trusts.
 
-A running server adds the edge to it; a command that finds no server opens it for itself. Both hold the
+A running server adds the edge to it; a command that finds no server opens it for itself, with the ``desks``. Both hold the
 data directory while they do.
 """
 
 from __future__ import annotations
 
-import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -14,49 +13,27 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from ct_ops_proto.enrolment_token import ServerHint
-from ct_ops_server.audit.desk import AuditDesk
 from ct_ops_server.audit.heads import key_name
 from ct_ops_server.audit.reading import DIRECTORY
 from ct_ops_server.audit.watching import Watcher
 from ct_ops_server.audit.writing import FileLimits, Signer
 from ct_ops_server.authority.agent_token import TokenSigner
-from ct_ops_server.authority.audit_key import AuditKey, load_or_create_audit_key
 from ct_ops_server.authority.brought import brought_authority
 from ct_ops_server.authority.errors import AuthorityError
-from ct_ops_server.authority.host_names import local_names
 from ct_ops_server.authority.leaf_identity import LeafIdentity, identify
 from ct_ops_server.authority.life_cycle import Kind
 from ct_ops_server.authority.rotation import AuthorityDesk
-from ct_ops_server.authority.sealing import SealingSecret, load_or_create_secret
-from ct_ops_server.authority.served_tls import ServedTls
-from ct_ops_server.authority.server_certificate import ServerTls, load_configured_tls, load_or_create_tls
-from ct_ops_server.authority.text_seal import TextSeal
+from ct_ops_server.authority.sealing import load_or_create_secret
 from ct_ops_server.authority.trust import LiveTrust
-from ct_ops_server.authority.web_certificate import WebCertificateFile
 from ct_ops_server.backup.belongings import RESTORE_MARK
 from ct_ops_server.config.schema import Settings
-from ct_ops_server.edge.admin_app import build_admin_app
-from ct_ops_server.edge.admin_groups import GroupedApp
-from ct_ops_server.edge.admin_parts import AdminParts
-from ct_ops_server.enrolment.bundles import BundleDesk, Surroundings
-from ct_ops_server.enrolment.carried import CarriedDesk, Meeting
 from ct_ops_server.enrolment.service import Enrolment
-from ct_ops_server.enrolment.tokens import TokenDesk
-from ct_ops_server.fleet.agents import AgentDesk
-from ct_ops_server.fleet.checks import CheckDesk
-from ct_ops_server.fleet.clones import CloneDesk
-from ct_ops_server.fleet.health import HealthDesk
 from ct_ops_server.fleet.resolutions import Keeping
-from ct_ops_server.fleet.samples import SampleDesk
-from ct_ops_server.fleet.server_ca_desk import ServerCaDesk
 from ct_ops_server.fleet.shared_server_cas import SharedServerCas
-from ct_ops_server.fleet.work_desk import WorkDesk
 from ct_ops_server.keyring import Keyring
+from ct_ops_server.keys import Keys, open_keys
 from ct_ops_server.ownership import one_at_a_time
-from ct_ops_server.public_address import Whereabouts, host_of
-from ct_ops_server.releases.install_script import install_offer
-from ct_ops_server.releases.release_key import load_signing_key, release_key_text
+from ct_ops_server.public_address import Whereabouts
 from ct_ops_server.releases.shelf import Shelf
 from ct_ops_server.store.audit_following import Follower, Place
 from ct_ops_server.store.audit_key_announcing import KeyAnnouncer
@@ -66,14 +43,7 @@ from ct_ops_server.store.installation import Installation
 from ct_ops_server.store.opening import Store, open_store
 from ct_ops_server.store.writer import WriterObserver
 
-_log = logging.getLogger("ct_ops_server.keys")
 _AGENT_ID_BYTES = 12
-_CHECK_ID_BYTES = 8
-_WORK_ID_BYTES = 8
-_PIN_IS_LEAF = (
-    "INGEST_TLS_CERT holds no CA, so this token pins the server's certificate itself and is void once that "
-    "is replaced; set INGEST_TLS_CA to the CA's certificate"
-)
 
 
 def keeping_of(settings: Settings) -> Keeping:
@@ -86,51 +56,6 @@ def keeping_of(settings: Settings) -> Keeping:
 def utc_now() -> datetime:
     """Return the present moment."""
     return datetime.now(UTC)
-
-
-@dataclass(frozen=True)
-class Keys:
-    """What the server shows and seals with, and what of it was made just now. Whom it trusts is the keyring's."""
-
-    secret: SealingSecret
-    tls: ServedTls
-    web_certificate: WebCertificateFile
-    text_seal: TextSeal
-    audit: AuditKey
-    made: tuple[str, ...]
-
-
-def open_keys(settings: Settings, *, now: datetime) -> Keys:
-    """Load the secret and the server's certificate, making for a newcomer what is missing.
-
-    Raises:
-        AuthorityError: something is there and cannot be used.
-    """
-    secret = load_or_create_secret(settings.secret_file)
-    is_our_own = settings.tls_cert is None
-    tls = _load_tls(settings, secret, now)
-    served = ServedTls(
-        tls,
-        load=lambda later: _load_tls(settings, secret, later),
-        ca_file=settings.tls_ca,
-        is_our_own=is_our_own,
-    )
-    web_certificate = WebCertificateFile(settings.web_server_cert)
-    audit = load_or_create_audit_key(settings.data_dir, secret)
-    if audit.lost:
-        _log.error("%s", audit.lost)
-    made = (*secret.made, *tls.made, *audit.made)
-    return Keys(secret, served, web_certificate, TextSeal(secret), audit, made)
-
-
-def _load_tls(settings: Settings, secret: SealingSecret, now: datetime) -> ServerTls:
-    if settings.tls_cert is not None and settings.tls_key is not None:
-        return load_configured_tls(settings.tls_cert, settings.tls_key, settings.tls_ca)
-    hosts = [host_of(address) for address in settings.public_addresses]
-    with one_at_a_time(
-        settings.data_dir
-    ):  # a worker that finds it due finds it done when another one was first
-        return load_or_create_tls(settings.data_dir, secret, names=local_names(hosts), now=now)
 
 
 @dataclass(frozen=True)
@@ -168,67 +93,6 @@ class Core:
         """Return what operators ask of the authority; ``hint`` tells the push bus of this process."""
         return AuthorityDesk(self.store.trust, self.trust, self.keys.secret, hint=hint, now=self.now)
 
-    def admin_app(self, *, hint: Callable[[str], None]) -> GroupedApp:
-        """Return the admin API; ``hint`` tells the push bus of this process what was decided."""
-        tls = self.keys.tls
-        agents = AgentDesk(self.store.agents, hint=hint)
-        tokens = TokenDesk(
-            self.store.tokens,
-            self.store.refusals,
-            hint=lambda: ServerHint(tls.current.pin, self.whereabouts.addresses),
-            random_bytes=secrets.token_bytes,
-            now=self.now,
-        )
-        parts = AdminParts(
-            tokens=tokens,
-            bundles=BundleDesk(tokens, self.shelf, self._surroundings(), now=self.now),
-            carried=CarriedDesk(
-                self.enrolment,
-                tokens,
-                self.store.carried,
-                self.store.refusals,
-                meeting=self._meeting,
-                installation_id=self.installation.id,
-                now=self.now,
-            ),
-            audit=AuditDesk(
-                self.store.audit,
-                Recorder(self.store.writer).record,
-                self.audit_place().signer,
-                public_pem=self.keys.audit.public_pem,
-                now_ms=self._now_ms,
-            ),
-            agents=agents,
-            clones=CloneDesk(self.store.clones, self.store.successions, agents, hint=hint),
-            samples=SampleDesk(self.store.samples, keeping=keeping_of(self.settings), now=self.now),
-            health=HealthDesk(self.store.health),
-            checks=CheckDesk(
-                self.store.checks,
-                agents,
-                seal=self.keys.text_seal,
-                hint=hint,
-                new_id=lambda: secrets.token_hex(_CHECK_ID_BYTES),
-            ),
-            work=WorkDesk(
-                agents,
-                self.store.queries,
-                self.store.tasks,
-                self.store.inventory,
-                hint=hint,
-                new_id=lambda: secrets.token_hex(_WORK_ID_BYTES),
-            ),
-            install_offer=lambda token: install_offer(
-                self.whereabouts.install_source(), self.shelf.everything(), token
-            ),
-            authority=self.authority_desk(hint=hint),
-            hurries=self.store.hurries,
-            hint=hint,
-            server_ca=ServerCaDesk(self.store.anchors, tls, self.server_cas, hint=hint, now=self.now),
-            now=self.now,
-            token_warnings=lambda: (_PIN_IS_LEAF,) if tls.current.pin_is_leaf else (),
-        )
-        return build_admin_app(parts)
-
     def audit_place(self) -> Place:
         """Return where the audit log's files are, and who signs them."""
         settings, key = self.settings, self.keys.audit.key
@@ -243,31 +107,12 @@ class Core:
             self.store.audit, Recorder(self.store.writer).record, key.key.public_key(), before=key.before
         )
         return Follower(
-            self.store.audit, self.audit_place(), now_ms=self._now_ms, watcher=watcher, announce=announcer
+            self.store.audit, self.audit_place(), now_ms=self.now_ms, watcher=watcher, announce=announcer
         )
 
-    def _now_ms(self) -> int:
+    def now_ms(self) -> int:
+        """Return the present moment, in milliseconds since 1970."""
         return int(self.now().timestamp() * 1000)
-
-    def _meeting(self) -> Meeting:
-        tls = self.keys.tls.current
-        return Meeting(self.whereabouts.addresses, tls.published_pem, tls.pin)
-
-    def _surroundings(self) -> Surroundings:
-        """Return what install bundles say of this server."""
-        data_dir = self.settings.data_dir
-
-        def web_certificate_pem() -> str:
-            certificate = self.whereabouts.proxy_certificate()
-            return certificate.pem if certificate else ""
-
-        return Surroundings(
-            addresses=lambda: self.whereabouts.addresses,
-            ca_pem=lambda: self.keys.tls.current.published_pem,
-            web_certificate_pem=web_certificate_pem,
-            release_key_pem=lambda: release_key_text(data_dir),
-            signing_key=lambda: load_signing_key(data_dir, None),
-        )
 
 
 @asynccontextmanager

@@ -106,10 +106,12 @@ def _is_absent(socket: Path) -> bool:
 async def _ask_here(
     settings: Settings, method: str, path: str, body: Mapping[str, Any] | None
 ) -> httpx.Response:
-    from ct_ops_server.core import open_core  # noqa: PLC0415  half a second, for nothing where a server runs
+    # Half a second, for nothing where a server runs.
+    from ct_ops_server.core import open_core  # noqa: PLC0415
+    from ct_ops_server.desks import admin_app  # noqa: PLC0415
 
     async with open_core(settings) as core:
-        transport = httpx.ASGITransport(core.admin_app(hint=_nobody_to_hint))
+        transport = httpx.ASGITransport(admin_app(core, hint=_nobody_to_hint))
         async with httpx.AsyncClient(transport=transport, timeout=_TIMEOUT_S) as client:
             response = await client.request(method, f"{_HOST}{path}", json=body)
         if method != "GET":
