@@ -74,7 +74,8 @@ def control(program: Program, built: Built, size_kib: int) -> str:
 
 def pack(root: Path, package: Path, epoch: int, kind: str) -> None:
     """Run dpkg-deb: root's files, one thread, because the number of threads shows in the bytes."""
-    options = ("--root-owner-group", f"-Z{kind}", "--threads-max=1")
+    level = ("-z1",) if kind == "gzip" else ()  # nobody keeps what is made for a trial
+    options = ("--root-owner-group", f"-Z{kind}", *level, "--threads-max=1")
     environment = os.environ | {"SOURCE_DATE_EPOCH": str(epoch)}
     subprocess.run(
         ["dpkg-deb", *options, "--build", str(root), str(package)],

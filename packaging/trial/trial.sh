@@ -89,7 +89,8 @@ outcome() {
 	return $status
 }
 
-make_root() {
+# It waits for the network: packages are made meanwhile.
+begin_root() {
 	if [ -n "${TRIAL_BASE:-}" ]; then cp -a "$TRIAL_BASE" "$root"; return; fi
 	mirror=${MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Codename: bookworm' | head -n 1)}
 	[ -n "$mirror" ] || cannot "set MIRROR to a mirror of Debian"
@@ -98,25 +99,29 @@ make_root() {
 	[ -z "$server" ] || with=$with,curl,openssl,rpm
 	debootstrap --variant=minbase --include=$with bookworm "$root" "$mirror" >"$work/debootstrap.log" 2>&1 &
 	child=$!
-	outcome 400 || { tail -n 5 "$work/debootstrap.log" >&2; cannot "the root could not be made"; }
+}
+
+finish_root() {
+	[ -z "$child" ] || outcome 400 || { tail -n 5 "$work/debootstrap.log" >&2; cannot "the root could not be made"; }
+	mv "$work/trial" "$root/trial"
 }
 
 make_packages() {
-	mkdir -p "$work/next" "$root/trial/one" "$root/trial/two"
+	mkdir -p "$work/next" "$work/trial/one" "$work/trial/two"
 	"$python" "$here/next_version.py" "$agent" "$work/next/agent.tar.gz"
-	"$python" "$packaging/make_deb.py" --fast --output "$root/trial/one" "$agent" >/dev/null
-	"$python" "$packaging/make_deb.py" --fast --output "$root/trial/two" "$work/next/agent.tar.gz" >/dev/null
+	"$python" "$packaging/make_deb.py" --fast --output "$work/trial/one" "$agent" >/dev/null
+	"$python" "$packaging/make_deb.py" --fast --output "$work/trial/two" "$work/next/agent.tar.gz" >/dev/null
 	[ -n "$server" ] || return 0
-	cp "${agent%.tar.*}.tar.gz" "$root/trial/" # the root has no xz, as a minimal host
+	cp "${agent%.tar.*}.tar.gz" "$work/trial/" # the root has no xz, as a minimal host
 	"$python" "$here/next_version.py" --revision "$server" "$work/next/server.tar.gz"
 	for version in one two; do
 		from=$agent
 		[ $version = one ] || from=$work/next/agent.tar.gz
-		"$python" "$packaging/make_rpm.py" --fast --output "$root/trial/$version" "$from" >/dev/null
+		"$python" "$packaging/make_rpm.py" --fast --output "$work/trial/$version" "$from" >/dev/null
 		from=$server
 		[ $version = one ] || from=$work/next/server.tar.gz
-		"$python" "$packaging/make_server_bundle.py" --folder "$root/trial/$version/server" "$from" >/dev/null
-		"$python" "$packaging/make_deb.py" --program server --fast --output "$root/trial/$version" "$from" >/dev/null
+		"$python" "$packaging/make_server_bundle.py" --folder "$work/trial/$version/server" "$from" >/dev/null
+		"$python" "$packaging/make_deb.py" --program server --fast --output "$work/trial/$version" "$from" >/dev/null
 	done
 }
 
@@ -154,9 +159,10 @@ boot() {
 	fi
 }
 
-make_root
-if chroot "$root" /bin/sh -c 'command -v python3' >/dev/null; then fail "the root has a Python"; fi
+begin_root
 make_packages
+finish_root
+if chroot "$root" /bin/sh -c 'command -v python3' >/dev/null; then fail "the root has a Python"; fi
 make_job
 make_cgroup
 boot 1
