@@ -101,6 +101,8 @@ async def _split(world: World, desk: CloneDesk, agent_id: str, victim: Host, cop
         if copy not in world.hosts:
             world.hosts.append(copy)
             copy.ended = None
+            # What it was as a copy, an agent that took another's place meanwhile, was never its own.
+            world.excuses[copy.name] += max(0, len(world.ledger.names[copy.name]) - 1)
     for host in (victim, *copies):
         if host.name != kept:
             world.excuses[host.name] += 1
