@@ -54,6 +54,7 @@ class Host:
     leaf_pem: str = ""
     agent_token: str = ""
     agent_id: str = ""
+    os: str = "linux"
 
     @property
     def key_pem(self) -> bytes:
@@ -67,7 +68,7 @@ class Host:
         return wire.RegisterRequest(
             org_token=token,
             public_key=raw_public_pem(self.key),
-            platform_info=wire.PlatformInfo(os="linux", arch="amd64", ip_addresses=["192.0.2.7", "fe80::1"]),
+            platform_info=wire.PlatformInfo(os=self.os, arch="amd64", ip_addresses=["192.0.2.7", "fe80::1"]),
             agent_info=wire.AgentInfo(version="0.30.2", hostname=self.hostname),
             csr_der=make_csr(self.key),
         )

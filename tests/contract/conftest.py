@@ -14,6 +14,7 @@ from contract.values import StoreUnderTest
 from contract.work_values import WorkUnderTest, work_in_database, work_in_memory
 from ct_ops_server.fleet.items import Owned
 from ct_ops_server.store.check_results import CheckResults
+from ct_ops_server.store.hurry_tables import hurried, hurries
 from ct_ops_server.store.opening import Store, open_store
 from ct_ops_server.store.replaying import Event, replay
 from ct_ops_server.store.schema import workers
@@ -58,6 +59,15 @@ def _under_test(store: Store) -> StoreUnderTest:
 
         return await store.writer.run(write)
 
+    async def hurry_later(span: timedelta) -> None:
+        async def write(connection: AsyncConnection) -> None:
+            span_ms = span // timedelta(milliseconds=1)
+            await connection.execute(hurries.update().values(last_sent_at=hurries.c.last_sent_at - span_ms))
+            moved = {"picked_at": hurried.c.picked_at - span_ms, "pushed_at": hurried.c.pushed_at - span_ms}
+            await connection.execute(hurried.update().values(moved))
+
+        await store.writer.run(write)
+
     async def replay_in_database(events: Sequence[Event]) -> object:
         return await store.writer.run(lambda connection: replay(connection, events))
 
@@ -79,6 +89,8 @@ def _under_test(store: Store) -> StoreUnderTest:
         trust=store.trust,
         anchors=store.anchors,
         server_cas=store.server_cas,
+        hurries=store.hurries,
+        hurry_later=hurry_later,
         replay=replay_in_database,
         age_lease=age_lease,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 from contract.values import StoreUnderTest
 from ct_ops_server.store.replaying import Event
@@ -10,6 +11,7 @@ from fakes import memory_replay
 from fakes.memory_anchors import MemoryAnchors
 from fakes.memory_checks import MemoryChecks
 from fakes.memory_deliveries import MemoryDeliveries
+from fakes.memory_hurry import MemoryHurry
 from fakes.memory_server_cas import MemoryServerCas
 from fakes.memory_store import MemoryStore
 from fakes.memory_trust import MemoryTrust
@@ -24,6 +26,7 @@ class InMemory:
         self.trust = MemoryTrust(self.store)
         self.anchors = MemoryAnchors(self.store)
         self.server_cas = MemoryServerCas(self.store)
+        self._hurry = MemoryHurry(self.store, self.trust, self.anchors)
         self._checks = MemoryChecks(self.store)
 
     def under_test(self) -> StoreUnderTest:
@@ -47,9 +50,14 @@ class InMemory:
             trust=self.trust,
             anchors=self.anchors,
             server_cas=self.server_cas,
+            hurries=self._hurry,
+            hurry_later=self._hurry_later,
             replay=self._replay,
             age_lease=memory.age_lease,
         )
+
+    async def _hurry_later(self, span: timedelta) -> None:
+        self._hurry.later(span)
 
     async def _replay(self, events: Sequence[Event]) -> None:
         memory_replay.replay(self.store, events)

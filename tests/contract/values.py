@@ -16,6 +16,7 @@ from ct_ops_server.fleet.anchor_log import AnchorStore
 from ct_ops_server.fleet.check_ports import CheckStore
 from ct_ops_server.fleet.clones import CloneStore, SuccessionStore
 from ct_ops_server.fleet.delivery import DeliveryStore
+from ct_ops_server.fleet.hurry import HurryStore
 from ct_ops_server.fleet.items import Owned
 from ct_ops_server.fleet.model import (
     Agent,
@@ -90,6 +91,9 @@ class StoreUnderTest:
     trust: TrustStore
     anchors: AnchorStore
     server_cas: ServerCaStore
+    hurries: HurryStore
+    hurry_later: Callable[[timedelta], Awaitable[None]]
+    """Let time pass for a hurry: the clock is the database's."""
     replay: Callable[[Sequence[Event]], Awaitable[object]]
     """What a restored store is told again, in a transaction of its own."""
     age_lease: Callable[[str, timedelta], Awaitable[None]]

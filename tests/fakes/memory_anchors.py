@@ -27,6 +27,10 @@ class MemoryAnchors:
         """Go back to a backup."""
         self._reports = copy.copy(backup)
 
+    def knows(self, agent_id: str) -> bool:
+        """Tell whether an agent ever reported what it believes: an existing one does not."""
+        return agent_id in self._reports
+
     async def record(self, reports: Mapping[str, Believed]) -> None:
         self._reports |= {each: report for each, report in reports.items() if self._store.knows(each)}
 

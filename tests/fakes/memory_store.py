@@ -229,6 +229,18 @@ class MemoryStore(MemoryTokens):
         row = self._rows.get(agent_id)
         return None if row is None else row.status
 
+    def rows(self) -> list[Row]:
+        """Return every agent, for the other fakes."""
+        return list(self._rows.values())
+
+    def find_row(self, agent_id: str) -> Row | None:
+        """Return an agent, if there is one (still), for the other fakes."""
+        return self._rows.get(agent_id)
+
+    def row(self, agent_id: str) -> Row:
+        """Return an agent that there is, for the other fakes."""
+        return self._rows[agent_id]
+
     def knows(self, agent_id: str) -> bool:
         """Tell whether there is such an agent (still)."""
         return agent_id in self._rows
@@ -506,7 +518,7 @@ class MemoryStore(MemoryTokens):
             id=row.id,
             hostname=row.application.hostname,
             status=row.status,
-            online=self._is_online(row),
+            online=self.is_online(row),
             last_seen_at=row.last_seen_at,
             created_at=row.created_at,
             key_id=row.application.key_id,
@@ -525,7 +537,7 @@ class MemoryStore(MemoryTokens):
         twins = [
             Collision(
                 row.id,
-                self._is_online(row),
+                self.is_online(row),
                 bool(application.observed_address)
                 and (theirs.hostname, theirs.observed_address)
                 == (application.hostname, application.observed_address),
@@ -557,7 +569,8 @@ class MemoryStore(MemoryTokens):
     def _end(self, agent_id: str, reason: str) -> None:
         self._endings.append((len(self._endings) + 1, agent_id, reason, self._now()))
 
-    def _is_online(self, row: Row) -> bool:
+    def is_online(self, row: Row) -> bool:
+        """Tell whether an agent has a stream of a worker that lives, for the other fakes."""
         oldest = self._now() - LEASE_LIFETIME
         return row.online and any(lease > oldest for lease in self._leases.values())
 

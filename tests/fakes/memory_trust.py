@@ -43,6 +43,8 @@ class MemoryTrust:
         self._now = now
         self._note = note
         self._rows = TrustRows()
+        self.renewed: list[Callable[[bytes, bytes], None]] = []
+        """Told which agent CA has another certificate now, and its new name: for the other fakes."""
         self._reported: dict[str, tuple[str, int]] = {}
 
     def snapshot(self) -> TrustRows:
@@ -77,7 +79,10 @@ class MemoryTrust:
         for name, pem in change.public_pems.items():
             keys[name] = replace(keys[name], public_pem=pem)
         if change.instead_of is not None and change.new is not None:
-            self._store.count_leaves_as(bytes.fromhex(change.instead_of), bytes.fromhex(change.new.name))
+            before, new = bytes.fromhex(change.instead_of), bytes.fromhex(change.new.name)
+            self._store.count_leaves_as(before, new)
+            for listener in self.renewed:
+                listener(before, new)
         for name, sealed_key in change.sealed_keys.items():
             keys[name] = replace(keys[name], sealed_key=sealed_key)
         self._note(change.decisions)

@@ -17,6 +17,7 @@ from ct_ops_server.authority.life_cycle import Kind
 from ct_ops_server.enrolment.model import TokenTerms
 from ct_ops_server.fleet.server_ca_desk import Step as ServerCaStep
 from simulation import fleet_successions
+from simulation.fleet_authorities import make_own_authority
 from simulation.fleet_carrying import carry
 from simulation.fleet_existing import ExistingHost
 from simulation.fleet_host import DAY_S, Host
@@ -25,6 +26,8 @@ from simulation.fleet_world import Size, World
 
 _SHARE_OF_EXISTING = 0.5
 """Of the hosts of fleets that have existing agents."""
+_SHARE_OF_WINDOWS = 0.3
+"""Of existing agents: there nobody starts one again that has ended itself."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,9 @@ async def install(world: World, dice: random.Random) -> None:
     """A host is installed with a token of its own, approved at once or by hand."""
     is_existing = world.has_existing and dice.random() < _SHARE_OF_EXISTING
     host = new_host(world, ExistingHost if is_existing else Host)
+    host.is_windows = (
+        is_existing and random.Random(f"{world.seed} {host.name} os").random() < _SHARE_OF_WINDOWS
+    )
     host.place.bad = dice.choice((0.0, 0.02, 0.1))
     world.hosts.append(host)
     terms = TokenTerms(
@@ -95,8 +101,7 @@ async def stop_server(world: World, dice: random.Random) -> None:
     else:
         serving.crash()
     await asyncio.sleep(dice.choice((1.0, 60.0, days(dice, 0.1, 30))))
-    if world.network.serving is None:
-        await world.installation.start()
+    await world.start_server()
 
 
 async def set_clock(world: World, dice: random.Random) -> None:
@@ -112,6 +117,13 @@ async def set_clock_of_server(world: World, dice: random.Random) -> None:
     """The server's clock jumps; somebody notices within days."""
     world.installation.clock_is_off = timedelta(seconds=days(dice, -30, 120) * dice.choice((1.0, 0.01)))
     await asyncio.sleep(days(dice, 0.1, 6))
+    world.installation.clock_is_off = timedelta(0)
+
+
+async def leap_of_server_clock(world: World, dice: random.Random) -> None:
+    """The server's clock jumps by years, forward or back; somebody sets it right within days."""
+    world.installation.clock_is_off = timedelta(seconds=days(dice, 300, 3_000)) * dice.choice((1, 1, -1))
+    await asyncio.sleep(days(dice, 0.01, 6))
     world.installation.clock_is_off = timedelta(0)
 
 
@@ -211,6 +223,25 @@ async def rotate_authority(world: World, dice: random.Random) -> None:
     world.rotating[dice.choice((Kind.CA, Kind.CA, Kind.JWT))] = dice.random() < 0.3
 
 
+async def hurry(world: World, _dice: random.Random) -> None:
+    """Operators rotate the agent CA, and make agents renew by the new one instead of waiting."""
+    world.rotating[Kind.CA] = False
+    world.must_hurry = True
+
+
+async def bring_authority(world: World, dice: random.Random) -> None:
+    """Operators bring an agent CA of their own: by a command, or by the settings and another start of the server."""
+    own = make_own_authority(world, dice)
+    world.rotating.setdefault(Kind.CA, False)
+    if dice.random() < 0.5:
+        world.brought = own
+        return
+    world.installation.name_authority(own.pem, own.key_pem)
+    if world.network.serving is not None:
+        await world.network.serving.stop()
+        await world.start_server()
+
+
 async def change_server_ca(world: World, _dice: random.Random) -> None:
     """Operators begin to change the CA that agents believe the server by."""
     world.server_ca_steps = world.server_ca_steps or list(ServerCaStep)
@@ -236,6 +267,9 @@ KINDS: dict[str, tuple[int, Deed]] = {
     "merge": (2, merge),
     "replace": (2, replace),
     "rotate authority": (3, rotate_authority),
+    "hurry": (2, hurry),
+    "bring authority": (2, bring_authority),
+    "leap of server clock": (1, leap_of_server_clock),
     "change server CA": (2, change_server_ca),
     "carry": (2, carry),
     "steal token": (4, steal_token),

@@ -98,6 +98,8 @@ class ExistingAgent:
             try:
                 await self._run()
             except _ExitedError:
+                if self._host.is_windows:
+                    await asyncio.Event().wait()  # nobody starts it again
                 await asyncio.sleep(_RESTART_S)
             except grpc.aio.AioRpcError as error:
                 self._note(error)
@@ -134,6 +136,7 @@ class ExistingAgent:
             leaf.read_text() if leaf.exists() else "",
             identity.agent_token.reveal() if identity else "",
             identity.agent_id if identity else "",
+            os="windows" if self._host.is_windows else "linux",
         )
 
     def _dial(self, peer: Peer) -> Connection:

@@ -24,6 +24,8 @@ from simulation.fleet_host import seeded_keys
 from simulation.fleet_world import Size, World
 from simulation.virtual_time import VirtualLoop
 
+_STEP_AGAIN_S = 21_600.0
+"""How often a hurry is gone on with, instead of every second: it may have to wait for hosts for months."""
 _MOST_ATTEMPTS = 60
 """Histories that are lived to make one shorter."""
 
@@ -163,7 +165,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Have the agents make keys of the seed's, hope for less long, and not look at this machine's network cards.
+    """Have the agents make keys of the seed's, hope for less long, and not look at this machine's network cards and roots.
 
     What is slow about the server's keys, to make and to unseal them, is done once for all histories.
     """
@@ -174,6 +176,8 @@ def _seeded(seed: int) -> Iterator[None]:
         mock.patch("ct_ops_agent.enrolment.make_key_pair", make),
         mock.patch("ct_ops_agent.identity.certificates.make_key_pair", make),
         mock.patch("ct_ops_agent.transport.control_plane.read_interfaces", tuple),
+        mock.patch("ct_ops_agent.route.read_system_roots", str),
         mock.patch("ct_ops_agent.lifecycle._HOPEFUL_FAILURES", 3),
+        mock.patch("ct_ops_server.fleet.hurry._STEP_AGAIN_S", _STEP_AGAIN_S),
     ):
         yield

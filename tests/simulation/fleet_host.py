@@ -41,7 +41,7 @@ from ct_ops_agent.identity.files import locked_directory
 from ct_ops_agent.identity.keystore import KeyPair, load_key_pair, parse_pem
 from ct_ops_agent.identity.rotation import KeyRotation
 from ct_ops_agent.lifecycle import Lifecycle
-from ct_ops_agent.renewal import FEATURE, Renewal
+from ct_ops_agent.renewal import FEATURE, HURRY, Renewal
 from ct_ops_agent.route import PresentedCertificate, RouteFinder, RouteWishes
 from ct_ops_agent.samples import TimedSample
 from ct_ops_agent.secret import Secret
@@ -102,6 +102,7 @@ class Host:
         """What this data directory was given to bring home."""
         self.ended: str | None = None
         """Why nobody expects it any more."""
+        self.is_windows = False
         self.complaint = ""
         """What the agent says is wrong; empty: nothing."""
         self.restarts = 0
@@ -236,7 +237,8 @@ class Agent:
 
 def facts_of(host: Host) -> HostFacts:
     """Return what a host says it is."""
-    return HostFacts(host.hostname, "linux", "amd64", "Debian", host.boot_id, host.machine_id)
+    os, os_version = ("windows", "2019") if host.is_windows else ("linux", "Debian")
+    return HostFacts(host.hostname, os, "amd64", os_version, host.boot_id, host.machine_id)
 
 
 async def patient_sleep(seconds: float) -> None:
@@ -271,7 +273,7 @@ def build_lifecycle(host: Host, clock: Clock, due: asyncio.Event, courier: Couri
         boot_id=facts.boot_id,
         process_id=host.dice.randbytes(8).hex(),
         interval_s=int(host.interval.total_seconds()),
-        features=(FEATURE, DELIVERY, DEFINITIONS, ATTEMPTS, ANCHORS),
+        features=(FEATURE, DELIVERY, DEFINITIONS, ATTEMPTS, ANCHORS, HURRY),
         machine_id=facts.machine_id,
         hostname=facts.hostname,
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections import Counter, defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
@@ -27,6 +27,8 @@ from ct_ops_server.fleet import items as stored
 from ct_ops_server.fleet.clones import Outcome
 from ct_ops_server.fleet.decisions import deleted, merged, place_taken, quarantined, status_changed, was_split
 from ct_ops_server.fleet.delivery import Delivered, Delivery, Verdict
+from ct_ops_server.fleet.dispatch import LiveStream
+from ct_ops_server.fleet.hurry import BETWEEN_MS, Claim
 from ct_ops_server.fleet.model import (
     AgentStatus,
     HeartbeatWrite,
@@ -36,8 +38,11 @@ from ct_ops_server.fleet.model import (
 )
 from ct_ops_server.fleet.sides import Proof, SideLog
 from ct_ops_server.store.carried import decision_of
+from fakes.memory_anchors import MemoryAnchors
 from fakes.memory_deliveries import MemoryDeliveries
+from fakes.memory_hurry import MemoryHurry
 from fakes.memory_store import MemoryStore, Row
+from fakes.memory_trust import MemoryTrust
 from simulation.fleet_audit import Chain
 from simulation.fleet_network import LEAF, SPEAKER
 
@@ -101,6 +106,9 @@ class Ledger:
     brought_by: dict[str, str] = field(default_factory=dict)
     """Whose Register made an agent, by its id."""
     heartbeats: int = 0
+    hurried_s: float = float("-inf")
+    """When a hurry last told an agent to renew."""
+    made_to_renews: int = 0
     holders: Callable[[str], list[str]] = lambda _key_id: []
     """Who really has a key, by its id: whoever says a Register again that he has heard has not."""
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -183,6 +191,15 @@ class Ledger:
         names = self.names[speaker()]
         if not names or names[-1] != agent_id:
             names.append(agent_id)
+
+    def made_to_renew(self, agent_id: str) -> None:
+        """A hurry told an agent to renew: twenty a minute at most."""
+        if _now_s() - self.hurried_s < BETWEEN_MS / 1000:
+            self.violated(
+                f"{agent_id} was made to renew {_now_s() - self.hurried_s:.1f} s after another agent"
+            )
+        self.hurried_s = _now_s()
+        self.made_to_renews += 1
 
     def delivered(self, delivery: Delivery, delivered: Delivered) -> None:
         """A batch was stored."""
@@ -352,6 +369,29 @@ class WatchedStore(MemoryStore):
     def _named(self, agent_id: str) -> tuple[str, str]:
         row = self._rows.get(agent_id)
         return ("", "") if row is None else (row.application.key_id, row.application.hostname)
+
+
+class WatchedHurry(MemoryHurry):
+    """A hurry in memory; the ledger sees who is made to renew."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        store: MemoryStore,
+        trust: MemoryTrust,
+        anchors: MemoryAnchors,
+        *,
+        now: Callable[[], datetime],
+        chain: Chain,
+    ) -> None:
+        super().__init__(store, trust, anchors, now=now, note=chain.note)
+        self._ledger = ledger
+
+    async def claim_hurried(self, streams: Sequence[LiveStream]) -> Sequence[Claim]:
+        claims = await super().claim_hurried(streams)
+        for claim in claims:
+            self._ledger.made_to_renew(claim.stream.agent_id)
+        return claims
 
 
 class WatchedDeliveries(MemoryDeliveries):

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
@@ -160,6 +160,18 @@ def is_signed_by(certificate: x509.Certificate, authority: x509.Certificate) -> 
     except (InvalidSignature, ValueError, TypeError):
         return False
     return True
+
+
+@lru_cache(maxsize=100)
+def certificates_of(pem: str) -> tuple[x509.Certificate, ...]:
+    """Return the certificates of a file."""
+    return tuple(x509.load_pem_x509_certificates(pem.encode()))
+
+
+def leads_to_root(certificate: x509.Certificate, store: Sequence[x509.Certificate]) -> bool:
+    """Tell whether a certificate leads to one that signed itself: an intermediate in the store does not do (no partial chains)."""
+    above = [each for each in store if each.subject == certificate.issuer and is_signed_by(certificate, each)]
+    return any(each.subject == each.issuer or leads_to_root(each, store) for each in above)
 
 
 class Connection:

@@ -25,6 +25,7 @@ from ct_ops_proto.enrolment_token import ServerHint
 from ct_ops_server.audit.entries import Link
 from ct_ops_server.authority import files
 from ct_ops_server.authority.agent_token import TokenSigner
+from ct_ops_server.authority.brought import brought_authority
 from ct_ops_server.authority.ca import load_or_create_authority
 from ct_ops_server.authority.jwks import load_or_create_signing_key
 from ct_ops_server.authority.leaf_identity import LeafIdentity, LeafOfAgent, identify
@@ -36,6 +37,8 @@ from ct_ops_server.authority.server_certificate import ServerTls, load_or_create
 from ct_ops_server.authority.trust import LiveTrust, Trust
 from ct_ops_server.authority.trust_watch import TrustWatch
 from ct_ops_server.authority.web_certificate import WebCertificateFile
+from ct_ops_server.background import pushed_leaf
+from ct_ops_server.config.pem import PemSource
 from ct_ops_server.edge.budget import Budget
 from ct_ops_server.edge.callers import Caller, Callers
 from ct_ops_server.edge.certificates import CertificateFollower
@@ -54,26 +57,31 @@ from ct_ops_server.enrolment.departure import Departures
 from ct_ops_server.enrolment.refusal_log import RefusalLog
 from ct_ops_server.enrolment.service import Enrolment
 from ct_ops_server.enrolment.tokens import TokenDesk
+from ct_ops_server.fleet import endings
 from ct_ops_server.fleet.agents import AgentDesk
 from ct_ops_server.fleet.anchor_log import AnchorLog
 from ct_ops_server.fleet.clones import CloneDesk
 from ct_ops_server.fleet.dispatch import Dispatch
 from ct_ops_server.fleet.endings import EndingWatch
+from ct_ops_server.fleet.hurry import LOOK_EVERY, STEP_TOPIC, HurryRun
 from ct_ops_server.fleet.presence import Presence, PresencePolicy
 from ct_ops_server.fleet.server_ca_desk import ServerCaDesk
 from ct_ops_server.fleet.sessions import Sessions
 from ct_ops_server.fleet.shared_server_cas import SharedServerCas
+from ct_ops_server.fleet.work import NewLeaf
 from ct_ops_server.keyring import Keyring
 from fakes.memory_anchors import MemoryAnchors, Reports
 from fakes.memory_deliveries import MemoryState
+from fakes.memory_hurry import HurryRows
 from fakes.memory_replay import replay
 from fakes.memory_server_cas import MemoryServerCas
 from fakes.memory_store import MemoryStore, StoreState
 from fakes.memory_trust import MemoryTrust, TrustRows
 from real_server import settings_for
 from simulation.fleet_audit import Chain
-from simulation.fleet_ledger import Ledger, WatchedDeliveries, WatchedStore
-from simulation.fleet_network import Connection, Network, is_signed_by
+from simulation.fleet_bus import SimulatedBus
+from simulation.fleet_ledger import Ledger, WatchedDeliveries, WatchedHurry, WatchedStore
+from simulation.fleet_network import Connection, Network, certificates_of, leads_to_root
 
 START = datetime(2030, 1, 2, tzinfo=UTC)
 ADDRESS = "ops.example.com:9443"
@@ -120,6 +128,7 @@ class Backup:
     trust: TrustRows
     anchors: Reports
     server_cas: Lineage | None
+    hurries: HurryRows
     head: Link
     """How far the audit log was."""
     folder: Path
@@ -144,6 +153,9 @@ class Installation:
         self.trust = MemoryTrust(self.store, self.now, self.chain.note)
         self.anchors = MemoryAnchors(self.store)
         self.server_cas = MemoryServerCas(self.store, self.now, self.chain.note)
+        self.hurries = WatchedHurry(
+            ledger, self.store, self.trust, self.anchors, now=self.now, chain=self.chain
+        )
         self.backups: list[Backup] = []
         self.restores = 0
         self._processes = 0
@@ -166,11 +178,17 @@ class Installation:
     async def start(self) -> Serving:
         """Start a process."""
         self._processes += 1
-        keyring = Keyring(self.settings, self.keys.secret, self.trust, brought=None, now=self.now)
+        brought = brought_authority(self.settings, self.keys.secret)
+        keyring = Keyring(self.settings, self.keys.secret, self.trust, brought=brought, now=self.now)
         serving = Serving(self, f"worker {self._processes}", keyring, await keyring.open())
         await serving.start()
         self.network.serving = serving
         return serving
+
+    def name_authority(self, certificates_pem: str, key_pem: str) -> None:
+        """Have the settings name an agent CA, for the next start."""
+        sources = [PemSource(None, pem) for pem in (certificates_pem, key_pem)]
+        self.settings = replace(self.settings, agent_ca_cert=sources[0], agent_ca_key=sources[1])
 
     def back_up(self) -> None:
         """Keep a backup."""
@@ -184,6 +202,7 @@ class Installation:
                 self.trust.snapshot(),
                 self.anchors.snapshot(),
                 self.server_cas.snapshot(),
+                self.hurries.snapshot(),
                 self.chain.head,
                 folder,
             )
@@ -200,6 +219,7 @@ class Installation:
         self.trust.restore(backup.trust)
         self.anchors.restore(backup.anchors)
         self.server_cas.restore(backup.server_cas)
+        self.hurries.restore(backup.hurries)
         shutil.rmtree(self.folder)
         shutil.copytree(backup.folder, self.folder)
 
@@ -219,6 +239,7 @@ class Serving:
         store, now = installation.store, installation.now
         self.loop_time = asyncio.get_running_loop().time
         self.served_tls = ServedTls(self._load_tls(now()), load=self._load_tls, ca_file=None, is_our_own=True)
+        self.bus = SimulatedBus(installation.ledger.keep)
         self.parts = self._parts(store, now)
         self._follow_trust()
         ground = RpcGround(self.parts, message_bytes=self.parts.limits.agent_message_bytes)
@@ -234,11 +255,12 @@ class Serving:
             store, worker_id=worker_id, policy=PresencePolicy(), monotonic_s=self.loop_time
         )
         self.endings = EndingWatch(store, self.parts.callers, observe=lambda _age: None)
+        self._serve_bus()
         self.trust_watch = TrustWatch(
             trust, installation.trust, read=keyring.read, worker_id=worker_id, node="node"
         )
         self.authority = AuthorityDesk(
-            installation.trust, trust, installation.keys.secret, hint=self._hint, now=now
+            installation.trust, trust, installation.keys.secret, hint=self.bus.hint, now=now
         )
         self.server_cas = SharedServerCas(
             installation.server_cas,
@@ -248,10 +270,10 @@ class Serving:
             now=now,
         )
         self.server_ca = ServerCaDesk(
-            installation.anchors, self.served_tls, self.server_cas, hint=self._hint, now=now
+            installation.anchors, self.served_tls, self.server_cas, hint=self.bus.hint, now=now
         )
-        self.agents = AgentDesk(store, hint=self._hint)
-        self.clones = CloneDesk(store, store, self.agents, hint=self._hint)
+        self.agents = AgentDesk(store, hint=self.bus.hint)
+        self.clones = CloneDesk(store, store, self.agents, hint=self.bus.hint)
         self.tokens = TokenDesk(
             store,
             store,
@@ -271,6 +293,17 @@ class Serving:
         self.follower = CertificateFollower(
             self.served_tls, self.parts.web_certificate, present=lambda _tls: None, now=now
         )
+
+    def _serve_bus(self) -> None:
+        hurry = HurryRun(
+            self._installation.hurries, hint=self.bus.hint, observe=lambda _state: None, issue=self._push_leaf
+        )
+        self.parts.dispatch.serve(self.bus, [hurry])
+        self.bus.subscribe(STEP_TOPIC, hurry.tick, every=LOOK_EVERY)
+        self.bus.subscribe(endings.TOPIC, self.endings.catch_up, every=endings.CATCH_UP_EVERY)
+
+    async def _push_leaf(self, agent_id: str, public_key_der: bytes) -> NewLeaf:
+        return await pushed_leaf(self.parts.enrolment, agent_id, public_key_der)
 
     def _meeting(self) -> Meeting:
         tls = self.served_tls.current
@@ -305,7 +338,7 @@ class Serving:
                 new_agent_id=self._installation.new_agent_id,
             ),
             challenges=Challenges(random_bytes=self._installation.dice.randbytes, monotonic_s=self.loop_time),
-            departures=Departures(store, store, hint=self._hint),
+            departures=Departures(store, store, hint=self.bus.hint),
             served_tls=self.served_tls,
             anchor_log=AnchorLog(self._installation.anchors),
             web_certificate=WebCertificateFile(None),
@@ -316,7 +349,7 @@ class Serving:
                 now=now,
             ),
             deliveries=self._installation.deliveries,
-            dispatch=Dispatch(hint=self._hint, monotonic_s=self.loop_time),
+            dispatch=Dispatch(hint=self.bus.hint, monotonic_s=self.loop_time),
             inventory=None,  # type: ignore[arg-type]  # no scan is uploaded here
             uploads=Budget(0),
             callers=Callers(end_grace_s=limits.end_grace_s),
@@ -354,6 +387,7 @@ class Serving:
         self.follower.look()
         await self.trust_watch.catch_up()
         await self.presence.tick()
+        self.bus.hint_all()
         await self.parts.refusal_log.flush()
         await self.parts.anchor_log.flush()
 
@@ -367,6 +401,7 @@ class Serving:
     def crash(self) -> None:
         """End at once; nobody is told."""
         self._installation.network.serving = None
+        self.bus.end()
         for connection in list(self.connections):
             connection.end()
 
@@ -385,11 +420,11 @@ class Serving:
         return identify(leaf_der, authorities=authorities, installation_id=INSTALLATION, now=now)
 
     def completes_handshake(self, leaf_der: bytes) -> bool:
-        """Tell whether OpenSSL would let this leaf through: by any authority ever used, whatever the dates."""
+        """Tell whether OpenSSL would let this leaf through: by any way to a root that is known, whatever the dates."""
         if leaf_der in self._taken:
             return True
-        leaf = x509.load_der_x509_certificate(leaf_der)
-        is_taken = any(is_signed_by(leaf, known.certificate) for known in self.trust.current.authorities)
+        store = certificates_of("".join(self.trust.current.authorities_pem))
+        is_taken = leads_to_root(x509.load_der_x509_certificate(leaf_der), store)
         self._taken |= {leaf_der} if is_taken else set()
         return is_taken
 
@@ -397,11 +432,6 @@ class Serving:
         """Return the name of another connection."""
         self._numbers += 1
         return f"{self.worker_id} {self._numbers}"
-
-    def _hint(self, topic: str) -> None:
-        if topic == "endings":
-            task = asyncio.get_running_loop().create_task(self.endings.catch_up())
-            self._installation.ledger.keep(task)
 
 
 @cache

@@ -9,21 +9,20 @@ import asyncio
 import itertools
 import random
 from collections import Counter
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
 from ct_ops_agent.identity.credentials import AGENT_CA_NAME
 from ct_ops_proto.enrolment_token import parse_token, secret_digest
+from ct_ops_server.authority.errors import AuthorityError
 from ct_ops_server.authority.leaf_identity import LeafOfAgent
-from ct_ops_server.authority.life_cycle import Kind, Step
-from ct_ops_server.authority.rotation import StepRefusedError
-from ct_ops_server.authority.server_ca import StepError
+from ct_ops_server.authority.life_cycle import Kind
 from ct_ops_server.enrolment.model import TokenTerms
 from ct_ops_server.fleet.model import AgentStatus
 from ct_ops_server.fleet.server_ca_desk import Step as ServerCaStep
-from ct_ops_server.fleet.server_ca_desk import TooFewFollowError
+from own_authority import OwnCa
+from simulation.fleet_authorities import go_on_with_authorities
 from simulation.fleet_clones import Splits, decide_about_copies, let_copies_speak, recall_copies
 from simulation.fleet_existing import CUT_OFF, ExistingHost
 from simulation.fleet_host import DAY_S, Directory, Host
@@ -91,11 +90,17 @@ class World:
     """When things were measured, by the clock of their host."""
     rotating: dict[Kind, bool] = field(default_factory=dict)
     """What is being rotated, and whether the old one is retired whoever still needs it."""
+    must_hurry: bool = False
+    """Agents are made to renew by the agent CA that signs, before the old one is retired."""
+    brought: OwnCa | None = None
+    """An agent CA of the operators' own, which the next rotation is to bring."""
     server_ca_steps: list[ServerCaStep] = field(default_factory=list)
     """What is still to be done about the server's CA."""
     uninvited: set[str] = field(default_factory=set)
     """Hosts that were to get a token while the server was down."""
     splits: Splits = field(default_factory=Splits)
+    start_failed: bool = False
+    """The server did not start, and said why."""
     is_calm: bool = False
     """Nothing happens any more."""
     jumped: set[str] = field(default_factory=set)
@@ -235,57 +240,34 @@ class World:
         del backups[number + 1 :]
         self.ledger.went_back()
         recall_copies(self)
-        await self.installation.start()
+        await self.start_server()
+
+    async def start_server(self) -> None:
+        """Start the server, unless it runs; an operator tries again later where its log says that its clock is wrong."""
+        if self.network.serving is not None:
+            return
+        try:
+            await self.installation.start()
+        except AuthorityError:  # the agent CA that the settings name is of another time than the clock
+            self.start_failed = True
+        else:
+            self.start_failed = False
 
     async def make_rounds(self) -> None:
         """Look after the server, decide about who waits, and help hosts that complain."""
+        if self.start_failed:
+            await self.start_server()
         serving = self.network.serving
         if serving is None:
             return
         await serving.look_after()
-        await self._go_on_rotating()
-        await self._go_on_changing_server_ca()
+        await go_on_with_authorities(self)
         await self._decide()
         await let_copies_speak(self)
         await decide_about_copies(self)
         for host in self.honest():
             await self._help(host)
         await self.ledger.settle()
-
-    async def _go_on_rotating(self) -> None:
-        """Take the next step of every rotation that was begun, unless something speaks against it."""
-        serving = self.network.serving
-        assert serving is not None
-        for kind, must_hurry in list(self.rotating.items()):
-            preview = await serving.authority.preview(kind)
-            step = preview.plan.step
-            hurries = must_hurry and step is Step.RETIRE
-            if preview.objections and not hurries:
-                continue
-            with suppress(StepRefusedError):  # not even forced: its CA is of another time than this clock
-                await serving.authority.take(
-                    kind, step, version=preview.version, actor=OPERATOR, force=hurries
-                )
-                await serving.trust_watch.catch_up()
-                if step is Step.RETIRE:
-                    del self.rotating[kind]
-
-    async def _go_on_changing_server_ca(self) -> None:
-        """Take the next step of a change of the server's CA, unless too few agents could follow."""
-        serving = self.network.serving
-        assert serving is not None
-        if not self.server_ca_steps:
-            return
-        step, newest = self.server_ca_steps[0], serving.served_tls.current.anchors[0]
-        # Whoever is in the way may be gone: an operator who has looked on every host does not wait for agents of the past.
-        knows_better = step is ServerCaStep.RETIRE and all(host.believes(newest) for host in self.honest())
-        with suppress(TooFewFollowError, StepError):
-            await serving.server_ca.take(step, force=knows_better, actor=OPERATOR)
-            self.server_ca_steps.pop(0)
-            serving.follower.look()
-            if step is ServerCaStep.RETIRE:
-                # To agents a server that goes back to before this is another server: operators keep no such backup.
-                self.installation.backups.clear()
 
     async def _decide(self) -> None:
         """Approve those whose key an operator finds on a host of ours, reject the others."""
@@ -359,8 +341,7 @@ class World:
     async def calm_down(self) -> None:
         """Let nothing go wrong any more, and time pass."""
         self.installation.clock_is_off = timedelta(0)
-        if self.network.serving is None:
-            await self.installation.start()
+        await self.start_server()
         for host in self.honest():
             host.clock_is_off_s, host.place.is_cut_off, host.place.bad = 0.0, False, 0.0
             if host.process is None and host.name not in self.uninvited:

@@ -9,17 +9,25 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from datetime import datetime
+from typing import Any
 from unittest import mock
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from ct_ops_agent.delivery.outbox import Outbox
 from ct_ops_server.audit.decisions import Action
+from ct_ops_server.authority.issuer import Issuer
+from ct_ops_server.authority.server_certificate import reason_to_issue
 from ct_ops_server.backup import since
 from ct_ops_server.enrolment import admission
 from ct_ops_server.fleet import sides
+from ct_ops_server.fleet.hurry import Act
 from ct_ops_server.fleet.model import AgentStatus, HeartbeatWrite
 from ct_ops_server.fleet.sides import Judged, Proof, SideLog, Sight
+from fakes.memory_hurry import MemoryHurry
 from fakes.memory_store import MemoryStore
 from fakes.memory_tokens import MemoryTokens
 from simulation.fleet_events import plan
@@ -132,6 +140,32 @@ def a_forgotten_agent_that_was_split_is_a_stranger() -> AbstractContextManager[o
     return mock.patch.object(admission, "RULES", rules)
 
 
+def nobody_is_spared_a_hurry() -> AbstractContextManager[object]:
+    """An existing agent on Windows is made to renew, too: it ends, and nobody starts it again (rule 22)."""
+    return mock.patch.object(MemoryHurry, "stays_down", return_value=False)
+
+
+def a_hurry_has_no_pace() -> AbstractContextManager[object]:
+    """A fleet is made to renew as fast as it can be told (rule 22)."""
+    return mock.patch("fakes.memory_hurry.decide", return_value=Act.SEND)
+
+
+def a_chain_is_cut_off() -> AbstractContextManager[object]:
+    """Of an agent CA that operators bring its own certificate is kept, and not the root above it (rule 1)."""
+    alone = property(lambda issuer: issuer.certificate.public_bytes(Encoding.PEM).decode())
+    return mock.patch.object(Issuer, "pem", alone)
+
+
+def a_server_certificate_of_the_future_is_kept() -> AbstractContextManager[object]:
+    """The server's clock was years ahead, and nobody looks again."""
+
+    def reason(old: x509.Certificate | None, *, now: datetime, **others: Any) -> str | None:
+        begins = now if old is None else old.not_valid_before_utc
+        return reason_to_issue(old, now=max(now, begins), **others)
+
+    return mock.patch("ct_ops_server.authority.server_certificate.reason_to_issue", reason)
+
+
 def a_retired_server_ca_is_retired_too_early() -> AbstractContextManager[object]:
     """The server's CA is changed whoever believes the next one (rule 22)."""
     return mock.patch("ct_ops_server.fleet.server_ca_desk.objections", return_value=())
@@ -139,6 +173,10 @@ def a_retired_server_ca_is_retired_too_early() -> AbstractContextManager[object]
 
 _KINDS: dict[Planted, tuple[str, ...]] = {
     copies_are_not_noticed: ("clone", "restart", "rotate key", "revoke token", "stop server"),
+    nobody_is_spared_a_hurry: ("hurry",),
+    a_hurry_has_no_pace: ("hurry",),
+    a_chain_is_cut_off: ("bring authority", "stop server"),
+    a_server_certificate_of_the_future_is_kept: ("leap of server clock",),
     a_retired_server_ca_is_retired_too_early: ("change server CA", "switch off", "lose network"),
     a_forgotten_agent_is_a_stranger: ("back up", "restore"),
     a_kept_side_is_its_own_rival: ("clone", "restart"),
@@ -174,6 +212,10 @@ _FIRST_SEED: dict[Planted, int] = {
         replacements_are_not_told,
         splits_are_not_told,
         a_forgotten_agent_that_was_split_is_a_stranger,
+        nobody_is_spared_a_hurry,
+        a_hurry_has_no_pace,
+        a_chain_is_cut_off,
+        a_server_certificate_of_the_future_is_kept,
         a_retired_server_ca_is_retired_too_early,
     ],
 )

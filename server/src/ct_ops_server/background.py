@@ -28,6 +28,7 @@ from ct_ops_server.edge.process_metrics import LOOK_EVERY_S, ProcessMetrics, res
 from ct_ops_server.edge.rpc import ServiceParts
 from ct_ops_server.edge.server_ca_metrics import ServerCaMetrics
 from ct_ops_server.enrolment.refusal_log import RefusalLog
+from ct_ops_server.enrolment.service import Enrolment
 from ct_ops_server.fleet import check_retention, endings, shared_server_cas
 from ct_ops_server.fleet.agent_census import AgentCensus
 from ct_ops_server.fleet.anchor_log import AnchorLog
@@ -186,7 +187,10 @@ async def push_bus(
         core.server_cas.follow_as(worker_id, socket.gethostname())
         bus.subscribe(shared_server_cas.TOPIC, core.server_cas.catch_up, every=_SERVER_CAS_EVERY)
     hurry = HurryRun(
-        core.store.hurries, hint=bus.hint, observe=metrics.hurry_stepped, issue=partial(_issue, core)
+        core.store.hurries,
+        hint=bus.hint,
+        observe=metrics.hurry_stepped,
+        issue=partial(pushed_leaf, core.enrolment),
     )
     parts.dispatch.serve(bus, (*providers(core), hurry))
     bus.subscribe(STEP_TOPIC, hurry.tick, every=LOOK_EVERY)
@@ -198,12 +202,12 @@ async def push_bus(
         yield
 
 
-async def _issue(core: Core, agent_id: str, public_key_der: bytes) -> NewLeaf:
+async def pushed_leaf(enrolment: Enrolment, agent_id: str, public_key_der: bytes) -> NewLeaf:
     """Sign a leaf that is pushed to an existing agent, which is connected."""
-    renewal = await core.enrolment.renew_leaf(agent_id, parse_spki(public_key_der))
+    renewal = await enrolment.renew_leaf(agent_id, parse_spki(public_key_der))
     not_after = renewal.leaf_not_after
     ends = 0 if not_after is None else int(not_after.timestamp())
-    return NewLeaf(renewal.leaf_pem, ends, core.enrolment.authority_pem)
+    return NewLeaf(renewal.leaf_pem, ends, enrolment.authority_pem)
 
 
 @asynccontextmanager

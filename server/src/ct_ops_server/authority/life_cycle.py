@@ -172,6 +172,8 @@ class Situation:
     not_after: datetime | None = None
     has_key: bool = True
     """Whether the private key of the one it is about is stored."""
+    signs_from: datetime | None = None
+    """When the one that is active may sign; None: at any time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +235,7 @@ def objections(plan: Plan, situation: Situation) -> list[Objection]:
     if plan.step is Step.GO_BACK and not situation.has_key:
         found.append(Objection("its private key is lost, so it cannot sign again", can_be_forced=False))
     if plan.step is Step.RETIRE:
-        found += _still_needed(plan, situation)
+        found += [*_nobody_would_sign(situation), *_still_needed(plan, situation)]
     if plan.kind is Kind.JWT and plan.step is Step.ACTIVATE:
         found += _too_early(
             plan, situation, KEYS_ARE_CACHED, "others may not have fetched it from the JWKS yet"
@@ -264,6 +266,18 @@ def _dates(plan: Plan, situation: Situation) -> list[Objection]:
     if end is not None and now >= end:
         return [Objection(f"it has ended at {end.isoformat()}", can_be_forced=False)]
     return []
+
+
+def _nobody_would_sign(situation: Situation) -> list[Objection]:
+    """The active one may have been made, and activated, while this server's clock was ahead."""
+    start = situation.signs_from
+    if start is None or start <= situation.now:
+        return []
+    sentence = (
+        f"the agent CA that is active signs nothing before {start.isoformat()}, so this is the only one that could: "
+        "if this server's clock is right, sign with it again: ct-ops-server ca rotate --back"
+    )
+    return [Objection(sentence)]
 
 
 def _still_needed(plan: Plan, situation: Situation) -> list[Objection]:

@@ -54,6 +54,15 @@ def test_a_rotation_is_three_steps() -> None:
         assert (step, expected) == (taken, {each.name: each.state.value for each in held})
 
 
+@pytest.mark.parametrize("ahead", [timedelta(0), timedelta(days=900)])
+def test_the_last_one_that_can_sign_is_not_retired_unless_forced(ahead: timedelta) -> None:
+    """The one that is active was made while the server's clock was ahead: until then nobody would get a leaf."""
+    outgoing = Plan(Kind.CA, Step.RETIRE, Held("one", TrustState.OUTGOING, NOW))
+    found = objections(outgoing, Situation(NOW, signs_from=NOW + ahead))
+
+    assert bool(ahead) == any("ca rotate --back" in each.sentence and each.can_be_forced for each in found)
+
+
 def test_every_step_but_the_last_has_a_way_back() -> None:
     """What was prepared is discarded; what was activated goes back, and forward again."""
     _, prepared = take([ONE])

@@ -1,8 +1,7 @@
-"""A hurry's rows on both databases: who is picked, who is back, the halt, and how it goes on. Time is moved, not waited for."""
+"""Of a hurry's rows what the stores in memory do not know: tasks under way. The rest is in ``contract/test_hurry_store.py``."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, cast
@@ -11,8 +10,6 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from contract.values import StoreUnderTest, enrol, open_stream
-from ct_ops_server.authority.life_cycle import Kind, TrustState
-from ct_ops_server.authority.ports import Change, NewKey
 from ct_ops_server.fleet.dispatch import LiveStream
 from ct_ops_server.fleet.following import AnchorSource, Believed
 from ct_ops_server.fleet.hurry import Hurry, HurryState
@@ -86,41 +83,6 @@ async def shown(store: Store) -> Hurry:
     return found
 
 
-async def test_one_after_the_other_renews_until_all_have_a_leaf_of_the_new_ca(store: Store) -> None:
-    """Each is told once, on the stream that it was picked on."""
-    streams = await fleet(store, "a", "b")
-    assert await store.hurries.claim_hurried(list(streams.values())) == []
-    assert await step_and_claim(store, streams) == ["a"]
-    assert await store.hurries.claim_hurried(list(streams.values())) == []
-    assert await store.hurries.step_hurry() is HurryState.RUNNING
-    assert await store.hurries.claim_hurried(list(streams.values())) == [], "three seconds have not passed"
-    await comes_back(store, "a")
-    assert await step_and_claim(store, streams) == ["b"]
-    await comes_back(store, "b")
-    assert await step_and_claim(store, streams) == []
-    found = await shown(store)
-    assert (HurryState.DONE, 2, 2, 0) == (found.state, found.asked, found.back, found.remaining)
-
-
-async def test_it_halts_when_three_are_not_back_within_two_minutes_and_goes_on_without_them(
-    store: Store,
-) -> None:
-    """Whoever starts it again has looked at them."""
-    streams = await fleet(store, "a", "b", "c", "d")
-    for name in ("a", "b", "c"):
-        assert await step_and_claim(store, streams) == [name]
-    await later(store, timedelta(minutes=3))
-    assert await store.hurries.step_hurry() is HurryState.HALTED
-    found = await shown(store)
-    assert found.missing == ("host-a", "host-b", "host-c") or len(found.missing) == 3
-    assert "not back" in found.reason
-    assert await step_and_claim(store, streams) == [], "a halted one touches nobody"
-
-    await store.hurries.start_hurry(actor="ada")
-    assert await step_and_claim(store, streams) == ["d"]
-    assert (await shown(store)).missing == ()
-
-
 async def test_nobody_with_a_task_under_way_and_no_existing_agent_on_windows_is_made_to_renew(
     store: Store,
 ) -> None:
@@ -138,51 +100,6 @@ async def test_nobody_with_a_task_under_way_and_no_existing_agent_on_windows_is_
     assert (HurryState.RUNNING, 2, 1) == (found.state, found.remaining, found.left_alone)
     await change(store, tasks.update().values(state="done"))
     assert await step_and_claim(store, streams) == ["busy"]
-
-
-async def test_who_reconnects_before_it_is_told_is_picked_again(store: Store) -> None:
-    """Its worker died, or it was cut off at that moment: nobody waits for it, and it is not forgotten."""
-    streams = await fleet(store, "a")
-    await later(store, timedelta(seconds=3))
-    await store.hurries.step_hurry()
-    streams["a"] = LiveStream("a", await open_stream(cast("StoreUnderTest", store), "a"))
-    assert await store.hurries.claim_hurried(list(streams.values())) == []
-    await store.hurries.step_hurry()
-    assert await step_and_claim(store, streams) == ["a"]
-
-
-async def test_two_workers_that_claim_at_once_tell_it_once(store: Store) -> None:
-    """A claim is a row's change, and only one of them makes it."""
-    streams = await fleet(store, "a")
-    await store.hurries.step_hurry()
-    both = await asyncio.gather(*(store.hurries.claim_hurried(list(streams.values())) for _ in range(2)))
-    assert sum(map(len, both)) == 1
-
-
-async def test_it_goes_on_when_the_certificate_of_the_target_is_renewed(store: Store) -> None:
-    """Who has a leaf of the one before has one of the new one: nobody is picked twice."""
-    streams = await fleet(store, "a", "b")
-    assert await step_and_claim(store, streams) == ["a"]
-    await comes_back(store, "a")
-    new = NewKey("bb" * 32, "", TrustState.ACTIVE)
-    before = TARGET.hex()
-    await store.trust.change(Change(Kind.CA, {before: TrustState.RETIRED}, new, instead_of=before))
-    await store.trust.report("worker-1", "node", (await store.trust.load()).version)
-    assert await step_and_claim(store, streams) == ["b"]
-
-    assert (HurryState.RUNNING, 1) == ((hurry := await shown(store)).state, hurry.remaining)
-
-
-async def test_it_stops_when_another_agent_ca_signs_and_when_it_is_told_to(store: Store) -> None:
-    """Leaves of the target cannot be had any more."""
-    streams = await fleet(store, "a")
-    await change(store, authorities.update().values(state="outgoing"))
-    assert await store.hurries.step_hurry() is HurryState.STOPPED
-    await change(store, authorities.update().values(state="active"))
-    await store.hurries.start_hurry(actor="ada")
-    assert await store.hurries.stop_hurry(actor="ada")
-    assert await step_and_claim(store, streams) == []
-    assert not await store.hurries.stop_hurry(actor="ada")
 
 
 @pytest.mark.parametrize("anchors", [frozenset[bytes](), frozenset({b"x" * 32})])

@@ -1,0 +1,128 @@
+"""What operators do about the authorities of a simulated installation: one step a round, unless something speaks against it.
+
+The agent CA and the key of agent tokens are rotated, in time or in a hurry, or by a CA that operators bring: with a
+command, or named in the settings for the next start. The server's CA is changed. And a warning is heeded: a CA that
+ends within half a year is rotated.
+"""
+
+from __future__ import annotations
+
+import random
+from contextlib import suppress
+from datetime import timedelta
+from functools import cache
+from typing import TYPE_CHECKING
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from ct_ops_server.authority.errors import AuthorityError
+from ct_ops_server.authority.life_cycle import Kind, Step, TrustState
+from ct_ops_server.authority.rotation import StepRefusedError
+from ct_ops_server.authority.server_ca import StepError
+from ct_ops_server.fleet.hurry import STEP_TOPIC, HurryState
+from ct_ops_server.fleet.server_ca_desk import Step as ServerCaStep
+from ct_ops_server.fleet.server_ca_desk import TooFewFollowError
+from own_authority import OwnCa, make_ca
+from simulation.fleet_ledger import OPERATOR
+
+if TYPE_CHECKING:
+    from simulation.fleet_world import World
+
+_WARNED_BEFORE = timedelta(days=180)
+_ROOT_DAYS = 20 * 365
+
+
+def make_own_authority(world: World, dice: random.Random) -> OwnCa:
+    """Return an agent CA below a root of the operators', for one to nine years."""
+    now, number = world.installation.now(), world.number()
+    root = make_ca(f"Own Root {number}", key=_key("root"), days=(-1, _ROOT_DAYS), now=now)
+    days = (-1, dice.randint(365, 9 * 365))
+    return make_ca(
+        f"Own Agents {number}", above=root, key=_key(str(number)), path_length=0, days=days, now=now
+    )
+
+
+async def go_on_with_authorities(world: World) -> None:
+    """Take the next steps, and begin what a warning asks for."""
+    serving = world.network.serving
+    assert serving is not None
+    signs, now = serving.trust.current.authority, world.installation.now()
+    if signs.not_after - now < _WARNED_BEFORE or signs.certificate.not_valid_before_utc > now:
+        world.rotating.setdefault(Kind.CA, False)
+    await _go_on_rotating(world)
+    await _go_on_changing_server_ca(world)
+
+
+async def _go_on_rotating(world: World) -> None:
+    """Take the next step of every rotation that was begun, unless something speaks against it."""
+    serving = world.network.serving
+    assert serving is not None
+    for kind, is_ruthless in list(world.rotating.items()):
+        preview = await serving.authority.preview(kind, back=kind is Kind.CA and _is_of_the_future(world))
+        step = preview.plan.step
+        is_forced = is_ruthless and step is Step.RETIRE
+        if preview.objections and not is_forced:
+            await _hurry(world, kind, step)
+            continue
+        brought = world.brought if (kind, step) == (Kind.CA, Step.PREPARE) else None
+        with suppress(
+            StepRefusedError, AuthorityError
+        ):  # also when forced: a CA is of another time than this clock
+            await serving.authority.take(
+                kind,
+                step,
+                version=preview.version,
+                actor=OPERATOR,
+                force=is_forced,
+                brought=None if brought is None else (brought.pem, brought.key_pem),
+            )
+            await serving.trust_watch.catch_up()
+            world.brought = None if brought is not None else world.brought
+            if step is Step.RETIRE:
+                del world.rotating[kind]
+                world.must_hurry = world.must_hurry and kind is not Kind.CA
+
+
+def _is_of_the_future(world: World) -> bool:
+    """Tell whether the agent CA that signs was activated while the server's clock was ahead: it says so at every leaf."""
+    serving = world.network.serving
+    assert serving is not None
+    authority, now = serving.trust.current.authority, world.installation.now()
+    is_outgoing = any(each.state is TrustState.OUTGOING for each in serving.trust.current.authorities)
+    return is_outgoing and authority.certificate.not_valid_before_utc > now
+
+
+async def _hurry(world: World, kind: Kind, step: Step) -> None:
+    """Have agents renew now, where that is what a rotation waits for; look after those who did not come back."""
+    serving, hurries = world.network.serving, world.installation.hurries
+    assert serving is not None
+    if kind is not Kind.CA or step is not Step.RETIRE or not world.must_hurry:
+        return
+    found = await hurries.hurry()
+    if found is None or found.state is not HurryState.RUNNING:
+        await hurries.start_hurry(actor=OPERATOR)
+        serving.bus.hint(STEP_TOPIC)
+
+
+async def _go_on_changing_server_ca(world: World) -> None:
+    """Take the next step of a change of the server's CA, unless too few agents could follow."""
+    serving = world.network.serving
+    assert serving is not None
+    if not world.server_ca_steps:
+        return
+    step, newest = world.server_ca_steps[0], serving.served_tls.current.anchors[0]
+    # Whoever is in the way may be gone: an operator who has looked on every host does not wait for agents of the past.
+    knows_better = step is ServerCaStep.RETIRE and all(host.believes(newest) for host in world.honest())
+    with suppress(TooFewFollowError, StepError, AuthorityError):  # the last: the clock is wrong, it says
+        await serving.server_ca.take(step, force=knows_better, actor=OPERATOR)
+        world.server_ca_steps.pop(0)
+        serving.follower.look()
+        if step is ServerCaStep.RETIRE:
+            # To agents a server that goes back to before this is another server: operators keep no such backup.
+            world.installation.backups.clear()
+
+
+@cache
+def _key(_name: str) -> ec.EllipticCurvePrivateKey:
+    """Return a key, the same one for all histories: a certificate is new, and that makes the CA."""
+    return ec.generate_private_key(ec.SECP256R1())
