@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import random
 from contextlib import suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING
 
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from ct_ops_server.authority.errors import AuthorityError
@@ -47,7 +48,7 @@ async def go_on_with_authorities(world: World) -> None:
     serving = world.network.serving
     assert serving is not None
     signs, now = serving.trust.current.authority, world.installation.now()
-    if signs.not_after - now < _WARNED_BEFORE or signs.certificate.not_valid_before_utc > now:
+    if signs.not_after - now < _WARNED_BEFORE or not _may_sign(signs.certificate, now):
         world.rotating.setdefault(Kind.CA, False)
     await _go_on_rotating(world)
     await _go_on_changing_server_ca(world)
@@ -58,7 +59,7 @@ async def _go_on_rotating(world: World) -> None:
     serving = world.network.serving
     assert serving is not None
     for kind, is_ruthless in list(world.rotating.items()):
-        preview = await serving.authority.preview(kind, back=kind is Kind.CA and _is_of_the_future(world))
+        preview = await serving.authority.preview(kind, back=kind is Kind.CA and _is_of_another_time(world))
         step = preview.plan.step
         is_forced = is_ruthless and step is Step.RETIRE
         if preview.objections and not is_forced:
@@ -83,13 +84,19 @@ async def _go_on_rotating(world: World) -> None:
                 world.must_hurry = world.must_hurry and kind is not Kind.CA
 
 
-def _is_of_the_future(world: World) -> bool:
-    """Tell whether the agent CA that signs was activated while the server's clock was ahead: it says so at every leaf."""
-    serving = world.network.serving
+def _is_of_another_time(world: World) -> bool:
+    """Tell whether the agent CA that signs was made while the server's clock was years away, and the one before can sign."""
+    serving, now = world.network.serving, world.installation.now()
     assert serving is not None
-    authority, now = serving.trust.current.authority, world.installation.now()
-    is_outgoing = any(each.state is TrustState.OUTGOING for each in serving.trust.current.authorities)
-    return is_outgoing and authority.certificate.not_valid_before_utc > now
+    trust = serving.trust.current
+    outgoing = [each for each in trust.authorities if each.state is TrustState.OUTGOING]
+    return not _may_sign(trust.authority.certificate, now) and any(
+        _may_sign(each.certificate, now) for each in outgoing
+    )
+
+
+def _may_sign(authority: x509.Certificate, now: datetime) -> bool:
+    return authority.not_valid_before_utc <= now < authority.not_valid_after_utc
 
 
 async def _hurry(world: World, kind: Kind, step: Step) -> None:
@@ -113,6 +120,8 @@ async def _go_on_changing_server_ca(world: World) -> None:
     step, newest = world.server_ca_steps[0], serving.served_tls.current.anchors[0]
     # Whoever is in the way may be gone: an operator who has looked on every host does not wait for agents of the past.
     knows_better = step is ServerCaStep.RETIRE and all(host.believes(newest) for host in world.honest())
+    if step is ServerCaStep.RETIRE and world.installation.restores and not knows_better:
+        return  # a server that was restored counts only those that it knows
     with suppress(TooFewFollowError, StepError, AuthorityError):  # the last: the clock is wrong, it says
         await serving.server_ca.take(step, force=knows_better, actor=OPERATOR)
         world.server_ca_steps.pop(0)

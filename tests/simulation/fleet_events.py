@@ -122,7 +122,7 @@ async def set_clock_of_server(world: World, dice: random.Random) -> None:
 
 async def leap_of_server_clock(world: World, dice: random.Random) -> None:
     """The server's clock jumps by years, forward or back; somebody sets it right within days."""
-    world.installation.clock_is_off = timedelta(seconds=days(dice, 300, 3_000)) * dice.choice((1, 1, -1))
+    world.installation.clock_is_off = timedelta(seconds=days(dice, 300, 4_500)) * dice.choice((1, 1, -1))
     await asyncio.sleep(days(dice, 0.01, 6))
     world.installation.clock_is_off = timedelta(0)
 
@@ -242,9 +242,10 @@ async def bring_authority(world: World, dice: random.Random) -> None:
         await world.start_server()
 
 
-async def change_server_ca(world: World, _dice: random.Random) -> None:
-    """Operators begin to change the CA that agents believe the server by."""
-    world.server_ca_steps = world.server_ca_steps or list(ServerCaStep)
+async def change_server_ca(world: World, dice: random.Random) -> None:
+    """Operators begin to change the CA that agents believe the server by; some do it again as soon as they can."""
+    changes = 2 if dice.random() < 0.3 else 1
+    world.server_ca_steps = world.server_ca_steps or list(ServerCaStep) * changes
 
 
 KINDS: dict[str, tuple[int, Deed]] = {

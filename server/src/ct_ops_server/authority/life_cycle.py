@@ -172,8 +172,8 @@ class Situation:
     not_after: datetime | None = None
     has_key: bool = True
     """Whether the private key of the one it is about is stored."""
-    signs_from: datetime | None = None
-    """When the one that is active may sign; None: at any time."""
+    signs: tuple[datetime, datetime] | None = None
+    """Between when the one that is active may sign; None: at any time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,15 +269,22 @@ def _dates(plan: Plan, situation: Situation) -> list[Objection]:
 
 
 def _nobody_would_sign(situation: Situation) -> list[Objection]:
-    """The active one may have been made, and activated, while this server's clock was ahead."""
-    start = situation.signs_from
-    if start is None or start <= situation.now:
+    """The active one may have been made, and activated, while this server's clock was years away."""
+    now = situation.now
+    if situation.signs is None or not _is_within(now, situation.not_before, situation.not_after):
+        return []
+    start, end = situation.signs
+    if _is_within(now, start, end):
         return []
     sentence = (
-        f"the agent CA that is active signs nothing before {start.isoformat()}, so this is the only one that could: "
-        "if this server's clock is right, sign with it again: ct-ops-server ca rotate --back"
+        f"the agent CA that is active signs only from {start.isoformat()} to {end.isoformat()}, so this is the one that "
+        "could sign now: if this server's clock is right, let it: ct-ops-server ca rotate --back"
     )
     return [Objection(sentence)]
+
+
+def _is_within(now: datetime, start: datetime | None, end: datetime | None) -> bool:
+    return (start is None or start <= now) and (end is None or now < end)
 
 
 def _still_needed(plan: Plan, situation: Situation) -> list[Objection]:

@@ -212,8 +212,8 @@ class AuthorityDesk:
         if plan.step is Step.RETIRE and not same_key_in_place(stored, found):
             holders = await self._store.holders(subject.name, now, first=_FIRST_HOLDERS)
         active = stored.active(Kind.CA)
-        signs_from = None if active is None else dates_of(parse_chain(active.public_pem))[0]
-        return Situation(now, stragglers, holders, start, end, has_key, signs_from)
+        signs = None if active is None else dates_of(parse_chain(active.public_pem))
+        return Situation(now, stragglers, holders, start, end, has_key, signs)
 
     def _change(
         self, plan: Plan, stored: StoredTrust, version: int, brought: tuple[str, str] | None

@@ -54,13 +54,24 @@ def test_a_rotation_is_three_steps() -> None:
         assert (step, expected) == (taken, {each.name: each.state.value for each in held})
 
 
-@pytest.mark.parametrize("ahead", [timedelta(0), timedelta(days=900)])
-def test_the_last_one_that_can_sign_is_not_retired_unless_forced(ahead: timedelta) -> None:
-    """The one that is active was made while the server's clock was ahead: until then nobody would get a leaf."""
+@pytest.mark.parametrize(
+    ("signs_in_days", "ends_in_days", "is_refused"),
+    [((-1, 9), 9, False), ((900, 4_000), 9, True), ((-4_000, -900), 9, True), ((-4_000, -900), -1, False)],
+    ids=["both can", "made in the future", "made in the past", "neither can"],
+)
+def test_the_last_one_that_can_sign_is_not_retired_unless_forced(
+    signs_in_days: tuple[int, int],
+    ends_in_days: int,
+    is_refused: bool,  # noqa: FBT001  a column
+) -> None:
+    """The one that is active was made while the server's clock was years away: nobody would get a leaf."""
     outgoing = Plan(Kind.CA, Step.RETIRE, Held("one", TrustState.OUTGOING, NOW))
-    found = objections(outgoing, Situation(NOW, signs_from=NOW + ahead))
+    start, end = (NOW + timedelta(days=days) for days in signs_in_days)
+    begun, ends = NOW - timedelta(days=99), NOW + timedelta(days=ends_in_days)
+    situation = Situation(NOW, signs=(start, end), not_before=begun, not_after=ends)
+    found = objections(outgoing, situation)
 
-    assert bool(ahead) == any("ca rotate --back" in each.sentence and each.can_be_forced for each in found)
+    assert is_refused == any("ca rotate --back" in each.sentence and each.can_be_forced for each in found)
 
 
 def test_every_step_but_the_last_has_a_way_back() -> None:
