@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from simulation.fleet_world import World
 
 _WARNED_BEFORE = timedelta(days=180)
+_IMPATIENT = 0.2
+"""How often operators force a switch of the server's CA that waits for agents, each time they look."""
 _ROOT_DAYS = 20 * 365
 
 
@@ -123,7 +125,9 @@ async def _go_on_changing_server_ca(world: World) -> None:
     if step is ServerCaStep.RETIRE and world.installation.restores and not knows_better:
         return  # a server that was restored counts only those that it knows
     with suppress(TooFewFollowError, StepError, AuthorityError):  # the last: the clock is wrong, it says
-        await serving.server_ca.take(step, force=knows_better, actor=OPERATOR)
+        # The cross-certificate keeps everybody connected, so nobody need wait with the switch for those who sleep.
+        is_impatient = step is ServerCaStep.ACTIVATE and world.dice.random() < _IMPATIENT
+        await serving.server_ca.take(step, force=knows_better or is_impatient, actor=OPERATOR)
         world.server_ca_steps.pop(0)
         serving.follower.look()
         if step is ServerCaStep.RETIRE:

@@ -243,9 +243,9 @@ async def bring_authority(world: World, dice: random.Random) -> None:
 
 
 async def change_server_ca(world: World, dice: random.Random) -> None:
-    """Operators begin to change the CA that agents believe the server by; some do it again as soon as they can."""
-    changes = 2 if dice.random() < 0.3 else 1
-    world.server_ca_steps = world.server_ca_steps or list(ServerCaStep) * changes
+    """Operators begin to change the CA that agents believe the server by; some do it once more, and then have agents forget both."""
+    steps = [ServerCaStep.PREPARE, ServerCaStep.ACTIVATE] * (2 if dice.random() < 0.4 else 1)
+    world.server_ca_steps = world.server_ca_steps or [*steps, ServerCaStep.RETIRE]
 
 
 KINDS: dict[str, tuple[int, Deed]] = {

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager
 from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
@@ -146,11 +146,17 @@ def _must_be_believed(chain_pem: str, roots_pem: str, now: datetime) -> None:
 def _ways(chain_pem: str, roots_pem: str) -> tuple[tuple[x509.Certificate, ...], ...]:
     leaf, *others = x509.load_pem_x509_certificates(chain_pem.encode())
     roots = x509.load_pem_x509_certificates(roots_pem.encode()) if roots_pem else []
-    ways: list[tuple[x509.Certificate, ...]]
-    ways = [(leaf, root) for root in roots if is_signed_by(leaf, root)]
-    between = [other for other in others if is_signed_by(leaf, other)]
-    ways += [(leaf, other, root) for other in between for root in roots if is_signed_by(other, root)]
-    return tuple(ways)
+    return tuple(_ways_on((leaf,), others, roots))
+
+
+def _ways_on(
+    way: tuple[x509.Certificate, ...], others: Sequence[x509.Certificate], roots: Sequence[x509.Certificate]
+) -> Iterator[tuple[x509.Certificate, ...]]:
+    """Go on from the end of a way: to a root, or by way of what was shown beside."""
+    yield from ((*way, root) for root in roots if is_signed_by(way[-1], root))
+    for other in others:
+        if other not in way and is_signed_by(way[-1], other):
+            yield from _ways_on((*way, other), others, roots)
 
 
 def is_signed_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:

@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from ct_ops_agent.delivery.outbox import Outbox
 from ct_ops_server.audit.decisions import Action
 from ct_ops_server.authority.issuer import Issuer
+from ct_ops_server.authority.server_ca_chain import Chain, chain_of
+from ct_ops_server.authority.server_ca_lineage import Lineage, Member
 from ct_ops_server.authority.server_certificate import reason_to_issue
 from ct_ops_server.backup import since
 from ct_ops_server.enrolment import admission
@@ -166,6 +168,16 @@ def a_server_certificate_of_the_future_is_kept() -> AbstractContextManager[objec
     return mock.patch("ct_ops_server.authority.server_certificate.reason_to_issue", reason)
 
 
+def an_older_server_ca_leads_nowhere() -> AbstractContextManager[object]:
+    """After a second change of the server's CA, whoever believes the first one is not led to the third."""
+
+    def chain(lineage: Lineage, signer: Member, now: datetime) -> Chain:
+        whole = chain_of(lineage, signer, now)
+        return replace(whole, crosses=whole.crosses[:1])
+
+    return mock.patch("ct_ops_server.authority.server_ca.chain_of", chain)
+
+
 def a_retired_server_ca_is_retired_too_early() -> AbstractContextManager[object]:
     """The server's CA is changed whoever believes the next one (rule 22)."""
     return mock.patch("ct_ops_server.fleet.server_ca_desk.objections", return_value=())
@@ -177,6 +189,7 @@ _KINDS: dict[Planted, tuple[str, ...]] = {
     a_hurry_has_no_pace: ("hurry",),
     a_chain_is_cut_off: ("bring authority", "stop server"),
     a_server_certificate_of_the_future_is_kept: ("leap of server clock",),
+    an_older_server_ca_leads_nowhere: ("change server CA", "switch off", "lose network"),
     a_retired_server_ca_is_retired_too_early: ("change server CA", "switch off", "lose network"),
     a_forgotten_agent_is_a_stranger: ("back up", "restore"),
     a_kept_side_is_its_own_rival: ("clone", "restart"),
@@ -216,6 +229,7 @@ _FIRST_SEED: dict[Planted, int] = {
         a_hurry_has_no_pace,
         a_chain_is_cut_off,
         a_server_certificate_of_the_future_is_kept,
+        an_older_server_ca_leads_nowhere,
         a_retired_server_ca_is_retired_too_early,
     ],
 )
