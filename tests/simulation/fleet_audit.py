@@ -7,7 +7,7 @@ every restore; what they tell is what a restored store is told again.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -33,7 +33,9 @@ class Chain:
         self._directory = folder / DIRECTORY
         self._directory.mkdir(mode=0o700)
         signer = Signer(installation_id, heads.key_name(_KEY.public_key()), _KEY.sign)
-        self._files = ChainFiles(self._directory, signer, FileLimits(bytes=8_192))
+        self._files = ChainFiles(
+            self._directory, signer, FileLimits(bytes=8_192, keep=timedelta(days=36_500))
+        )
         self._files.begin(START, now_ms=self._now_ms())
         self.head: Link = START
 

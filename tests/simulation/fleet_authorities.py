@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -35,14 +35,20 @@ _IMPATIENT = 0.2
 _ROOT_DAYS = 20 * 365
 
 
-def make_own_authority(world: World, dice: random.Random) -> OwnCa:
-    """Return an agent CA below a root of the operators', for one to nine years."""
-    now, number = world.installation.now(), world.number()
+def make_own_authority(world: World, dice: random.Random, *, renews: int | None = None) -> OwnCa:
+    """Return an agent CA below a root of the operators', for one to nine years; or the one of a number, renewed."""
+    now = datetime.fromtimestamp(world.wall(), UTC)  # theirs is another machine, whose clock is right
+    number = world.number() if renews is None else renews
     root = make_ca(f"Own Root {number}", key=_key("root"), days=(-1, _ROOT_DAYS), now=now)
     days = (-1, dice.randint(365, 9 * 365))
     return make_ca(
         f"Own Agents {number}", above=root, key=_key(str(number)), path_length=0, days=days, now=now
     )
+
+
+def own_number(own: OwnCa) -> int:
+    """Return the number of an agent CA of the operators': whoever renews it keeps its name and its key."""
+    return int(own.certificate.subject.rfc4514_string().rpartition(" ")[2])
 
 
 async def go_on_with_authorities(world: World) -> None:
@@ -130,9 +136,6 @@ async def _go_on_changing_server_ca(world: World) -> None:
         await serving.server_ca.take(step, force=knows_better or is_impatient, actor=OPERATOR)
         world.server_ca_steps.pop(0)
         serving.follower.look()
-        if step is ServerCaStep.RETIRE:
-            # To agents a server that goes back to before this is another server: operators keep no such backup.
-            world.installation.backups.clear()
 
 
 @cache

@@ -17,7 +17,7 @@ from ct_ops_server.authority.life_cycle import Kind
 from ct_ops_server.enrolment.model import TokenTerms
 from ct_ops_server.fleet.server_ca_desk import Step as ServerCaStep
 from simulation import fleet_successions
-from simulation.fleet_authorities import make_own_authority
+from simulation.fleet_authorities import make_own_authority, own_number
 from simulation.fleet_carrying import carry
 from simulation.fleet_existing import ExistingHost
 from simulation.fleet_host import DAY_S, Host
@@ -230,12 +230,14 @@ async def hurry(world: World, _dice: random.Random) -> None:
 
 
 async def bring_authority(world: World, dice: random.Random) -> None:
-    """Operators bring an agent CA of their own: by a command, or by the settings and another start of the server."""
-    own = make_own_authority(world, dice)
+    """Operators bring an agent CA of their own, by a command, or by the settings and another start; or renew that one."""
     world.rotating.setdefault(Kind.CA, False)
     if dice.random() < 0.5:
-        world.brought = own
+        world.brought = make_own_authority(world, dice)
         return
+    renews = world.named if dice.random() < 0.5 else None
+    own = make_own_authority(world, dice, renews=renews)
+    world.named = own_number(own)
     world.installation.name_authority(own.pem, own.key_pem)
     if world.network.serving is not None:
         await world.network.serving.stop()

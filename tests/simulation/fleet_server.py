@@ -220,8 +220,13 @@ class Installation:
         self.anchors.restore(backup.anchors)
         self.server_cas.restore(backup.server_cas)
         self.hurries.restore(backup.hurries)
-        shutil.rmtree(self.folder)
+        lost = self.folder.with_name("lost")
+        self.folder.rename(lost)
         shutil.copytree(backup.folder, self.folder)
+        # What the restore says then: agents that believe only a later server CA would not believe this one.
+        for file in lost.glob("server-ca*") if since.server_ca_changed else ():
+            shutil.copy2(file, self.folder)
+        shutil.rmtree(lost)
 
 
 class Serving:

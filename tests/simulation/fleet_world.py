@@ -92,6 +92,8 @@ class World:
     """What is being rotated, and whether the old one is retired whoever still needs it."""
     must_hurry: bool = False
     """Agents are made to renew by the agent CA that signs, before the old one is retired."""
+    named: int | None = None
+    """Which agent CA of the operators' own the settings name."""
     brought: OwnCa | None = None
     """An agent CA of the operators' own, which the next rotation is to bring."""
     server_ca_steps: list[ServerCaStep] = field(default_factory=list)

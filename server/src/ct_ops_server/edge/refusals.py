@@ -62,9 +62,10 @@ _TABLE: dict[str, tuple[grpc.StatusCode, str]] = {
         grpc.StatusCode.UNAUTHENTICATED,
         "the agent's certificate has expired; register again, its key is proof enough",
     ),
+    # Of a time when this server's clock was years ahead: an existing agent would keep it until then.
     "leaf_not_yet_valid": (
-        grpc.StatusCode.UNAVAILABLE,
-        "the agent's certificate is not valid yet: compare the clocks of this host and of the server",
+        grpc.StatusCode.UNAUTHENTICATED,
+        "the agent's certificate is not valid yet by this server's clock; register again, its key is proof enough",
     ),
     "authority_retired": (
         grpc.StatusCode.UNAUTHENTICATED,

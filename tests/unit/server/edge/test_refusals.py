@@ -42,13 +42,21 @@ def test_every_reason_of_enrolment_has_a_status_and_a_sentence(reason: Refusal) 
 @pytest.mark.parametrize(
     "reason",
     [
-        "connection_unknown", "server_stopping", "leaf_not_yet_valid", "leaf_unknown_authority",
+        "connection_unknown", "server_stopping", "leaf_unknown_authority",
         "superseded", "store_unavailable", "authority_unavailable", "write_refused", "revoked",
     ],
 )  # fmt: skip
 def test_what_is_our_fault_or_a_revocation_makes_no_existing_agent_wipe_itself(reason: str) -> None:
     """A database that is down must not cost a fleet its identities."""
     assert refuse(reason).code not in WIPES
+
+
+@pytest.mark.parametrize(
+    "reason", ["leaf_expired", "leaf_not_yet_valid", "authority_retired", "authority_expired"]
+)
+def test_whoever_needs_another_leaf_is_sent_to_register_which_his_key_is_enough_for(reason: str) -> None:
+    """An existing agent would else keep a leaf of a time when the server's clock was years ahead, until then."""
+    assert refuse(reason).code in WIPES
 
 
 def test_a_missing_certificate_is_refused_in_the_words_of_existing_servers() -> None:
