@@ -29,7 +29,7 @@ A handshake has long: client and server share one event loop here, and one slow 
 """
 
 PRESENCE = PresencePolicy(
-    renew_every=timedelta(seconds=0.1), lease_timeout=timedelta(seconds=1), grace=timedelta(seconds=0.3)
+    renew_every=timedelta(seconds=0.1), lease_timeout=timedelta(seconds=5), grace=timedelta(seconds=0.3)
 )
 BOTH_PRESENT = replace(PRESENCE, lease_timeout=timedelta(seconds=15))
 """Of two servers that both live: one that a busy machine held up for a second is waited for, not given up."""

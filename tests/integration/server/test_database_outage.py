@@ -148,6 +148,7 @@ async def test_batches_of_an_outage_come_later_and_none_is_lost(
     stored, waits = wire.BatchAck.STORED, wire.BatchAck.LATER
     assert [stored, waits, waits, waits, stored, stored, stored, stored] == told
     assert later.retry_after_ms > 0
+    assert "series" in found, found
     assert [1.0, 2.0, 3.0, 4.0, 5.0] == [point["value"] for point in found["series"][0]["points"]]
 
 

@@ -34,8 +34,8 @@ def add_errors(app: FastAPI) -> None:
     @app.exception_handler(StoreError)
     async def store_error(_: Request, error: StoreError) -> JSONResponse:
         if isinstance(error, StoreUnavailableError):
-            return answer(503, "store_unavailable", f"the database does not answer: {error}")
-        return answer(500, "write_refused", f"the database refused this: {error}")
+            return answer(503, "store_unavailable", str(error))
+        return answer(500, "write_refused", str(error))
 
     @app.exception_handler(RequestValidationError)
     async def malformed(_: Request, error: RequestValidationError) -> JSONResponse:

@@ -33,7 +33,7 @@ _BUSY_TIMEOUT_S = 5.0
 _COMMAND_TIMEOUT_S = 15.0
 _READERS = 4
 _RESTED_S = 1.0
-"""A connection that was used less long ago is taken to live: asking takes three round trips."""
+"""A connection that was used less long ago is taken to live, unless its driver has seen it close: asking takes three round trips."""
 _LAST_USED = "ct_ops_last_used_s"
 
 _WRITER_PRAGMAS = ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON")
@@ -130,10 +130,13 @@ def _postgres_engine(
 
 
 def _look_at_the_rested(engine: AsyncEngine) -> None:
-    """Let the pool replace a connection that died while it rested."""
+    """Let the pool replace a connection that died while it rested, however short that was."""
     dialect = engine.dialect
 
     def look(connection: Any, record: ConnectionPoolEntry, _proxy: object) -> None:
+        driver: Any = record.driver_connection
+        if driver.is_closed():
+            raise DisconnectionError
         if time.monotonic() - record.info.get(_LAST_USED, -math.inf) < _RESTED_S:
             return
         try:

@@ -1,4 +1,4 @@
-"""How SQLite is opened: modes of its files, and rule 17."""
+"""How databases are opened: modes of SQLite's files, rule 17, and connections that a restart of PostgreSQL closed."""
 
 from __future__ import annotations
 
@@ -134,3 +134,24 @@ async def test_a_commit_is_durable_before_it_is_acknowledged(target: Target) -> 
     await engine.dispose()
 
     assert ["wal", 2, 1] == settings
+
+
+async def test_outage_a_connection_that_was_closed_a_moment_after_its_use_is_replaced(
+    postgres_url: str,
+) -> None:
+    """A database that is restarted under a busy server: the first question after it is answered."""
+    database = await Database.open(postgres_url)
+    try:
+        async with database.reading() as connection:
+            driver = (await connection.get_raw_connection()).driver_connection
+            assert driver is not None
+            used = await connection.scalar(sa.text("SELECT pg_backend_pid()"))
+        async with database.writing() as connection:
+            await connection.execute(sa.text(f"SELECT pg_terminate_backend({used}, 30000)"))
+        async with asyncio.timeout(30):
+            while not driver.is_closed():  # noqa: ASYNC110  there is no event to wait for
+                await asyncio.sleep(0.01)
+        async with database.reading() as connection:
+            assert used != await connection.scalar(sa.text("SELECT pg_backend_pid()"))
+    finally:
+        await database.dispose()
