@@ -146,7 +146,7 @@ class Enrolment:
 
         No enrolment token is shown: a next key that nobody knows must not become a second agent. And the
         next key is dropped only when it was proven and still not known: an unproven one is refused in the
-        same words, and it may be the one that counts.
+        same words, and it may be the one that counts. Nor is one whose question may still arrive.
         """
         following = self._rotation.next_key()
         if following is None:
@@ -163,6 +163,9 @@ class Enrolment:
         except EnrolmentRefusedError as refused:
             if refused.refusal.reason not in _UNKNOWN_KEY_REASONS:
                 raise
+            if self._rotation.may_still_arrive(self._wall()):
+                _log.info("the server does not hold the new key yet; this agent goes on with the one it has")
+                return None
             self._rotation.drop()
             _log.info("the server never took the new key; this agent goes on with the one it has")
             return None

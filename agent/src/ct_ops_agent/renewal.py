@@ -238,6 +238,7 @@ class Renewal:
         if following is None:
             following = make_key_pair()
             self._rotation.keep_next(following)
+        self._rotation.note_asked(self._wall())
         csr_der, leaf_der = _make_csr(following), _der_of(identity.leaf_pem)
         signature = sign(following, rotation_text(leaf_der=leaf_der, csr_der=csr_der))
         return RenewalAsk(csr_der, KeyProof(_digest(leaf_der), signature))

@@ -279,6 +279,24 @@ async def test_a_next_key_that_was_proven_and_is_not_known_is_dropped(tmp_path: 
     assert KEYS == load_key_pair(tmp_path)
 
 
+@pytest.mark.parametrize(("ago_s", "is_kept"), [(0, True), (179, True), (181, False), (-5, False)])
+async def test_a_next_key_that_the_server_may_still_hear_of_is_not_dropped(
+    tmp_path: Path,
+    ago_s: float,
+    is_kept: bool,  # noqa: FBT001  a column
+) -> None:
+    """The question is on its way over a connection that is lost on this side only; then the answer would name no key of ours."""
+    enrolment = Desk(reply=TOKEN_MISSING).enrolment(tmp_path)
+    rotation = KeyRotation(tmp_path)
+    rotation.request()
+    rotation.keep_next(make_key_pair())
+    rotation.note_asked(NOW.timestamp() - ago_s)
+    with pytest.raises(EnrolmentRefusedError):
+        await enrolment.enrol(ROUTE)
+
+    assert (is_kept, is_kept) == (rotation.is_under_way, rotation.is_requested)
+
+
 async def test_attack_a_reply_that_is_carried_here_after_an_enrolment_over_the_network_is_not_awaited(
     tmp_path: Path,
 ) -> None:

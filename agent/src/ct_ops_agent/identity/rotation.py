@@ -5,7 +5,8 @@
 
 From then on nobody knows which key the server holds until an answer is there: the reply on the stream,
 or, after a crash or a lost reply, a Register that proves the *next* key. Known: it is promoted. Unknown:
-the server never took it, and it is dropped. Promotion:
+the server never took it, and it is dropped; but not while the question may still be on its way to the server, over a
+connection that is lost on this side only. Promotion:
 
 1. ``agent_key.pub`` is removed: it is about the old key, and can be derived;
 2. ``agent_key.next.pem`` is renamed to ``agent_key.pem``: from this moment the new key is the agent's;
@@ -17,6 +18,7 @@ leaf of the old key is then noticed as such, and the agent registers again by it
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,6 +33,8 @@ from ct_ops_agent.identity.keystore import (
 
 NEXT_KEY_NAME = "agent_key.next.pem"
 REQUEST_NAME = "rotate_key.request"
+_ON_ITS_WAY_S = 180.0
+"""How long what was written to a connection may still arrive: a server notices within 80 s that nobody is there."""
 
 
 class KeyRotation:
@@ -78,6 +82,27 @@ class KeyRotation:
             DataDirectoryError: there is one already, or the directory cannot be written.
         """
         write_new_file(self._directory / NEXT_KEY_NAME, keys.private_pem.reveal())
+
+    def note_asked(self, at_unix: float) -> None:
+        """Write down that the server is asked for the next key now.
+
+        Raises:
+            DataDirectoryError: the directory cannot be written.
+        """
+        try:
+            os.utime(self._directory / NEXT_KEY_NAME, (at_unix, at_unix))
+        except OSError as error:
+            raise DataDirectoryError(
+                f"cannot write to {self._directory / NEXT_KEY_NAME}: {error.strerror}"
+            ) from error
+
+    def may_still_arrive(self, now_unix: float) -> bool:
+        """Tell whether the server may yet hear that it was asked for the next key."""
+        try:
+            asked_unix = (self._directory / NEXT_KEY_NAME).stat().st_mtime
+        except OSError:
+            return False
+        return 0 <= now_unix - asked_unix < _ON_ITS_WAY_S
 
     def promote(self, keys: KeyPair) -> None:
         """Make the next key the agent's: the server holds it.
