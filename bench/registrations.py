@@ -58,7 +58,7 @@ def bench(*, agents: int, concurrency: int, database: str, client_of: str | None
         if database == "postgresql":
             server = stack.enter_context(postgres_server())
             environ["DATABASE_URL"] = asyncio.run(fresh_database(server.url))
-            postgres_pid = _postmaster()
+            postgres_pid = server.pid
         click.echo(machine(database))
         click.echo(json.dumps(measure(environ, agents, concurrency, postgres_pid), indent=2))
 
@@ -132,13 +132,6 @@ def tree_cpu_s(pid: int | None) -> float:
         return 0.0
     root = psutil.Process(pid)
     return sum(cpu_s(each) for each in (root, *root.children(recursive=True)))
-
-
-def _postmaster() -> int:
-    """Return the process id of the PostgreSQL that was started for this run: the youngest one."""
-    processes = [each for each in psutil.process_iter(["name"]) if each.info["name"] == "postgres"]
-    pids = {each.pid for each in processes}
-    return max(each.pid for each in processes if each.ppid() not in pids)
 
 
 if __name__ == "__main__":
