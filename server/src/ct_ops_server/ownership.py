@@ -119,7 +119,9 @@ def _lock(descriptor: int, data_dir: Path, patience_s: float) -> None:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if time.monotonic() >= give_up_at:
-                raise DataDirBusyError(f"another ct-ops-server is using {data_dir}") from None
+                raise DataDirBusyError(
+                    f"another ct-ops-server is using {data_dir}: stop it first, or set another INGEST_DATA_DIR"
+                ) from None
             time.sleep(_RETRY_S)
         else:
             return
