@@ -22,7 +22,7 @@ from ct_ops_server.audit.decisions import Action
 from ct_ops_server.authority.issuer import Issuer
 from ct_ops_server.authority.server_ca_chain import Chain, chain_of
 from ct_ops_server.authority.server_ca_lineage import Lineage, Member
-from ct_ops_server.authority.server_certificate import reason_to_issue
+from ct_ops_server.authority.server_leaf import reason_to_issue
 from ct_ops_server.backup import since
 from ct_ops_server.enrolment import admission
 from ct_ops_server.fleet import sides

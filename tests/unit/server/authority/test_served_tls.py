@@ -10,7 +10,8 @@ import pytest
 from ct_ops_server.authority.errors import AuthorityError
 from ct_ops_server.authority.sealing import SealingSecret
 from ct_ops_server.authority.served_tls import ServedTls
-from ct_ops_server.authority.server_certificate import LIFETIME, ServerTls, load_or_create_tls
+from ct_ops_server.authority.server_certificate import ServerTls, load_or_create_tls
+from ct_ops_server.authority.server_leaf import LIFETIME
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 NAMES = ("server.example",)
