@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 import click
 
 from ct_ops_agent import __version__
 from ct_ops_agent.cli.exits import EXIT_CODES
+from ct_ops_proto.lazy_commands import LazyGroup
 
 _COMMANDS = {
     "run": "running:run",
@@ -26,7 +25,7 @@ _COMMANDS = {
 """Where each command is: it is loaded when it is named, for the daemon needs none of the others."""
 
 
-class _RunByDefault(click.Group):
+class _RunByDefault(LazyGroup):
     """A group whose command is ``run`` when none is named."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -35,18 +34,6 @@ class _RunByDefault(click.Group):
         if not args or (args[0].startswith("-") and args[0] not in own_options):
             args = ["run", *args]
         return super().parse_args(ctx, args)
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        del ctx
-        return sorted(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        del ctx
-        if cmd_name not in _COMMANDS:
-            return None
-        module, _, name = _COMMANDS[cmd_name].partition(":")
-        command: click.Command = getattr(import_module(f"ct_ops_agent.cli.{module}"), name)
-        return command
 
 
 def _configuration_after_command(args: list[str]) -> list[str]:
@@ -63,7 +50,11 @@ def _configuration_after_command(args: list[str]) -> list[str]:
 
 
 @click.group(
-    cls=_RunByDefault, epilog=EXIT_CODES, context_settings={"help_option_names": ["--help", "-help", "-h"]}
+    cls=_RunByDefault,
+    package="ct_ops_agent.cli",
+    places=_COMMANDS,
+    epilog=EXIT_CODES,
+    context_settings={"help_option_names": ["--help", "-help", "-h"]},
 )
 @click.option(
     "-version",
