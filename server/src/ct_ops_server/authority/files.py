@@ -116,7 +116,7 @@ def erase(path: Path) -> None:
     """
     try:
         path.unlink(missing_ok=True)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except OSError as error:
         raise AuthorityError(path, f"cannot be removed ({error.strerror}).") from error
 
@@ -135,12 +135,13 @@ def _durable_temporary(path: Path, content: bytes) -> Iterator[Path]:
             yield temporary
         finally:
             temporary.unlink(missing_ok=True)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except OSError as error:
         raise AuthorityError(path, f"cannot be written ({error.strerror}).") from error
 
 
-def _sync_directory(path: Path) -> None:
+def sync_directory(path: Path) -> None:
+    """Make durable which names a directory has. May raise ``OSError``."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

@@ -27,11 +27,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from ct_ops_server.authority import files
 from ct_ops_server.authority.errors import AuthorityError
+from ct_ops_server.authority.issuer import is_issued_by
 from ct_ops_server.authority.sealing import SealingSecret
 from ct_ops_server.authority.server_ca import ServerCas, open_server_cas
 from ct_ops_server.authority.server_ca_files import STATE_FILE
 from ct_ops_server.authority.server_ca_lineage import MOST_ANCHORS
-from ct_ops_server.authority.server_leaf import is_issued_by, make_server_certificate, reason_to_issue
+from ct_ops_server.authority.server_leaf import make_server_certificate, reason_to_issue
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from typing import BinaryIO
 from ct_ops_server import version
 from ct_ops_server.audit.keys import key_hex
 from ct_ops_server.authority.audit_key import load_public_keys
+from ct_ops_server.authority.files import sync_directory
 from ct_ops_server.backup import belongings
 from ct_ops_server.backup.contents import ABOUT, DATABASE, About, ContentsWriter
 from ct_ops_server.backup.envelope import Cost, EnvelopeWriter
@@ -104,18 +105,10 @@ def _new_file(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.link(unfinished, path)  # unlike a rename, never over another backup
-        _sync(path.parent)
+        sync_directory(path.parent)
     except FileExistsError as error:
         raise BackupError(f"{path} is there already: name another file") from error
     except OSError as error:
         raise BackupError(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
         unfinished.unlink(missing_ok=True)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

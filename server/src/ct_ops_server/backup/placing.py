@@ -6,6 +6,8 @@ import os
 import shutil
 from pathlib import Path
 
+from ct_ops_server.authority.files import sync_directory
+
 
 def move(path: Path, to: Path) -> None:
     """Move a file or a folder, making the folder that it goes to."""
@@ -26,19 +28,10 @@ def put(unpacked: Path, path: Path) -> None:
         unfinished.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
-    sync(path.parent)
+    sync_directory(path.parent)
 
 
 def write_mark(mark: Path) -> None:
     """Put a mark that outlives a power cut."""
     mark.touch(mode=0o600)
-    sync(mark.parent)
-
-
-def sync(folder: Path) -> None:
-    """Make durable which names a folder has."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_directory(mark.parent)

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ct_ops_server.audit.reading import DIRECTORY
+from ct_ops_server.authority.files import sync_directory
 from ct_ops_server.backup import audit_folder, belongings, placing
 from ct_ops_server.backup.contents import About
 from ct_ops_server.backup.errors import BackupError, NewerBackupError, OccupiedError
@@ -237,7 +238,7 @@ def _put_in_place(move: _Move) -> Returned:
         _carry_audit_files(move)
         settled = settled or asyncio.run(settle(move.settings.database_url, terms))
         mark.unlink()
-        placing.sync(move.settings.data_dir)
+        sync_directory(move.settings.data_dir)
     except OSError as error:
         raise BackupError(f"the backup cannot be put in place: {error}") from error
     kept = move.aside if move.there.is_anything else None
