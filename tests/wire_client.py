@@ -107,6 +107,14 @@ class Wire:
         host.leaf_pem = response.client_cert_pem or host.leaf_pem
         return response
 
+    async def beat(self, host: Host) -> None:
+        """Open a stream as a host that presents what it has, and have one frame acknowledged."""
+        async with self.connect(host) as stub:
+            stream = stub.Heartbeat()
+            await stream.write(host.first_frame())
+            await next_reply(stream)
+            stream.cancel()
+
 
 async def next_reply(stream: HeartbeatStream) -> wire.HeartbeatResponse:
     """Return the stream's next reply; a stream that has ended instead is a test that failed."""

@@ -6,11 +6,12 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import psutil
 
 from real_server import RealServer, settings_for
@@ -45,6 +46,15 @@ class WorkerServer:
     def tell(self, number: signal.Signals) -> None:
         """Send a signal to the parent."""
         self.process.send_signal(number)
+
+    async def kill_amid(self, asking: Coroutine[object, object, object], processes: Iterable[int]) -> None:
+        """Ask for something and kill these at once, without waiting for the answer."""
+        asked = asyncio.create_task(asking)
+        await asyncio.sleep(0.01)
+        for process in processes:
+            os.kill(process, signal.SIGKILL)
+        with suppress(httpx.HTTPError, ValueError, KeyError):
+            await asyncio.wait_for(asked, _PATIENCE_S)
 
     async def end(self) -> int:
         """Stop it as systemd does; return its exit code."""

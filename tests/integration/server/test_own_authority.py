@@ -52,14 +52,6 @@ def settings_with(data_dir: Path, **more: str) -> Settings:
     return load_settings(said | more, env_file=data_dir / "no-such-file")
 
 
-async def opened(server: RealServer, host: Host) -> None:
-    async with server.wire.connect(host) as stub:
-        stream = stub.Heartbeat()
-        await stream.write(host.first_frame())
-        await next_reply(stream)
-        stream.cancel()
-
-
 async def step(server: RealServer, name: str, **more: Any) -> Any:
     """Take the next step, and wait until every worker has taken it up."""
     plan = await server.ask("GET", "/v1/authority/ca/next")
@@ -95,7 +87,7 @@ async def test_an_agent_of_an_intermediate_presents_its_leaf_alone(
     async with real_server(settings_with(tmp_path / "server", **said)) as server:
         host = Host("web-1")
         response = await server.wire.register(host, await server.token())
-        await opened(server, host)
+        await server.wire.beat(host)
         found = await states(server)
 
     assert [("CN=Own Agents", "active")] == found
@@ -149,14 +141,14 @@ async def test_a_ca_that_is_named_later_is_prepared_and_waits(tmp_path: Path, ow
     said = own_ca.write(tmp_path / "pki")
     for _ in range(2):
         async with real_server(settings_with(data_dir, **said)) as server:
-            await opened(server, host)
+            await server.wire.beat(host)
             prepared = await states(server)
     async with real_server(settings_with(data_dir, **said)) as server:
         await until_everywhere(server)
         await step(server, "activate")
         await step(server, "retire", force=True)
         await server.wire.register(host, "")
-        await opened(server, host)
+        await server.wire.beat(host)
 
     assert [("CN=CT-Ops Agent CA", "active"), ("CN=Own Agents", "prepared")] == prepared
     assert "CN=Own Agents" == issuer_of(host)
@@ -171,7 +163,7 @@ async def test_a_ca_is_brought_when_one_is_prepared(sqlite_server: RealServer, o
     await step(server, "prepare", certificates=own_ca.pem, private_key=own_ca.key_pem)
     await step(server, "activate")
     host = await server.enrolled("web-1")
-    await opened(server, host)
+    await server.wire.beat(host)
 
     assert "lacks clientAuth" in refusal["error"]["message"]
     assert "CN=Own Agents" == issuer_of(host)
@@ -220,14 +212,14 @@ async def test_the_start_of_one_node_is_taken_up_by_the_other_within_a_second(
                     while await version_of(stays) != await version_of(starts):  # noqa: ASYNC110
                         await asyncio.sleep(0.02)
                     await until_everywhere(stays)
-                await opened(starts, newcomer := await stays.enrolled("web-2"))
-                await opened(stays, await starts.enrolled("web-3"))
+                await starts.wire.beat(newcomer := await stays.enrolled("web-2"))
+                await stays.wire.beat(await starts.enrolled("web-3"))
                 found = await states(stays)
                 keys = (await stays.ask("GET", "/v1/authority"))["signing_keys"]
             await stream.write(host.first_frame())
             await next_reply(stream)
             stream.cancel()
-        await opened(stays, host)  # with its first leaf
+        await stays.wire.beat(host)  # with its first leaf
         chain = (await stays.wire.register(Host("web-4"), await stays.token())).agent_ca_cert_pem
 
     assert before == issuer_of(newcomer)

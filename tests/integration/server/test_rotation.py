@@ -26,15 +26,6 @@ _PATIENCE_S = 30
 RETIRED = (grpc.StatusCode.UNAUTHENTICATED, "authority_retired")
 
 
-async def opened(wire: Wire, host: Host) -> None:
-    """Have one frame acknowledged, as a host that presents what it has."""
-    async with wire.connect(host) as stub:
-        stream = stub.Heartbeat()
-        await stream.write(host.first_frame())
-        await next_reply(stream)
-        stream.cancel()
-
-
 async def refusal_of(stream: HeartbeatStream) -> tuple[grpc.StatusCode, str]:
     """Return how a stream is refused, or ended."""
     async with asyncio.timeout(_PATIENCE_S):
@@ -107,7 +98,7 @@ async def test_an_agent_ca_is_rotated_without_downtime(servers: tuple[RealServer
     first = issuer_of(old)
 
     await step(one, "ca", "prepare")
-    await opened(two.wire, old)
+    await two.wire.beat(old)
     assert ["active", "prepared"] == await states(two)
     assert first == issuer_of(await two.enrolled("while-prepared"))
 
@@ -120,12 +111,12 @@ async def test_an_agent_ca_is_rotated_without_downtime(servers: tuple[RealServer
         await stream.write(stays.first_frame())
         await next_reply(stream)  # the open stream lives through it
         stream.cancel()
-    await opened(two.wire, old)
+    await two.wire.beat(old)
     await renewed(two.wire, stays)
     assert issuer_of(stays) != first
     assert issuer_of(stays) == issuer_of(await two.enrolled("newcomer"))
     for server in servers:
-        await opened(server.wire, stays)
+        await server.wire.beat(stays)
 
     refusal = await step(one, "ca", "retire")
     assert "2 active agents hold a good leaf of it: existing, while-prepared" in refusal["error"]["message"]
@@ -142,7 +133,7 @@ async def test_an_agent_ca_is_rotated_without_downtime(servers: tuple[RealServer
 
     back = await two.wire.register(old, "")
     assert ("active", issuer_of(stays)) == (back.status, issuer_of(old))
-    await opened(one.wire, old)
+    await one.wire.beat(old)
     assert ["retired", "active"] == await states(one)
 
 
@@ -160,14 +151,14 @@ async def test_a_token_key_is_rotated_and_its_tokens_live_on(servers: tuple[Real
     await step(one, "jwt", "activate", force=True)
     await until_everywhere(one)
     newcomer = await two.enrolled("web-2")
-    await opened(two.wire, host)  # with a token of the key before
+    await two.wire.beat(host)  # with a token of the key before
     assert (before, prepared) == (active, kid_of(newcomer.agent_token))
     assert [prepared, active] == await kids(one)
 
     await step(one, "jwt", "retire", force=True)
     await until_everywhere(one)
-    await opened(two.wire, host)  # beside its own leaf (rule 11)
-    await opened(one.wire, newcomer)
+    await two.wire.beat(host)  # beside its own leaf (rule 11)
+    await one.wire.beat(newcomer)
     assert [prepared, active] == await kids(two)
     assert not (one.settings.data_dir / "jwt_key.pem").exists()
 
@@ -185,7 +176,7 @@ async def test_a_rotation_goes_back_until_it_is_done(sqlite_server: RealServer) 
 
     assert ["active", "outgoing"] == await states(server)
     assert first == issuer_of(await server.enrolled("web-3"))
-    await opened(server.wire, meanwhile)
+    await server.wire.beat(meanwhile)
 
 
 async def test_a_rotation_survives_restarts_between_its_steps(settings: Settings) -> None:
@@ -196,12 +187,12 @@ async def test_a_rotation_survives_restarts_between_its_steps(settings: Settings
     async with real_server(settings) as server:
         await step(server, "ca", "activate")
     async with real_server(settings) as server:
-        await opened(server.wire, host)
+        await server.wire.beat(host)
         newcomer = await server.enrolled("web-2")
         await step(server, "ca", "retire", force=True)
     for _ in range(2):
         async with real_server(settings) as server:
-            await opened(server.wire, newcomer)
+            await server.wire.beat(newcomer)
             assert RETIRED == await refused(server.wire, host)
             assert ["retired", "active"] == await states(server)
     assert not list(settings.data_dir.glob("agent-ca.*"))
@@ -234,7 +225,7 @@ async def test_a_recognised_authority_proves_keys_and_nothing_more(
     assert 1 == len(done["recognised"])
     assert (grpc.StatusCode.UNAUTHENTICATED, "foreign_installation") == await refused(server.wire, host)
     assert "active" == (await server.wire.register(host, await server.token())).status
-    await opened(server.wire, host)
+    await server.wire.beat(host)
 
 
 async def test_a_node_with_another_secret_goes_on_and_stops_the_rotation(
@@ -248,7 +239,7 @@ async def test_a_node_with_another_secret_goes_on_and_stops_the_rotation(
             async with asyncio.timeout(_PATIENCE_S):
                 while await workers_behind(one) != 1:  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
-            await opened(third.wire, host)
+            await third.wire.beat(host)
 
 
 async def workers_behind(server: RealServer) -> int:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +10,8 @@ import httpx
 import pytest
 
 from real_server import RealServer
-from wire_client import Host, next_reply
-from worker_processes import WorkerServer, worker_server
+from wire_client import Host
+from worker_processes import worker_server
 
 _PATIENCE_S = 60
 pytestmark = pytest.mark.timeout(300)  # processes start again and again, on a machine that may be busy
@@ -35,8 +32,8 @@ async def test_a_rotation_whose_server_is_killed_in_every_step_is_finished_by_th
     for expected in _EXPECTED:
         async with worker_server(data_dir, "", 1) as running:
             first = first or await running.server.enrolled("web-1")
-            await opened(running.server, first)
-            await killed_in_a_step(running, [running.process.pid, *running.workers()])
+            await running.server.wire.beat(first)
+            await running.kill_amid(take(running.server), [running.process.pid, *running.workers()])
             await asyncio.wait_for(running.process.wait(), _PATIENCE_S)
         reached = expected
     async with worker_server(data_dir, "", 1) as running:
@@ -58,7 +55,7 @@ async def test_a_rotation_goes_on_while_a_worker_is_killed(postgres_url: str, tm
         await take(server)
         await until_nobody_is_behind(server)
         before = running.workers()
-        await killed_in_a_step(running, before[:1])
+        await running.kill_amid(take(server), before[:1])
         await running.until_replaced(before[:1])
         await until_nobody_is_behind(server)
         if await states(server) == _EXPECTED[0]:
@@ -66,17 +63,7 @@ async def test_a_rotation_goes_on_while_a_worker_is_killed(postgres_url: str, tm
             await until_nobody_is_behind(server)
         assert _EXPECTED[1] == await states(server)
         for host in (first, await server.enrolled("newcomer")):
-            await opened(server, host)
-
-
-async def killed_in_a_step(running: WorkerServer, processes: list[int]) -> None:
-    """Ask for the next step and kill these at once, without waiting for the answer."""
-    asked = asyncio.create_task(take(running.server))
-    await asyncio.sleep(0.01)
-    for process in processes:
-        os.kill(process, signal.SIGKILL)
-    with suppress(httpx.HTTPError, ValueError, KeyError):
-        await asyncio.wait_for(asked, _PATIENCE_S)
+            await server.wire.beat(host)
 
 
 async def take(server: RealServer) -> Any:
@@ -103,12 +90,3 @@ async def workers_behind(server: RealServer) -> int:
         return len((await server.ask("GET", "/v1/authority"))["workers_behind"])
     except httpx.HTTPError:
         return 1
-
-
-async def opened(server: RealServer, host: Host) -> None:
-    """Have one frame acknowledged."""
-    async with server.wire.connect(host) as stub:
-        stream = stub.Heartbeat()
-        await stream.write(host.first_frame())
-        await next_reply(stream)
-        stream.cancel()

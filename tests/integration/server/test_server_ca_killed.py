@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 from collections import Counter
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from real_server import RealServer
-from wire_client import Host, next_reply
-from worker_processes import WorkerServer, worker_server
+from wire_client import Host
+from worker_processes import worker_server
 
 _PATIENCE_S = 60
 _STEPS = ("prepare", "activate", "retire")
@@ -32,8 +28,8 @@ async def test_a_change_whose_server_is_killed_in_every_step_is_finished_and_eac
     for step in _STEPS:
         async with worker_server(data_dir, "", 1) as running:
             first = first or await running.server.enrolled("web-1")
-            await opened(running.server, first)
-            await killed_in(running, step)
+            await running.server.wire.beat(first)
+            await running.kill_amid(take(running.server, step), [running.process.pid, *running.workers()])
             await asyncio.wait_for(running.process.wait(), _PATIENCE_S)
         async with worker_server(data_dir, "", 1) as running:
             if (
@@ -50,16 +46,6 @@ async def test_a_change_whose_server_is_killed_in_every_step_is_finished_and_eac
     assert keys == ["server-ca-2.key"]
 
 
-async def killed_in(running: WorkerServer, step: str) -> None:
-    """Ask for a step and kill everything at once, without waiting for the answer."""
-    asked = asyncio.create_task(take(running.server, step))
-    await asyncio.sleep(0.01)
-    for process in (running.process.pid, *running.workers()):
-        os.kill(process, signal.SIGKILL)
-    with suppress(httpx.HTTPError, ValueError, KeyError):
-        await asyncio.wait_for(asked, _PATIENCE_S)
-
-
 async def take(server: RealServer, step: str) -> Any:
     """Take a step, whatever can be forced."""
     return await server.ask("POST", f"/v1/server-ca/{step}", {"actor": "test", "force": True})
@@ -68,12 +54,3 @@ async def take(server: RealServer, step: str) -> Any:
 async def roles(server: RealServer) -> list[str]:
     """Return what the server CAs do."""
     return [each["role"] for each in (await server.ask("GET", "/v1/server-ca"))["authorities"]]
-
-
-async def opened(server: RealServer, host: Host) -> None:
-    """Have one frame acknowledged."""
-    async with server.wire.connect(host) as stub:
-        stream = stub.Heartbeat()
-        await stream.write(host.first_frame())
-        await next_reply(stream)
-        stream.cancel()
